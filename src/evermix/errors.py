@@ -1,0 +1,74 @@
+"""One hierarchy of errors: each message states the rule, the value received, and the way out.
+
+The command line prints them as one line and exits with code 2; the library raises them.
+"""
+
+from __future__ import annotations
+
+
+class EvermixError(Exception):
+    """Base of every error that evermix raises on purpose.
+
+    Args:
+        rule: what must hold, naming the file, row, field or domain concerned.
+        received: the value that broke the rule; omitted from the message when None.
+        hint: the way out.
+    """
+
+    def __init__(self, rule: str, *, received: object = None, hint: str | None = None) -> None:
+        self.rule = rule
+        self.received = received
+        self.hint = hint
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        message = self.rule
+        if self.received is not None:
+            message += f", got {self.received!r}"
+        if self.hint:
+            message += f". Hint: {self.hint}"
+        return message
+
+
+class RecipeError(EvermixError):
+    """The recipe, or a value given in its place, breaks a rule."""
+
+
+class DomainError(EvermixError):
+    """A domain or a domain set is malformed."""
+
+
+class MixtureError(EvermixError):
+    """Weights are not a mixture over their domain set."""
+
+
+class ObservationError(EvermixError):
+    """A table of runs is malformed or too small for what is asked of it."""
+
+
+class ConstraintError(EvermixError):
+    """Constraints contradict each other or cannot be met; the message says by how much."""
+
+
+class CorpusError(EvermixError):
+    """A data file cannot be read, or holds too little text."""
+
+
+class TokenizerError(EvermixError):
+    """A tokenizer cannot be loaded, or does not belong to the model or store at hand."""
+
+
+class CheckpointError(EvermixError):
+    """A model checkpoint cannot be loaded or does not fit the run."""
+
+
+class NotFittedError(EvermixError):
+    """A law was asked to predict before it was fitted."""
+
+
+class ConvergenceError(EvermixError):
+    """A fit or a solver did not converge; its result must not be used."""
+
+
+class ProjectError(EvermixError):
+    """The project folder is missing, damaged, or in use by another process."""

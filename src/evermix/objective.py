@@ -1,0 +1,100 @@
+"""Objective: which measured quantities a mixture is chosen for, and how much each counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from evermix.errors import ConstraintError
+
+Floats = npt.NDArray[np.float64]
+Quantity = Literal["loss_nats", "bits_per_byte", "perplexity"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """sum_i v_i T_i(loss_i): a weighted mean of a quantity derived from each metric's loss in nats per token.
+
+    T_i is the identity (`loss_nats`), exp (`perplexity`), or multiplication by the metric's own
+    tokens / (bytes ln 2) (`bits_per_byte`). All are increasing and convex, so a convex law stays convex.
+    The mean loss and the mean perplexity rank mixtures differently: optimise the quantity that is reported.
+
+    Attributes:
+        metrics: names, in the order of the laws' outputs (held-out domains).
+        weights: shape (metrics,), >= 0, normalised to sum 1; zero leaves a metric out.
+        quantity: what is averaged.
+        bits_per_byte_factor: shape (metrics,), tokens / (bytes ln 2); needed for `bits_per_byte` only.
+    """
+
+    metrics: tuple[str, ...]
+    weights: tuple[float, ...]
+    quantity: Quantity = "loss_nats"
+    bits_per_byte_factor: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != len(self.metrics):
+            raise ConstraintError(f"an objective over {len(self.metrics)} metrics must have as many weights",
+                                  received=len(self.weights))
+        for name, weight in zip(self.metrics, self.weights, strict=True):
+            if not np.isfinite(weight) or weight < 0:
+                raise ConstraintError(f"objective weight of '{name}' must be a number >= 0", received=weight)
+        if sum(self.weights) <= 0:
+            raise ConstraintError("at least one objective weight must be positive", received=list(self.weights))
+        if self.quantity == "bits_per_byte" and self.bits_per_byte_factor is None:
+            raise ConstraintError("a bits_per_byte objective must know each metric's tokens per byte")
+        total = float(sum(self.weights))
+        object.__setattr__(self, "weights", tuple(float(w) / total for w in self.weights))
+
+    @classmethod
+    def from_dict(
+        cls,
+        metrics: Sequence[str],
+        weights: Mapping[str, float] | None = None,
+        quantity: Quantity = "loss_nats",
+        bits_per_byte_factor: Sequence[float] | None = None,
+    ) -> Objective:
+        """Objective from metric -> weight (None: all alike; metrics left out of a mapping count zero)."""
+        if weights is None:
+            weights = dict.fromkeys(metrics, 1.0)
+        unknown = [name for name in weights if name not in metrics]
+        if unknown:
+            raise ConstraintError(
+                "an objective weight must name a metric", received=unknown[0], hint=f"known: {', '.join(metrics)}"
+            )
+        factor = None if bits_per_byte_factor is None else tuple(float(f) for f in bits_per_byte_factor)
+        return cls(tuple(metrics), tuple(float(weights.get(n, 0.0)) for n in metrics), quantity, factor)
+
+    def transform(self, losses: Floats) -> Floats:
+        """T of losses in nats, shape (..., metrics) -> (..., metrics), in the objective's quantity."""
+        if self.quantity == "perplexity":
+            return np.exp(losses)
+        return losses * self.scale
+
+    def transform_slope(self, losses: Floats) -> Floats:
+        """dT/dloss, shape (..., metrics)."""
+        if self.quantity == "perplexity":
+            return np.exp(losses)
+        return np.broadcast_to(self.scale, losses.shape).copy()
+
+    @property
+    def scale(self) -> Floats:
+        """Factor from nats per token to the quantity, shape (metrics,); ones for loss and perplexity."""
+        if self.quantity == "bits_per_byte":
+            return np.array(self.bits_per_byte_factor, dtype=np.float64)
+        return np.ones(len(self.metrics))
+
+    def value(self, losses: Floats) -> Floats:
+        """Weighted mean of the quantity, shape (..., metrics) -> (...); a metric of weight zero may be NaN."""
+        counted = np.array(self.weights) > 0
+        transformed = self.transform(np.asarray(losses, dtype=np.float64))
+        total: Floats = transformed[..., counted] @ np.array(self.weights)[counted]
+        return total
+
+    def gradient(self, losses: Floats, loss_gradients: Floats) -> Floats:
+        """Chain rule: losses (metrics,), d loss / d x (metrics, n) -> d value / d x, shape (n,)."""
+        result: Floats = (np.array(self.weights) * self.transform_slope(losses)) @ loss_gradients
+        return result
