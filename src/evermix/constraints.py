@@ -69,8 +69,11 @@ class Constraints:
         if self.max_epochs is not None and not self.max_epochs > 0:
             raise ConstraintError("max_epochs must be positive", received=self.max_epochs)
         if sum(self.fixed.values()) > 1 + _SLACK:
-            raise ConstraintError("fixed shares must sum to at most 1", received=sum(self.fixed.values()),
-                                  hint="lower one of: " + ", ".join(self.fixed))
+            raise ConstraintError(
+                "fixed shares must sum to at most 1",
+                received=sum(self.fixed.values()),
+                hint="lower one of: " + ", ".join(self.fixed),
+            )
 
     def bounds(self, domains: DomainSet, n_tokens: float, spent: Floats | None = None) -> Bounds:
         """The box for a request of `n_tokens` (R), after `spent` tokens per domain, shape (domains,).
@@ -100,7 +103,8 @@ class Constraints:
             if share > upper[j] + _SLACK:
                 raise ConstraintError(
                     f"the fixed share of '{name}' must not exceed its {reasons[j]} bound of {upper[j]:.4f}",
-                    received=share, hint="lower the share, or raise max_epochs or the cap",
+                    received=share,
+                    hint="lower the share, or raise max_epochs or the cap",
                 )
             lower[j] = upper[j] = share
             reasons[j] = "fixed"
@@ -123,11 +127,18 @@ def _check_box(domains: DomainSet, lower: Floats, upper: Floats, reasons: list[s
         if lower[j] > upper[j] + _SLACK:
             raise ConstraintError(
                 f"the floor of '{name}' must not exceed its {reasons[j] or 'upper'} bound of {upper[j]:.4f}",
-                received=float(lower[j]), hint="lower the floor, or raise max_epochs or the cap",
+                received=float(lower[j]),
+                hint="lower the floor, or raise max_epochs or the cap",
             )
     if lower.sum() > 1 + _SLACK:
-        raise ConstraintError("floors and fixed shares must sum to at most 1", received=float(lower.sum()),
-                              hint=f"lower them by {lower.sum() - 1:.4f} in total")
+        raise ConstraintError(
+            "floors and fixed shares must sum to at most 1",
+            received=float(lower.sum()),
+            hint=f"lower them by {lower.sum() - 1:.4f} in total",
+        )
     if upper.sum() < 1 - _SLACK:
-        raise ConstraintError("caps and fixed shares must leave room for a sum of 1", received=float(upper.sum()),
-                              hint=f"raise them by {1 - upper.sum():.4f} in total")
+        raise ConstraintError(
+            "caps and fixed shares must leave room for a sum of 1",
+            received=float(upper.sum()),
+            hint=f"raise them by {1 - upper.sum():.4f} in total",
+        )

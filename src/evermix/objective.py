@@ -37,8 +37,9 @@ class Objective:
 
     def __post_init__(self) -> None:
         if len(self.weights) != len(self.metrics):
-            raise ConstraintError(f"an objective over {len(self.metrics)} metrics must have as many weights",
-                                  received=len(self.weights))
+            raise ConstraintError(
+                f"an objective over {len(self.metrics)} metrics must have as many weights", received=len(self.weights)
+            )
         for name, weight in zip(self.metrics, self.weights, strict=True):
             if not np.isfinite(weight) or weight < 0:
                 raise ConstraintError(f"objective weight of '{name}' must be a number >= 0", received=weight)
