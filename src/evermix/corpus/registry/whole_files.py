@@ -30,3 +30,29 @@ def licences(root: Path) -> Iterator[str]:
     """SPDX licence texts, template variables replaced by their original wording."""
     for _path, text in text_files(root / "spdx/data", (".txt",)):
         yield _SPDX_OPTIONAL.sub("", _SPDX_VARIABLE.sub(r"\1", text))
+
+
+def perl_modules(root: Path) -> Iterator[str]:
+    """Perl modules and their POD, without Unicode tables and the list of core versions."""
+    for path, text in text_files(root / "usr/share/perl", (".pm", ".pl", ".pod")):
+        if not {"unicore", "Collate", "CoreList", "CoreList.pm"} & set(path.parts):
+            yield text
+
+
+def go_sources(root: Path) -> Iterator[str]:
+    """Go's own source tree without generated files and test data."""
+    for path, text in text_files(root / "usr/share/go-1.19/src", (".go",)):
+        if "testdata" not in path.parts and "// Code generated" not in text[:2000] and "mkerrors" not in text[:200]:
+            yield text
+
+
+def ruby_sources(root: Path) -> Iterator[str]:
+    """Ruby's standard library."""
+    for _path, text in text_files(root / "usr/lib/ruby", (".rb",)):
+        yield text
+
+
+def hol_light(root: Path) -> Iterator[str]:
+    """HOL Light theories and their proof scripts in OCaml."""
+    for _path, text in text_files(root / "usr/share/hol-light", (".ml", ".hl")):
+        yield text

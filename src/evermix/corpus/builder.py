@@ -1,0 +1,202 @@
+"""Building of a token store, domain by domain: survey, tokenise, split, pack."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from evermix.corpus.files import new_folder, write_json
+from evermix.corpus.packing import TokenisedDocuments, pack, tokenise
+from evermix.corpus.source import TextSource, iterate
+from evermix.corpus.split import cut, heldout_mask, piece_bytes
+from evermix.corpus.survey import Survey, survey
+from evermix.corpus.tokenizer import TextTokenizer
+from evermix.errors import CorpusError
+
+_VERSION = 1  # raise it when the same input would give other sequences
+_LEAST_HELDOUT = 0.5  # of the wished-for share of tokens, whatever the documents' sizes
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """How text becomes sequences.
+
+    Attributes:
+        sequence_length: tokens per sequence.
+        heldout_fraction: share of documents held out, in (0, 1).
+        heldout_max_sequences: most held-out sequences kept per domain; held-out text beyond them is not trained on.
+        base: folder that relative paths start from.
+        workers: domains prepared at once (threads; the tokenizer has threads of its own).
+
+    Raises:
+        CorpusError: if a value is out of range.
+    """
+
+    sequence_length: int
+    heldout_fraction: float = 0.05
+    heldout_max_sequences: int = 512
+    base: Path = Path()
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.sequence_length < 2:
+            raise CorpusError("sequence_length must be >= 2 tokens", received=self.sequence_length)
+        if not 0 < self.heldout_fraction < 1:
+            raise CorpusError("heldout_fraction must lie in (0, 1)", received=self.heldout_fraction)
+        if self.heldout_max_sequences < 1 or self.workers < 1:
+            raise CorpusError(
+                "heldout_max_sequences and workers must be >= 1", received=(self.heldout_max_sequences, self.workers)
+            )
+
+
+@dataclass(frozen=True)
+class StoreProgress:
+    """How far one domain is; total_bytes is None while it is read for the first time."""
+
+    domain: str
+    stage: Literal["reading", "tokenising", "packing", "done"]
+    done_bytes: int
+    total_bytes: int | None
+
+
+@dataclass(frozen=True)
+class _Job:
+    tokenizer: TextTokenizer
+    folder: Path
+    settings: StoreSettings
+    progress: Callable[[StoreProgress], None]
+
+
+def build_domains(
+    sources: Sequence[TextSource],
+    tokenizer: TextTokenizer,
+    folder: Path,
+    settings: StoreSettings,
+    progress: Callable[[StoreProgress], None],
+) -> list[dict[str, Any]]:
+    """Make sure that every source is in the store; one entry each: folder name and meta, in order."""
+    lock = threading.Lock()
+
+    def report(event: StoreProgress) -> None:
+        with lock:
+            progress(event)
+
+    job = _Job(tokenizer, folder, settings, report)
+    with ThreadPoolExecutor(settings.workers) as pool:
+        futures = [pool.submit(_build_domain, source, job) for source in sources]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _build_domain(source: TextSource, job: _Job) -> dict[str, Any]:
+    def read_so_far(n_bytes: int) -> None:
+        job.progress(StoreProgress(source.name, "reading", n_bytes, None))
+
+    found = survey(source, job.settings.base, job.folder / "surveys", read_so_far)
+    name = f"{_slug(source.name)}-{_key(source, found, job)}"
+    meta = job.folder / name / "meta.json"
+    if not meta.is_file():
+        with new_folder(job.folder / name) as folder:
+            write_json(folder / "meta.json", _write_sequences(source, found, job, folder))
+    job.progress(StoreProgress(source.name, "done", found.n_bytes, found.n_bytes))
+    return {"folder": name, **json.loads(meta.read_text())}
+
+
+def _write_sequences(source: TextSource, found: Survey, job: _Job, folder: Path) -> dict[str, Any]:
+    """Tokenise, split and pack one domain into `folder`; its meta."""
+
+    def tokenised_so_far(n_bytes: int) -> None:
+        job.progress(StoreProgress(source.name, "tokenising", n_bytes, found.n_bytes))
+
+    dtype: np.dtype[Any] = np.dtype(np.uint16 if job.tokenizer.vocab_size <= 1 << 16 else np.uint32)
+    flat = folder / "flat.tokens"
+    documents = tokenise(_documents(source, found, job), job.tokenizer, flat, dtype, tokenised_so_far)
+    job.progress(StoreProgress(source.name, "packing", found.n_bytes, found.n_bytes))
+    settings = job.settings
+    length = settings.sequence_length
+    wanted = max(length, _LEAST_HELDOUT * settings.heldout_fraction * float(documents.n_tokens.sum()))
+    held = heldout_mask(documents.keys, documents.n_tokens, settings.heldout_fraction, wanted)
+    rng = np.random.default_rng(int(found.fingerprint[:16], 16))
+    splits = {
+        split: _pack_split(documents, rng.permutation(np.flatnonzero(mask)), length, limit, folder / f"{split}.npy")
+        for split, mask, limit in (("train", ~held, None), ("heldout", held, settings.heldout_max_sequences))
+    }
+    _check_sizes(source.name, splits, length)
+    flat.unlink()
+    return {
+        "name": source.name,
+        "fingerprint": found.fingerprint,
+        "end_id": job.tokenizer.end_id,
+        "end_token": job.tokenizer.backend.id_to_token(job.tokenizer.end_id),
+        "sequence_length": length,
+        "n_duplicates": found.n_documents - found.n_distinct,
+        "piece_bytes": piece_bytes(found.n_distinct, found.largest_bytes, found.n_bytes),
+        **splits,
+    }
+
+
+def _pack_split(
+    documents: TokenisedDocuments, chosen: npt.NDArray[np.int64], length: int, limit: int | None, target: Path
+) -> dict[str, int]:
+    n_tokens = int(documents.n_tokens[chosen].sum())
+    n_sequences = n_tokens // length if limit is None else min(n_tokens // length, limit)
+    if n_sequences:
+        pack(documents, chosen, (n_sequences, length), target)
+    return {
+        "n_documents": len(chosen),
+        "n_bytes": int(documents.n_bytes[chosen].sum()),
+        "n_tokens": n_tokens,
+        "n_sequences": n_sequences,
+    }
+
+
+def _check_sizes(name: str, splits: dict[str, dict[str, int]], length: int) -> None:
+    total = sum(split["n_tokens"] for split in splits.values())
+    for label, split in (("train", splits["train"]), ("held-out", splits["heldout"])):
+        if split["n_sequences"] == 0:
+            raise CorpusError(
+                f"domain '{name}' must have at least one sequence of {length} tokens in its {label} part",
+                received=f"{split['n_tokens']} tokens ({total} in the whole domain)",
+                hint="add text to this domain, join it with another, or shorten sequence_length",
+            )
+
+
+def _documents(source: TextSource, found: Survey, job: _Job) -> Iterator[str]:
+    limit = piece_bytes(found.n_distinct, found.largest_bytes, found.n_bytes)
+    for text in iterate(source, job.settings.base):
+        if limit is None:
+            yield text
+        else:
+            yield from cut(text, limit)
+
+
+def _key(source: TextSource, found: Survey, job: _Job) -> str:
+    settings = job.settings
+    parts = [
+        _VERSION,
+        source.name,
+        found.fingerprint,
+        job.tokenizer.fingerprint,
+        job.tokenizer.end_id,
+        settings.sequence_length,
+        settings.heldout_fraction,
+        settings.heldout_max_sequences,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "domain"

@@ -1,0 +1,118 @@
+"""Tokenise a domain's documents and pack them into sequences on disk.
+
+Documents go through the tokenizer in order into one flat file; then the held-out split is taken by content, each side
+is shuffled, joined with an end token after each document, and cut into sequences. The tail shorter than a sequence is
+dropped. Files are written sequentially (no writable memory map: on a full disk that would kill the process).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from evermix.corpus.split import content_key
+from evermix.corpus.tokenizer import TextTokenizer
+
+_BATCH_BYTES = 1 << 20
+_BATCH_DOCUMENTS = 1024
+_WRITE_TOKENS = 1 << 20
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TokenisedDocuments:
+    """Documents in one flat file of token ids, each followed by the end token.
+
+    Attributes:
+        file: the flat file.
+        dtype: of the ids in it, uint16 or uint32.
+        keys: content keys, shape (documents,).
+        n_tokens: tokens of each document with its end token, shape (documents,).
+        n_bytes: UTF-8 bytes of each document, shape (documents,).
+    """
+
+    file: Path
+    dtype: np.dtype[Any]
+    keys: npt.NDArray[np.uint64]
+    n_tokens: Integers
+    n_bytes: Integers
+
+
+def tokenise(
+    documents: Iterable[str], tokenizer: TextTokenizer, file: Path, dtype: np.dtype[Any], report: Callable[[int], None]
+) -> TokenisedDocuments:
+    """Write the tokens of `documents` to `file`; `report` gets the UTF-8 bytes done after each batch."""
+    keys: list[int] = []
+    n_tokens: list[int] = []
+    n_bytes: list[int] = []
+    done = 0
+    with file.open("wb") as out:
+        for batch in _batches(documents):
+            for text, ids in zip(batch, tokenizer.encode_batch(batch), strict=True):
+                ids.append(tokenizer.end_id)
+                np.array(ids, dtype=dtype).tofile(out)
+                keys.append(content_key(text))
+                n_tokens.append(len(ids))
+                n_bytes.append(len(text.encode()))
+            done += sum(n_bytes[-len(batch) :])
+            report(done)
+    return TokenisedDocuments(
+        file, dtype, np.array(keys, np.uint64), np.array(n_tokens, np.int64), np.array(n_bytes, np.int64)
+    )
+
+
+def pack(documents: TokenisedDocuments, chosen: Integers, shape: tuple[int, int], target: Path) -> None:
+    """Write documents in the order `chosen` as one .npy array.
+
+    Args:
+        documents: the flat tokens.
+        chosen: positions of documents in packing order, shape (chosen,).
+        shape: (sequences, sequence length); together at most the tokens of the chosen documents.
+        target: the .npy file.
+    """
+    starts = np.concatenate([[0], np.cumsum(documents.n_tokens)])
+    flat = np.memmap(documents.file, dtype=documents.dtype, mode="r")
+    left = shape[0] * shape[1]
+    with target.open("wb") as out:
+        header = {"descr": np.lib.format.dtype_to_descr(documents.dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(out, header)
+        pending: list[npt.NDArray[Any]] = []
+        held = 0
+        for i in chosen:
+            piece = flat[starts[i] : min(starts[i + 1], starts[i] + left - held)]
+            pending.append(piece)
+            held += len(piece)
+            if held >= min(left, _WRITE_TOKENS):
+                left -= held
+                held = _flush(out, pending)
+            if left == 0:
+                break
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _flush(out: BinaryIO, pending: list[npt.NDArray[Any]]) -> int:
+    """Write and empty `pending`; 0, the tokens then held."""
+    out.write(np.concatenate(pending).tobytes())
+    pending.clear()
+    return 0
+
+
+def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in documents:
+        batch.append(text)
+        size += len(text)
+        if size >= _BATCH_BYTES or len(batch) >= _BATCH_DOCUMENTS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

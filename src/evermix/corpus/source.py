@@ -1,0 +1,119 @@
+"""TextSource: where the text of one domain comes from, and the iteration over its documents."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from evermix.corpus.hub import read_dataset
+from evermix.corpus.readers import format_of, read_documents
+from evermix.corpus.readers.plain import Documents
+from evermix.errors import CorpusError
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """The text of one domain: files or one HuggingFace dataset.
+
+    Attributes:
+        name: the domain's name.
+        files: paths or globs (`**` crosses folders), relative to the caller's base folder; `!pattern` leaves files out.
+        dataset: arguments of `datasets.load_dataset`, instead of files.
+        text_field: field or column of the text in JSONL, Parquet and datasets.
+        format: how files are read; "auto" goes by file name.
+        documents: what one document is in plain text.
+        max_bytes: take documents in order until their UTF-8 bytes reach this (the last one is cut), or None for all.
+
+    Raises:
+        CorpusError: unless exactly one of files and dataset is given and max_bytes > 0.
+    """
+
+    name: str
+    files: tuple[str, ...] = ()
+    dataset: Mapping[str, Any] | None = None
+    text_field: str = "text"
+    format: Literal["auto", "jsonl", "parquet", "text"] = "auto"
+    documents: Documents = "file"
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.files) == (self.dataset is not None):
+            raise CorpusError(f"domain '{self.name}' must have either files or a dataset", received=self.files)
+        if self.max_bytes is not None and self.max_bytes <= 0:
+            raise CorpusError(f"domain '{self.name}' must have max_bytes > 0", received=self.max_bytes)
+
+
+def iterate(source: TextSource, base: Path) -> Iterator[str]:
+    """Documents of `source` in order, blank ones left out; paths are relative to the folder `base`.
+
+    Raises:
+        CorpusError: a file is missing, empty, damaged, not UTF-8 or without the text field, or there is no text at all.
+    """
+    left = source.max_bytes
+    found = False
+    for text in _documents(source, base):
+        if not text.strip():
+            continue
+        found = True
+        if left is None:
+            yield text
+            continue
+        n_bytes = len(text.encode())
+        yield text if n_bytes <= left else text.encode()[:left].decode("utf-8", errors="ignore")
+        left -= n_bytes
+        if left <= 0:
+            return
+    if not found:
+        raise CorpusError(f"domain '{source.name}' must hold some text, but all of it is blank", hint="check `files`")
+
+
+def source_files(source: TextSource, base: Path) -> tuple[Path, ...]:
+    """The files of `source`, sorted within each pattern, each once.
+
+    Raises:
+        CorpusError: a path is missing, a folder, or empty, or a glob matches nothing.
+    """
+    dropped = {path for pattern in source.files if pattern.startswith("!") for path in _match(pattern[1:], base)}
+    kept: dict[Path, None] = {}
+    for pattern in source.files:
+        if not pattern.startswith("!"):
+            kept.update(dict.fromkeys(p for p in _expand(source.name, pattern, base) if p not in dropped))
+    if not kept:
+        raise CorpusError(f"domain '{source.name}' must keep at least one file", received=source.files)
+    return tuple(kept)
+
+
+def _documents(source: TextSource, base: Path) -> Iterator[str]:
+    if source.dataset is not None:
+        yield from read_dataset(source.dataset, source.text_field)
+        return
+    for path in source_files(source, base):
+        file_format = format_of(path) if source.format == "auto" else source.format
+        if path.stat().st_size:
+            yield from read_documents(path, file_format, source.text_field, source.documents)
+
+
+def _expand(name: str, pattern: str, base: Path) -> list[Path]:
+    literal = base / Path(pattern).expanduser()
+    if literal.is_dir():
+        raise CorpusError(
+            f"domain '{name}' must name files, not a folder", received=str(literal), hint=f"use '{pattern}/**/*'"
+        )
+    if literal.exists():
+        if literal.stat().st_size == 0:
+            raise CorpusError(f"domain '{name}': file {literal} must not be empty", hint="remove it from `files`")
+        return [literal]
+    found = _match(pattern, base)
+    if not found:
+        rule = "a glob must match at least one file" if glob.has_magic(pattern) else "a data file must exist"
+        raise CorpusError(f"domain '{name}': {rule}", received=str(literal), hint="check the path in `files`")
+    return found
+
+
+def _match(pattern: str, base: Path) -> list[Path]:
+    path = Path(pattern).expanduser()
+    full = str(path) if path.is_absolute() else str(Path(glob.escape(str(base))) / path)
+    return sorted(Path(p) for p in glob.glob(full, recursive=True, include_hidden=False) if Path(p).is_file())

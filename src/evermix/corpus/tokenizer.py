@@ -1,0 +1,179 @@
+"""Tokenizers: train a byte-level BPE, load any `tokenizer.json`, and know how many bytes each token stands for."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evermix.corpus.files import write_atomically
+from evermix.corpus.split import content_key
+from evermix.errors import TokenizerError
+
+END_TOKEN = "<|endoftext|>"
+_END_TOKENS = (END_TOKEN, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[EOS]", "<|im_end|>")
+_BYTE_ALPHABET_SIZE = 256
+
+
+class TextTokenizer:
+    """A `tokenizers.Tokenizer` that encodes text as data: special tokens written in a text are ordinary characters.
+
+    Args:
+        backend: the tokenizer; padding and truncation are switched off.
+        end_token: the token put after each document; found among the usual names if None.
+
+    Raises:
+        TokenizerError: if it has no end token.
+    """
+
+    def __init__(self, backend: Any, end_token: str | None = None) -> None:
+        # Set, so that a later fork (data loader workers) neither warns nor changes the setting.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        backend.no_padding()
+        backend.no_truncation()
+        backend.encode_special_tokens = True
+        self.backend = backend
+        names = (end_token,) if end_token else _END_TOKENS
+        ids = [i for i in map(backend.token_to_id, names) if i is not None]
+        if not ids:
+            raise TokenizerError("a tokenizer must have an end token", hint=f"looked for {', '.join(names)}")
+        self.end_id: int = ids[0]
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """Largest token id plus one."""
+        return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the tokenizer's JSON, first 16 hex digits."""
+        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()[:16]
+
+    @cached_property
+    def token_bytes(self) -> npt.NDArray[np.int64]:
+        """UTF-8 bytes that each token stands for, shape (vocab,); special tokens and unused ids count 0.
+
+        Exact for byte-level BPE without a normaliser or prefix space: a text's tokens sum to its UTF-8 bytes. For
+        SentencePiece models "▁" counts as one space and "<0x..>" as one byte, so that a text may be off by its one
+        leading space; for others it is the length of the token's own spelling.
+        """
+        spec = json.loads(self.backend.to_str())
+        special = {t["id"]: t["special"] for t in spec.get("added_tokens", [])}
+        byte_level = "ByteLevel" in json.dumps([spec.get("decoder"), spec.get("pre_tokenizer")])
+        table = np.zeros(self.vocab_size, dtype=np.int64)
+        for token, i in self.backend.get_vocab(with_added_tokens=True).items():
+            if i in special:
+                table[i] = 0 if special[i] else len(token.encode())
+            else:
+                table[i] = len(token) if byte_level else _spelled_bytes(token)
+        return table
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens; runs on the tokenizer's own threads."""
+        return [e.ids for e in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens included."""
+        return str(self.backend.decode([int(i) for i in ids], skip_special_tokens=False))
+
+    def save(self, path: Path) -> None:
+        """Write `tokenizer.json` to `path`, atomically."""
+        write_atomically(Path(path), self.backend.to_str(pretty=True).encode())
+
+
+def train_bpe(
+    texts_by_domain: Mapping[str, Iterable[str]], vocab_size: int, sample_bytes_per_domain: int = 2_000_000
+) -> TextTokenizer:
+    """Byte-level BPE on the same number of bytes of every domain, so that small domains count.
+
+    Documents are sampled by content key from the end opposite to the held-out split; a domain smaller than the sample
+    is repeated up to the size of the largest one. The same texts give the same tokenizer; <|endoftext|> has id 0.
+
+    Raises:
+        TokenizerError: if vocab_size < 257 (256 bytes and the end token), or there is no text.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    if vocab_size <= _BYTE_ALPHABET_SIZE:
+        raise TokenizerError("a byte-level vocabulary must have at least 257 tokens", received=vocab_size)
+    samples = [_sample(texts, sample_bytes_per_domain) for texts in texts_by_domain.values()]
+    samples = [sample for sample in samples if sample]
+    if not samples:
+        raise TokenizerError("a tokenizer must be trained on some text", received="none")
+    size = max(sum(len(t.encode()) for t in sample) for sample in samples)
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_TOKEN],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(itertools.chain.from_iterable(_repeat(s, size) for s in samples), trainer)
+    return TextTokenizer(backend)
+
+
+def load_tokenizer(path_or_name: str | Path, end_token: str | None = None) -> TextTokenizer:
+    """A tokenizer from a tokenizer.json file, a folder that holds one, or a hub name.
+
+    Raises:
+        TokenizerError: it cannot be found or read, or has no end token.
+    """
+    from tokenizers import Tokenizer
+
+    path = Path(path_or_name).expanduser()
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if path.exists() and not file.is_file():
+        raise TokenizerError("a tokenizer folder must hold tokenizer.json", received=str(path))
+    if not file.is_file() and (path.suffix == ".json" or path.is_absolute() or str(path_or_name).startswith(".")):
+        raise TokenizerError(
+            "a tokenizer file must exist", received=str(path), hint="give tokenizer.json or a hub name"
+        )
+    try:
+        backend = Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(str(path_or_name))
+    except Exception as error:  # noqa: BLE001  the tokenizers library raises bare Exception for every failure
+        reason = " ".join(str(error).split())[:200]
+        raise TokenizerError(
+            f"tokenizer {path_or_name} must be loadable ({reason})", hint="give tokenizer.json or a hub name"
+        ) from None
+    return TextTokenizer(backend, end_token)
+
+
+def _sample(texts: Iterable[str], limit_bytes: int) -> list[str]:
+    """Documents with the largest content keys, about `limit_bytes` together, in key order."""
+    heap: list[tuple[int, int, str]] = []
+    held = 0
+    for position, text in enumerate(texts):
+        n_bytes = len(text.encode())
+        heapq.heappush(heap, (content_key(text), -position, text))
+        held += n_bytes
+        while len(heap) > 1 and held - len(heap[0][2].encode()) >= limit_bytes:
+            held -= len(heapq.heappop(heap)[2].encode())
+    return list(_repeat([text for _, _, text in sorted(heap, reverse=True)], min(limit_bytes, held)))
+
+
+def _repeat(texts: Sequence[str], n_bytes: int) -> Iterator[str]:
+    """`texts` again and again until `n_bytes` have passed; the last one is cut."""
+    left = n_bytes
+    for text in itertools.cycle(texts):
+        raw = text.encode()
+        yield text if len(raw) <= left else raw[:left].decode("utf-8", errors="ignore")
+        left -= len(raw)
+        if left <= 0:
+            return
+
+
+def _spelled_bytes(token: str) -> int:
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        return 1
+    return len(token.replace("▁", " ").encode())
