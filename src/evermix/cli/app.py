@@ -1,0 +1,57 @@
+"""The command `evermix`: options common to all verbs, and the list of verbs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from evermix.cli.corpora import corpora
+from evermix.cli.failures import one_line_errors
+from evermix.cli.init import init
+from evermix.cli.log import log
+from evermix.cli.report import report
+from evermix.cli.run import run
+from evermix.cli.status import status
+
+app = typer.Typer(
+    name="evermix",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+VERBS = (run, status, report, log, init, corpora)
+for verb in VERBS:
+    app.command()(one_line_errors(verb))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"evermix {version('evermix')}")
+        raise typer.Exit
+
+
+@app.callback()
+def evermix(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Decide what data a language model is trained on, all along its life.
+
+    \b
+    Examples:
+      evermix init my-data/            write a commented recipe for the files in my-data/
+      evermix run recipe.yaml          train, decide the mixture, train on, report
+      evermix status runs/my-data      how far it is
+      evermix report runs/my-data      write report.html
+    """
+
+
+def main() -> None:
+    """Entry point of the command `evermix`."""
+    app()

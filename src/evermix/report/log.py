@@ -1,0 +1,135 @@
+"""The history of a project from its ledger: what happened, what it cost, why this mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from evermix.report import units
+from evermix.report.project import read_entries, require_project
+from evermix.report.tables import binding_reasons, decision_title
+
+Payload = Mapping[str, Any]
+
+
+def read_log(project: Path) -> list[dict[str, Any]]:
+    """Ledger entries, oldest first: `number`, `at` (ISO, UTC), `kind`, `key`, `story`, `flops`, `seconds`, `payload`.
+
+    Raises:
+        ProjectError: if there is no project in that folder, or its ledger is damaged.
+    """
+    project = Path(project)
+    require_project(project)
+    return [
+        {
+            "number": entry.number,
+            "at": entry.at,
+            "kind": entry.kind,
+            "key": entry.key,
+            "story": story(entry.kind, entry.key, entry.payload),
+            "flops": entry.payload.get("flops"),
+            "seconds": entry.payload.get("seconds"),
+            "payload": entry.payload,
+        }
+        for entry in read_entries(project)
+    ]
+
+
+def print_log(entries: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """The history as a table, and what all of it cost."""
+    if not entries:
+        console.print("nothing happened yet")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("when (UTC)", no_wrap=True)
+    table.add_column("what")
+    table.add_column("story", overflow="fold")
+    table.add_column("FLOPs", justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    for entry in entries:
+        spent = (units.flops(entry["flops"]), units.seconds(entry["seconds"]))
+        when = str(entry["at"])[:19].replace("T", " ")
+        table.add_row(when, entry["kind"], Text(entry["story"]), *spent)
+    console.print(table)
+    parts = [
+        f"{kind}s {units.flops(total)}"
+        for kind in ("segment", "probe", "decision")
+        if (total := sum(entry["flops"] or 0 for entry in entries if entry["kind"] == kind))
+    ]
+    if parts:
+        console.print(Text(f"spent: {', '.join(parts)} (a decision's own figure includes its probes)"))
+
+
+def story(kind: str, key: str, payload: Payload) -> str:
+    """One entry in words; an unknown kind tells its key."""
+    return (_STORIES[kind](payload) if kind in _STORIES else "") or key
+
+
+def _recipe(payload: Payload) -> str:
+    names = [domain.get("name", "?") for domain in payload.get("domains") or []]
+    tokens = units.count((payload.get("training") or {}).get("tokens"))
+    return f"{tokens} tokens over {len(names)} domains, seed {payload.get('seed', '?')}"
+
+
+def _corpus(payload: Payload) -> str:
+    domains = payload.get("domains")
+    if not isinstance(domains, list):
+        return ""
+    total = sum(domain.get("n_tokens") or 0 for domain in domains)
+    return f"{units.count(total)} tokens in {len(domains)} domains"
+
+
+def _segment(payload: Payload) -> str:
+    arms = payload.get("arms") or payload.get("arm") or "?"
+    names = arms if isinstance(arms, str) else ", ".join(arms)
+    steps = f"steps {payload.get('start_step', '?')} to {payload.get('end_step', '?')}"
+    return f"trained {names}, {steps}, {units.count(payload.get('n_tokens'))} tokens"
+
+
+def _probe(payload: Payload) -> str:
+    return f"probed {payload.get('component', '?')} for {payload.get('steps', '?')} steps"
+
+
+def _decision(payload: Payload) -> str:
+    old, new = payload.get("old") or {}, payload.get("mixture") or {}
+    moved = sorted(new, key=lambda name: -abs(new[name] - old.get(name, 0.0)))[:3]
+    changes = ", ".join(f"{name} {units.share(old.get(name))} to {units.share(new[name])}" for name in moved)
+    text = f"{decision_title(payload)}; most changed: {changes}"
+    return text + _expected(payload) + _held(payload)
+
+
+def _expected(payload: Payload) -> str:
+    predicted = payload.get("predicted_objective") or {}
+    chosen = predicted.get("chosen")
+    rivals = [name for name in ("start", "natural", "uniform") if name in predicted]
+    others = [f"{name} {units.number(predicted[name])}" for name in rivals]
+    return f"; predicted objective {units.number(chosen)} ({', '.join(others)})" if units.known(chosen) else ""
+
+
+def _held(payload: Payload) -> str:
+    held = binding_reasons(payload)
+    return f"; held by constraints: {', '.join(f'{name} ({reason})' for name, reason in held.items())}" if held else ""
+
+
+def _outcome(payload: Payload) -> str:
+    predicted = payload.get("predicted_loss_nats") or {}
+    realised = payload.get("realised_loss_nats") or {}
+    errors = [abs(realised[name] - predicted[name]) for name in predicted if units.known(realised.get(name))]
+    return f"realised against predicted: off by {sum(errors) / len(errors):.3f} nats on average" if errors else ""
+
+
+_STORIES: dict[str, Callable[[Payload], str]] = {
+    "recipe": _recipe,
+    "corpus": _corpus,
+    "segment": _segment,
+    "probe": _probe,
+    "decision": _decision,
+    "outcome": _outcome,
+    "result": lambda payload: "finished",
+}

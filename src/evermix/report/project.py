@@ -1,0 +1,101 @@
+"""What a project folder holds, read without changing it; a project that is still running has less."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evermix.errors import ProjectError
+from evermix.ledger import Entry, Ledger
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A project as the report sees it.
+
+    Attributes:
+        name: the folder's name.
+        result: the result dict, or what of it the ledger can already tell.
+        finished: whether `result.json` was written.
+        max_epochs: the repetition cap of the recipe, None for no cap.
+        entries: the ledger, oldest first.
+    """
+
+    name: str
+    result: dict[str, Any]
+    finished: bool
+    max_epochs: float | None
+    entries: tuple[Entry, ...]
+
+
+def load_findings(project: Path) -> Findings:
+    """Read `result.json` and the ledger of a project.
+
+    Raises:
+        ProjectError: if the folder holds neither, or `result.json` is damaged.
+    """
+    project = Path(project)
+    require_project(project)
+    entries = read_entries(project)
+    result = read_json(project / "result.json")
+    recipe = _latest(entries, "recipe")
+    max_epochs = (recipe.get("constraints") or {}).get("max_epochs")
+    if result is not None:
+        max_epochs = result.get("max_epochs", max_epochs)
+    partial = result if result is not None else _partial_result(entries, recipe)
+    return Findings(project.resolve().name, partial, result is not None, max_epochs, entries)
+
+
+def require_project(project: Path) -> None:
+    """ProjectError unless `project` is a folder that a run has written to."""
+    if not project.is_dir():
+        raise ProjectError(
+            f"{project}: the project folder must exist", hint="it is what the recipe's `project:` names; run the recipe"
+        )
+    if not any((project / name).exists() for name in ("result.json", "ledger.sqlite", "status.json")):
+        raise ProjectError(
+            f"{project}: the folder must hold a project, and it has neither ledger nor result",
+            hint="give the folder that the recipe's `project:` names",
+        )
+
+
+def read_entries(project: Path) -> tuple[Entry, ...]:
+    """All ledger entries, oldest first; none if there is no ledger yet."""
+    path = project / "ledger.sqlite"
+    return tuple(Ledger(path).entries()) if path.exists() else ()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None if the file does not exist; ProjectError if it is damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ProjectError(
+            f"{path}: must be valid JSON ({error})", hint="move it away and run the recipe again to write it anew"
+        ) from error
+    if not isinstance(value, dict):
+        raise ProjectError(f"{path}: must hold a JSON object", received=type(value).__name__)
+    return value
+
+
+def _latest(entries: tuple[Entry, ...], kind: str) -> dict[str, Any]:
+    return next((entry.payload for entry in reversed(entries) if entry.kind == kind), {})
+
+
+def _partial_result(entries: tuple[Entry, ...], recipe: dict[str, Any]) -> dict[str, Any]:
+    """As much of a result as a running project's ledger tells."""
+    corpus = _latest(entries, "corpus")
+    domains = corpus.get("domains", [])
+    return {
+        "seed": recipe.get("seed"),
+        "objective": recipe.get("objective") or {},
+        "total_tokens": (recipe.get("training") or {}).get("tokens"),
+        "model": recipe.get("model"),
+        "domains": domains if isinstance(domains, list) else [],
+        "arms": {},
+        "decisions": [entry.payload for entry in entries if entry.kind == "decision"],
+    }
