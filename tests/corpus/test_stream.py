@@ -97,8 +97,8 @@ def test_draw_sizes_and_resume_do_not_matter(sizes, cut):
     saved = json.loads(json.dumps(s.state_dict()))
     resumed = stream((0, mix(1, 0, 0)))
     resumed.load_state_dict(saved)
-    parts.append(resumed.draw(400 - s.position) if s.position < 400 else np.empty(0, np.int64))
-    np.testing.assert_array_equal(np.concatenate(parts)[:400], whole[: max(400, 0)])
+    parts.append(resumed.draw(max(400 - s.position, 0)))
+    np.testing.assert_array_equal(np.concatenate(parts)[:400], whole)
     resumed.seek(cut)
     np.testing.assert_array_equal(resumed.draw(400 - cut), whole[cut:])
 
@@ -176,8 +176,4 @@ def test_the_schedule_must_be_over_the_stores_domains():
 
 def test_the_order_is_pinned():
     """The same seed gives the same sequences on every machine and numpy version."""
-    drawn = stream((0, mix(0.5, 0.4, 0.1))).draw(12).tolist()
-    assert drawn == PINNED
-
-
-PINNED: list[int] = []
+    assert stream((0, mix(0.5, 0.4, 0.1))).draw(12).tolist() == [6, 16, 3, 14, 2, 40, 57, 4, 42, 5, 0, 23]

@@ -7,10 +7,11 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ from evermix.corpus.split import cut, heldout_mask, piece_bytes
 from evermix.corpus.survey import Survey, survey
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CorpusError
+
+Result = TypeVar("Result")
 
 _VERSION = 1  # raise it when the same input would give other sequences
 _LEAST_HELDOUT = 0.5  # of the wished-for share of tokens, whatever the documents' sizes
@@ -85,27 +88,43 @@ def build_domains(
     progress: Callable[[StoreProgress], None],
 ) -> list[dict[str, Any]]:
     """Make sure that every source is in the store; one entry each: folder name and meta, in order."""
-    lock = threading.Lock()
+    lock, stop = threading.Lock(), threading.Event()
 
     def report(event: StoreProgress) -> None:
+        if stop.is_set():
+            raise CorpusError(f"building of domain '{event.domain}' was stopped, because another one failed")
         with lock:
             progress(event)
 
     job = _Job(tokenizer, folder, settings, report)
     with ThreadPoolExecutor(settings.workers) as pool:
-        futures = [pool.submit(_build_domain, source, job) for source in sources]
         try:
-            return [future.result() for future in futures]
-        finally:
-            for future in futures:
-                future.cancel()
+            surveys = _in_parallel(pool, [partial(_survey, source, job) for source in sources])
+            pairs = zip(sources, surveys, strict=True)
+            return _in_parallel(pool, [partial(_build_domain, source, found, job) for source, found in pairs])
+        except BaseException:
+            stop.set()
+            raise
 
 
-def _build_domain(source: TextSource, job: _Job) -> dict[str, Any]:
+def _in_parallel(pool: ThreadPoolExecutor, calls: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Results of all calls in order; the first failure is raised at once and calls not yet begun are dropped."""
+    futures = [pool.submit(call) for call in calls]
+    done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
+    for future in waiting:
+        future.cancel()
+    failed = [future for future in futures if future in done and future.exception()]
+    return [future.result() for future in failed or futures]
+
+
+def _survey(source: TextSource, job: _Job) -> Survey:
     def read_so_far(n_bytes: int) -> None:
         job.progress(StoreProgress(source.name, "reading", n_bytes, None))
 
-    found = survey(source, job.settings.base, job.folder / "surveys", read_so_far)
+    return survey(source, job.settings.base, job.folder / "surveys", read_so_far)
+
+
+def _build_domain(source: TextSource, found: Survey, job: _Job) -> dict[str, Any]:
     name = f"{_slug(source.name)}-{_key(source, found, job)}"
     meta = job.folder / name / "meta.json"
     if not meta.is_file():

@@ -57,7 +57,7 @@ def tokenise(
         for batch in _batches(documents):
             for text, ids in zip(batch, tokenizer.encode_batch(batch), strict=True):
                 ids.append(tokenizer.end_id)
-                np.array(ids, dtype=dtype).tofile(out)
+                out.write(np.array(ids, dtype=dtype).tobytes())
                 keys.append(content_key(text))
                 n_tokens.append(len(ids))
                 n_bytes.append(len(text.encode()))

@@ -2,7 +2,7 @@
 
 Domains are chosen by Tijdeman's rule for the chairman assignment problem (R. Tijdeman, Discrete Mathematics 32, 1980):
 with shares p_j > 0 of m domains, at the n-th draw of a phase let s_j = n p_j - c_j, c_j the draws so far; among the
-domains with s_j >= g, g = 1 / (2m - 2), take the one with least (1 - g - s_j) / p_j. Then |c_j - n p_j| <= 1 - g always.
+domains with s_j >= g, g = 1 / (2m - 2), take the one with least (1 - g - s_j) / p_j. Then |c_j - n p_j| <= 1 - g.
 
 The k-th draw of a domain is entry k mod N of the permutation of epoch k div N, which depends on (seed, domain name,
 epoch) only: the same sequence whatever the mixture is, so that runs with other mixtures share their random numbers.

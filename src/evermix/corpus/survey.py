@@ -81,7 +81,7 @@ def _signature(source: TextSource, base: Path) -> str:
     """Hash of how the source is read and the state of its files; a hub dataset counts as its arguments."""
     settings: dict[str, Any] = {**asdict(source), "name": None, "version": 1}
     files = source_files(source, base) if source.files else _local_files(source.dataset, base)
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     text = json.dumps([settings, stats], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -1,0 +1,225 @@
+"""Readers: every format gives the same documents; bad input names file and place in one line."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evermix.corpus.readers import format_of, read_documents
+from evermix.corpus.source import TextSource, iterate, source_files
+from evermix.errors import CorpusError
+
+TEXTS = ["first line\nsecond line", "Ünïcödé — 語 🙂", "a\tb\\n", "x" * 3000]
+
+
+def read(folder: Path, *files: str, **options) -> list[str]:
+    return list(iterate(TextSource("d", files, **options), folder))
+
+
+def jsonl(texts, field="text") -> bytes:
+    return "".join(
+        json.dumps({"id": i, field: t}, ensure_ascii=i % 2 == 0) + "\n" for i, t in enumerate(texts)
+    ).encode()
+
+
+def refused(folder: Path, *files: str, **options) -> str:
+    with pytest.raises(CorpusError) as caught:
+        read(folder, *files, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def complaint(path: Path) -> str:
+    """What is wrong with a file, or nothing when it reads as text; any other exception escapes."""
+    try:
+        texts = list(read_documents(path, format_of(path), "text", "paragraph"))
+    except CorpusError as error:
+        return str(error)
+    return "" if all(isinstance(text, str) for text in texts) else "\n"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.ndjson", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
+def test_every_record_format_gives_the_same_documents(tmp_path, name):
+    path = tmp_path / name
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table({"id": [0, 1, 2, 3], "text": TEXTS}), path)
+    elif name.endswith(".gz"):
+        path.write_bytes(gzip.compress(jsonl(TEXTS)))
+    elif name.endswith(".zst"):
+        half = len(jsonl(TEXTS)) // 2  # two frames, as parallel compressors write
+        frames = [jsonl(TEXTS)[:half], jsonl(TEXTS)[half:]]
+        path.write_bytes(b"".join(zstandard.ZstdCompressor().compress(f) for f in frames))
+    else:
+        path.write_bytes(jsonl(TEXTS))
+    assert read(tmp_path, name) == TEXTS
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip), min_size=1, max_size=8)
+)
+@settings(max_examples=30, deadline=None)
+def test_any_text_survives_the_record_formats(tmp_path_factory, texts):
+    folder = tmp_path_factory.mktemp("f")
+    (folder / "a.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress(b"\n" + jsonl(texts)))
+    pq.write_table(pa.table({"body": pa.array(texts, pa.large_string())}), folder / "a.parquet")
+    assert read(folder, "a.jsonl.zst") == texts
+    assert read(folder, "a.parquet", text_field="body") == texts
+
+
+def test_dictionary_columns_and_large_parquet_files_are_streamed(tmp_path):
+    texts = [f"document {i}" for i in range(5000)]
+    table = pa.table({"text": pa.array(texts).dictionary_encode()})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=700)
+    assert read(tmp_path, "a.parquet") == texts
+
+
+def test_plain_text_is_a_file_a_paragraph_or_a_line(tmp_path):
+    content = "one\r\ntwo\n\n \nthree\nfour"
+    (tmp_path / "a.md").write_bytes(content.encode())
+    (tmp_path / "b.py.gz").write_bytes(gzip.compress(content.encode()))
+    for name in ("a.md", "b.py.gz"):
+        assert read(tmp_path, name) == [content]
+        assert read(tmp_path, name, documents="paragraph") == ["one\ntwo", "three\nfour"]
+        assert read(tmp_path, name, documents="line") == ["one", "two", "three", "four"]
+
+
+def test_a_line_longer_than_a_block_is_one_line(tmp_path):
+    long = "y" * 3_000_000
+    (tmp_path / "a.txt").write_text(f"short\n{long}\nend")
+    assert read(tmp_path, "a.txt", documents="line") == ["short", long, "end"]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfhello")
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + jsonl(["hello"]))
+    assert read(tmp_path, "a.txt") == read(tmp_path, "a.jsonl") == ["hello"]
+
+
+def test_globs_are_sorted_recursive_and_can_exclude(tmp_path):
+    for name in ("b.txt", "a.txt", "deep/er/c.txt", "deep/skip.txt", "empty.txt", ".hidden.txt", "odd[1].txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("" if name == "empty.txt" else name)
+    assert read(tmp_path, "**/*.txt", "!deep/skip.txt") == ["a.txt", "b.txt", "deep/er/c.txt", "odd[1].txt"]
+    assert read(tmp_path, "b.txt", "*.txt") == ["b.txt", "a.txt", "odd[1].txt"]
+    assert read(tmp_path, "odd[1].txt") == ["odd[1].txt"]
+    assert source_files(TextSource("d", (str(tmp_path / "a.txt"),)), Path("elsewhere")) == (tmp_path / "a.txt",)
+
+
+def test_max_bytes_is_exact_and_never_splits_a_character(tmp_path):
+    (tmp_path / "a.txt").write_text("aaaa\nüüü\nbbb")
+    assert read(tmp_path, "a.txt", documents="line", max_bytes=7) == ["aaaa", "ü"]
+    assert read(tmp_path, "a.txt", documents="line", max_bytes=100) == ["aaaa", "üüü", "bbb"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.JSONL.GZ", "jsonl"), ("a.pq", "parquet"), ("README", "text"), ("x.zst", "text"), ("x.tar.gz", "text")],
+)
+def test_format_goes_by_name(name, expected):
+    assert format_of(Path(name)) == expected
+
+
+# ---- bad input
+
+
+def test_missing_files_and_empty_globs_are_named(tmp_path):
+    assert f"{tmp_path / 'no.txt'}" in refused(tmp_path, "no.txt")
+    assert "glob must match" in refused(tmp_path, "*.parquet")
+    (tmp_path / "sub").mkdir()
+    assert "sub/**/*" in refused(tmp_path, "sub")
+    (tmp_path / "a.txt").write_text("a")
+    assert "keep at least one file" in refused(tmp_path, "a.txt", "!*.txt")
+
+
+def test_empty_and_blank_files_are_refused(tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "blank.txt").write_text(" \n \n")
+    assert "empty.jsonl must not be empty" in refused(tmp_path, "empty.jsonl")
+    assert "all of it is blank" in refused(tmp_path, "blank.txt")
+    assert "all of it is blank" in refused(tmp_path, "*.jsonl")
+
+
+def test_no_text_field_lists_what_there_is(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(jsonl(["x"], field="content"))
+    pq.write_table(pa.table({"body": ["x"], "n": [1]}), tmp_path / "a.parquet")
+    assert "a.jsonl:1: " in refused(tmp_path, "a.jsonl")
+    assert "fields found: id, content" in refused(tmp_path, "a.jsonl")
+    assert "fields found: body, n" in refused(tmp_path, "a.parquet")
+
+
+def test_text_that_is_no_string_is_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "ok"}\n\n{"text": 3}\n')
+    (tmp_path / "n.jsonl").write_text('{"text": null}\n')
+    (tmp_path / "s.jsonl").write_text('{"text": "\\ud800"}\n')
+    pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["x", None]}), tmp_path / "n.parquet")
+    assert "a.jsonl:3: text field 'text' must be a string, got 'int'" in refused(tmp_path, "a.jsonl")
+    assert "NoneType" in refused(tmp_path, "n.jsonl")
+    assert "surrogate" in refused(tmp_path, "s.jsonl")
+    assert "int64" in refused(tmp_path, "a.parquet")
+    assert "n.parquet row 1" in refused(tmp_path, "n.parquet")
+
+
+@pytest.mark.parametrize("line", ["{", "[1, 2]", '"text"', "{'text': 'x'}", "[" * 100_000, '{"text": "x"} x'])
+def test_invalid_json_names_the_line(tmp_path, line):
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n' + line + "\n")
+    assert "a.jsonl:2 must be" in refused(tmp_path, "a.jsonl")
+
+
+@pytest.mark.parametrize("documents", ["file", "paragraph", "line"])
+def test_bytes_that_are_not_utf8_are_located(tmp_path, documents):
+    (tmp_path / "a.txt").write_bytes("é one\n\ntwo".encode() + b"\n\xe9t\xe9")
+    assert "byte 12 is not, got b'\\xe9'" in refused(tmp_path, "a.txt", documents=documents)
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "ok"}\n{"text": "\xff"}\n')
+    assert "byte 25 is not" in refused(tmp_path, "a.jsonl")
+
+
+@pytest.mark.parametrize("cut", [5, 20, 60, -4, -1])
+def test_truncated_archives_are_refused(tmp_path, cut):
+    content = jsonl([f"some text {i * i}" for i in range(40)])
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(content)[:cut])
+    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.ZstdCompressor(write_checksum=True).compress(content)[:cut])
+    assert "a.jsonl.gz must be whole" in refused(tmp_path, "a.jsonl.gz")
+    assert "a.jsonl.zst must be whole" in refused(tmp_path, "a.jsonl.zst")
+
+
+@given(st.binary(min_size=1, max_size=400), st.sampled_from(["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet", "a"]))
+@settings(max_examples=150, deadline=None)
+def test_random_bytes_give_text_or_a_corpus_error(tmp_path_factory, content, name):
+    path = tmp_path_factory.mktemp("fuzz") / name
+    path.write_bytes(content)
+    message = complaint(path)
+    assert "\n" not in message
+    assert not message or str(path) in message
+
+
+@given(st.integers(0, 10**6), st.integers(0, 255), st.sampled_from(["gz", "zst", "parquet"]))
+@settings(max_examples=120, deadline=None)
+def test_one_flipped_byte_gives_text_or_a_corpus_error(tmp_path_factory, place, value, kind):
+    folder = tmp_path_factory.mktemp("flip")
+    path = folder / ("a.parquet" if kind == "parquet" else f"a.jsonl.{kind}")
+    if kind == "parquet":
+        pq.write_table(pa.table({"text": TEXTS}), path)
+    else:
+        pack = gzip.compress if kind == "gz" else zstandard.ZstdCompressor(write_checksum=True).compress
+        path.write_bytes(pack(jsonl(TEXTS)))
+    damaged = bytearray(path.read_bytes())
+    damaged[place % len(damaged)] = value
+    path.write_bytes(damaged)
+    assert "\n" not in complaint(path)
+
+
+def test_a_source_needs_exactly_one_origin():
+    with pytest.raises(CorpusError, match="either files or a dataset"):
+        TextSource("d")
+    with pytest.raises(CorpusError, match="either files or a dataset"):
+        TextSource("d", ("a",), {"path": "x"})
+    with pytest.raises(CorpusError, match="max_bytes > 0"):
+        TextSource("d", ("a",), max_bytes=0)
