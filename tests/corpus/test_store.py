@@ -1,0 +1,263 @@
+"""The token store: what goes in comes out, once; nothing half-written is ever taken for whole."""
+
+import copy
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evermix.corpus import StoreSettings, TextSource, TokenStore, build_store, train_bpe
+from evermix.corpus.source import iterate
+from evermix.errors import CorpusError, DomainError
+
+LENGTH = 16
+END = "<|endoftext|>"
+
+
+def words(rng: np.random.Generator, n: int) -> str:
+    return " ".join("".join(rng.choice(list("abcdefgh"), 4)) for _ in range(n))
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Path:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, n in (("large", 300), ("small", 40)):
+        texts = [words(rng, int(rng.integers(5, 60))) for _ in range(n)]
+        texts += texts[:5]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    (folder / "single.txt").write_text("\n".join(words(rng, 10) for _ in range(200)))
+    return folder
+
+
+SOURCES = (
+    TextSource("web:large", ("large.jsonl",)),
+    TextSource("small", ("*all.jsonl",)),
+    TextSource("single", ("single.txt",)),
+)
+
+
+def tokenizer_of(corpus: Path):
+    return train_bpe({s.name: iterate(s, corpus) for s in SOURCES}, 300)
+
+
+def build(corpus: Path, folder: Path, sources=SOURCES, events=None, **options) -> TokenStore:
+    settings = StoreSettings(**{"sequence_length": LENGTH, "base": corpus, **options})
+    return build_store(sources, tokenizer_of(corpus), folder, settings, None if events is None else events.append)
+
+
+def texts_of(store: TokenStore, sequences: np.ndarray) -> list[str]:
+    """Documents that lie whole within packed sequences."""
+    return store.tokenizer.decode(sequences.reshape(-1)).split(END)[:-1]
+
+
+def test_sequences_hold_the_documents_of_their_side_and_no_other(corpus, tmp_path):
+    store = build(corpus, tmp_path / "s", heldout_fraction=0.1)
+    for j, source in enumerate(SOURCES[:2]):
+        everything = list(iterate(source, corpus))
+        train, heldout = texts_of(store, store.train(j)), texts_of(store, store.heldout(j))
+        assert set(train) | set(heldout) <= set(everything)
+        assert not set(train) & set(heldout)
+        assert len(train) + len(heldout) >= len(everything) - 4  # but for the last, cut ones
+        assert train != [t for t in everything if t in set(train)]  # shuffled
+    whole = "".join(iterate(SOURCES[2], corpus))
+    pieces = [texts_of(store, side) for side in (store.train(2), store.heldout(2))]
+    assert all(piece in whole for side in pieces for piece in side)
+    assert not set(pieces[0]) & set(pieces[1])
+
+
+def test_counts_add_up_to_the_corpus(corpus, tmp_path):
+    store = build(corpus, tmp_path / "s")
+    large, small, single = store.counts()
+    assert (large["name"], large["n_duplicates"], small["n_duplicates"], single["n_duplicates"]) == (
+        "web:large",
+        5,
+        5,
+        0,
+    )
+    for source, row in zip(SOURCES, store.counts(), strict=True):
+        texts = list(iterate(source, corpus))
+        tokens = sum(map(len, store.tokenizer.encode_batch(texts)))
+        assert row["train_n_bytes"] + row["heldout_n_bytes"] == sum(len(t.encode()) for t in texts)
+        if source.name != "single":
+            assert row["train_n_documents"] + row["heldout_n_documents"] == len(texts)
+            assert row["train_n_tokens"] + row["heldout_n_tokens"] == tokens + len(texts)
+        assert row["train_n_sequences"] == row["train_n_tokens"] // LENGTH > 0
+        assert row["heldout_n_sequences"] == row["heldout_n_tokens"] // LENGTH > 0
+    np.testing.assert_array_equal(store.domains.n_tokens, store.train_sizes * LENGTH)
+    assert store.domains.names == ("web:large", "small", "single")
+
+
+def test_flat_reads_equal_the_domains_sequences(corpus, tmp_path):
+    store = build(corpus, tmp_path / "s")
+    flat = np.concatenate([store.train(j) for j in range(3)])
+    assert len(flat) == store.flat_offsets[-1]
+    picked = np.random.default_rng(0).integers(0, len(flat), 100)
+    np.testing.assert_array_equal(store.read(picked), flat[picked])
+    assert store.read([]).shape == (0, LENGTH)
+    assert store.read([0]).dtype == np.int64
+    assert flat.dtype == np.uint16
+    with pytest.raises(CorpusError, match="flat indices"):
+        store.read([len(flat)])
+
+
+def test_token_bytes_measure_the_packed_text(corpus, tmp_path):
+    store = build(corpus, tmp_path / "s")
+    sequences = store.heldout(0)
+    assert store.token_bytes[sequences].sum() == len(
+        store.tokenizer.decode(sequences.reshape(-1)).replace(END, "").encode()
+    )
+    assert store.vocab_size == store.tokenizer.vocab_size
+    assert store.end_id == 0
+
+
+def test_a_second_build_tokenises_nothing_and_a_new_domain_only_itself(corpus, tmp_path):
+    build(corpus, tmp_path / "s", SOURCES[:2])
+    events: list = []
+    build(corpus, tmp_path / "s", SOURCES[:2], events)
+    assert {(e.domain, e.stage) for e in events} == {("web:large", "done"), ("small", "done")}
+    events.clear()
+    store = build(corpus, tmp_path / "s", SOURCES, events)
+    assert {e.domain for e in events if e.stage == "tokenising"} == {"single"}
+    opened = TokenStore.open(tmp_path / "s")
+    assert opened.counts() == store.counts()
+    assert opened.domains == store.domains
+
+
+def test_the_key_is_the_content_not_the_path(corpus, tmp_path):
+    first = build(corpus, tmp_path / "s")
+    corpus = corpus.rename(tmp_path / "moved")
+    os.utime(corpus / "small.jsonl", (1, 1))
+    events: list = []
+    assert build(corpus, tmp_path / "s", events=events).domains == first.domains
+    assert not [e for e in events if e.stage == "tokenising"]
+    with (corpus / "small.jsonl").open("a") as file:
+        file.write('{"text": "one more document"}\n')
+    events.clear()
+    changed = build_store(SOURCES, first.tokenizer, tmp_path / "s", StoreSettings(LENGTH, base=corpus), events.append)
+    assert {e.domain for e in events if e.stage == "tokenising"} == {"small"}
+    assert [a == b for a, b in zip(changed.domains, first.domains, strict=True)] == [True, False, True]
+
+
+def test_two_builds_are_equal_byte_for_byte(corpus, tmp_path):
+    one, other = build(corpus, tmp_path / "a", workers=1), build(corpus, tmp_path / "b", workers=3)
+    for j in range(3):
+        np.testing.assert_array_equal(one.train(j), other.train(j))
+        np.testing.assert_array_equal(one.heldout(j), other.heldout(j))
+
+
+def test_heldout_text_over_the_cap_is_not_trained_on(corpus, tmp_path):
+    free, capped = (
+        build(corpus, tmp_path / "s", heldout_fraction=0.3, heldout_max_sequences=cap) for cap in (10_000, 2)
+    )
+    assert [len(capped.heldout(j)) for j in range(3)] == [2, 2, 2]
+    assert len(free.heldout(0)) > 100
+    np.testing.assert_array_equal(free.train_sizes, capped.train_sizes)
+
+
+def test_a_store_travels_to_other_processes_without_its_maps(corpus, tmp_path):
+    store = build(corpus, tmp_path / "s")
+    store.train(0)
+    sent = copy.deepcopy(store)  # by the same protocol as sending it to a worker
+    assert not sent._maps
+    np.testing.assert_array_equal(sent.read([3, 1]), store.read([3, 1]))
+
+
+# ---- bad input
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [p.name for p in folder.rglob("*") if ".tmp-" in p.name]
+
+
+def test_a_domain_shorter_than_a_sequence_is_named_with_its_count(corpus, tmp_path):
+    (corpus / "tiny.txt").write_text("abc")
+    with pytest.raises(
+        CorpusError, match=r"domain 'tiny' must have at least one sequence of 16 tokens.*got '\d+ tokens"
+    ):
+        build(corpus, tmp_path / "s", (*SOURCES, TextSource("tiny", ("tiny.txt",))))
+    assert leftovers(tmp_path) == []
+    assert not (tmp_path / "s" / "store.json").exists()
+
+
+def test_bad_files_are_found_before_anything_is_tokenised(corpus, tmp_path):
+    (corpus / "bad.jsonl").write_text('{"text": "ok"}\n{"body": "?"}\n')
+    events: list = []
+    with pytest.raises(CorpusError, match=r"bad\.jsonl:2: a record must have the text field"):
+        build(corpus, tmp_path / "s", (*SOURCES, TextSource("bad", ("bad.jsonl",))), events)
+    assert not [e for e in events if e.stage == "tokenising"]
+    assert not list((tmp_path / "s").glob("*/train.npy"))
+
+
+def test_duplicate_names_and_bad_settings_are_refused(corpus, tmp_path):
+    with pytest.raises(DomainError, match="unique"):
+        build(corpus, tmp_path / "s", (SOURCES[0], SOURCES[0]))
+    for options in ({"sequence_length": 1}, {"heldout_fraction": 0}, {"heldout_fraction": 1}, {"workers": 0}):
+        with pytest.raises(CorpusError, match="must"):
+            build(corpus, tmp_path / "s", **options)
+
+
+def test_opening_what_is_not_a_store_is_refused(corpus, tmp_path):
+    with pytest.raises(CorpusError, match=r"must hold store\.json"):
+        TokenStore.open(tmp_path)
+    store = build(corpus, tmp_path / "s")
+    (tmp_path / "s" / store.entries[1]["folder"] / "meta.json").unlink()
+    with pytest.raises(CorpusError, match="part of the token store is gone"):
+        TokenStore.open(tmp_path / "s")
+    assert build(corpus, tmp_path / "s").counts() == store.counts()
+
+
+def test_a_full_disk_leaves_nothing_half_written(corpus, tmp_path):
+    """A limit on file size makes the system refuse real writes in mid-file, as a full disk does."""
+    tokenizer = tokenizer_of(corpus)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(CorpusError, match="disk must have room") as caught:
+            build_store(SOURCES, tokenizer, tmp_path / "s", StoreSettings(LENGTH, base=corpus))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert leftovers(tmp_path) == []
+    assert not list((tmp_path / "s").glob("*/meta.json"))
+    store = build_store(SOURCES, tokenizer, tmp_path / "s", StoreSettings(LENGTH, base=corpus))
+    assert len(store.train(0)) > 0
+
+
+SLOW_BUILD = """
+import sys, time
+from pathlib import Path
+from evermix.corpus import StoreSettings, TextSource, build_store, load_tokenizer
+data, store = Path(sys.argv[1]), Path(sys.argv[2])
+names = [("web:large", "large.jsonl"), ("small", "*all.jsonl"), ("single", "single.txt")]
+def slow(event):
+    print(event.domain, event.stage, flush=True)
+    time.sleep(0.2)
+build_store([TextSource(n, (f,)) for n, f in names], load_tokenizer(data / "tokenizer.json"), store,
+            StoreSettings(16, base=data, workers=1), slow)
+"""
+
+
+@pytest.mark.parametrize("stage", ["web:large tokenising", "web:large packing", "small packing"])
+def test_a_killed_build_is_done_again(corpus, tmp_path, stage):
+    tokenizer_of(corpus).save(corpus / "tokenizer.json")
+    command = [sys.executable, "-c", SLOW_BUILD, str(corpus), str(tmp_path / "s")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.strip() == stage for line in process.stdout)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert leftovers(tmp_path)  # it was cut in the middle
+    store, whole = build(corpus, tmp_path / "s"), build(corpus, tmp_path / "whole")
+    assert leftovers(tmp_path) == []
+    for j in range(3):
+        np.testing.assert_array_equal(store.train(j), whole.train(j))
+    assert store.counts() == whole.counts()

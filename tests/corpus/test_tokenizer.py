@@ -1,0 +1,97 @@
+"""Tokenizers: lossless, deterministic, and exact about bytes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer, train_bpe
+from evermix.errors import TokenizerError
+
+PROSE = ["The quick brown fox jumps over the lazy dog. " * 20, "Größe und Maß, naïve café — 語学 🙂. " * 20]
+CODE = [f"def f{i}(x):\n    return x * {i}\n" for i in range(40)]
+BPE = train_bpe({"prose": PROSE, "code": CODE}, 400)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+@example("  <|endoftext|>\n\n\tgrün <|endoftext|>")
+@example("\x00\x7f\ufeff\u2028")
+@settings(deadline=None)
+def test_tokens_sum_to_the_bytes_of_the_text_and_decode_to_it(text):
+    (ids,) = BPE.encode_batch([text])
+    assert BPE.token_bytes[ids].sum() == len(text.encode())
+    assert BPE.decode(ids) == text
+    assert BPE.end_id not in ids  # a text that spells the end token does not end a document
+
+
+def test_ids_and_sizes():
+    assert (BPE.end_id, BPE.vocab_size, len(BPE.token_bytes)) == (0, 400, 400)
+    assert BPE.token_bytes[0] == 0
+    assert BPE.token_bytes[1:].min() == 1
+
+
+def test_training_is_deterministic_across_processes():
+    script = (
+        "from evermix.corpus.tokenizer import train_bpe\n"
+        f"print(train_bpe({{'prose': {PROSE!r}, 'code': {CODE!r}}}, 400).fingerprint)"
+    )
+    other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == BPE.fingerprint
+
+
+def test_small_domains_count_as_much_as_large_ones():
+    large = [f"alpha beta gamma {i} delta\n" for i in range(4000)]
+    tokenizer = train_bpe({"large": large, "small": ["zyxwvutsrq"]}, 300)
+    assert len(tokenizer.encode_batch(["zyxwvutsrq"])[0]) == 1
+
+
+def test_save_and_load_give_the_same_tokenizer(tmp_path):
+    BPE.save(tmp_path / "m" / "tokenizer.json")
+    for place in (tmp_path / "m", tmp_path / "m" / "tokenizer.json"):
+        loaded = load_tokenizer(place)
+        assert (loaded.fingerprint, loaded.end_id) == (BPE.fingerprint, BPE.end_id)
+        assert loaded.encode_batch(["a b"]) == BPE.encode_batch(["a b"])
+
+
+def test_padding_and_truncation_of_a_loaded_tokenizer_are_switched_off(tmp_path):
+    backend = Tokenizer.from_str(BPE.backend.to_str())
+    backend.enable_truncation(4)
+    backend.enable_padding(length=4)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path).fingerprint == BPE.fingerprint
+
+
+def test_sentencepiece_tokens_count_their_spelling():
+    vocab = {"<unk>": 0, "</s>": 1, "<0x0A>": 2, "▁": 3, "é": 4, "▁é": 5}
+    backend = Tokenizer(models.BPE(vocab, [("▁", "é")], unk_token="<unk>", byte_fallback=True))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    backend.add_special_tokens(["<unk>", "</s>"])
+    tokenizer = TextTokenizer(backend)
+    assert tokenizer.end_id == 1
+    (ids,) = tokenizer.encode_batch(["é é\né"])
+    assert tokenizer.token_bytes[ids].sum() == len("é é\né".encode())
+    assert tokenizer.token_bytes[:2].tolist() == [0, 0]
+
+
+def test_bad_tokenizers_are_refused(tmp_path):
+    with pytest.raises(TokenizerError, match="at least 257"):
+        train_bpe({"a": ["text"]}, 256)
+    with pytest.raises(TokenizerError, match="some text"):
+        train_bpe({"a": []}, 300)
+    with pytest.raises(TokenizerError, match="must exist"):
+        load_tokenizer(tmp_path / "none.json")
+    with pytest.raises(TokenizerError, match=r"must hold tokenizer\.json"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": 3}))
+    with pytest.raises(TokenizerError, match="must be loadable") as caught:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TokenizerError, match="end token"):
+        TextTokenizer(Tokenizer(models.BPE({"a": 0}, [])))
+    with pytest.raises(TokenizerError, match="looked for <stop>"):
+        TextTokenizer(Tokenizer.from_str(BPE.backend.to_str()), end_token="<stop>")
