@@ -38,7 +38,7 @@ class VirtualDomain:
 
         With it the repetition cap carries over: r_v <= k N_v / R = min_j k N_j / (R ptilde_j).
         """
-        used = [(d, w) for d, w in zip(self.inner.domains, self.inner.weights, strict=True) if w > 0]
+        used = [(d, float(w)) for d, w in zip(self.inner.domains, self.inner.weights, strict=True) if w > 0]
         if any(d.n_tokens is None for d, _ in used):
             return None
         return int(min((d.n_tokens or 0) / w for d, w in used))

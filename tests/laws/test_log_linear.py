@@ -1,0 +1,84 @@
+"""The log-linear law against planted truth and against scipy with many restarts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from evermix.errors import ObservationError
+from evermix.laws.log_linear import LogLinearLaw
+
+M = 6
+
+
+def planted(k: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    P = rng.dirichlet(np.full(M, 0.7), k)
+    t = rng.normal(0, 0.7, (4, M))
+    return P, np.exp(0.6) + np.exp(P @ t.T) + noise * rng.standard_normal((k, 4))
+
+
+def test_recovers_planted_predictions() -> None:
+    P, Y = planted(200, 0.0)
+    law = LogLinearLaw().fit(P[:60], Y[:60])
+    np.testing.assert_allclose(law.predict(P[60:]), Y[60:], atol=1e-4)
+    np.testing.assert_allclose(law.c_, 0.6, atol=0.01)
+
+
+def huber(theta: np.ndarray, P: np.ndarray, y: np.ndarray, delta: float) -> tuple[float, np.ndarray]:
+    power = np.exp(np.clip(P @ theta[1:], -50, 50))
+    r = np.exp(theta[0]) + power - y
+    size = np.abs(r)
+    loss = np.where(size <= delta, r**2 / 2, delta * size - delta**2 / 2).sum()
+    slope = np.clip(r, -delta, delta)
+    return loss, np.append(slope.sum() * np.exp(theta[0]), (slope * power) @ P)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_objective_is_no_worse_than_scipy_with_30_restarts(seed: int) -> None:
+    P, Y = planted(30, 0.05, seed)
+    law = LogLinearLaw().fit(P, Y)
+    rng = np.random.default_rng(1)
+    for i in range(Y.shape[1]):
+        best = min(
+            minimize(huber, rng.normal(0, 0.7, M + 1), (P, Y[:, i], 0.02), "L-BFGS-B", jac=True).fun for _ in range(30)
+        )
+        assert law.objective_[i] <= best * (1 + 1e-4) + 1e-9
+
+
+def test_objective_is_the_huber_loss_of_its_parameters() -> None:
+    P, Y = planted(30, 0.05)
+    law = LogLinearLaw().fit(P, Y)
+    for i in range(4):
+        theta = np.append(max(law.c_[i], -700.0), law.t_[i])
+        assert law.objective_[i] == pytest.approx(huber(theta, P, Y[:, i], 0.02)[0], rel=1e-8)
+
+
+def test_an_outlier_moves_it_little() -> None:
+    P, Y = planted(60, 0.005)
+    clean = LogLinearLaw().fit(P, Y).predict(P)
+    Y[3] += 5.0
+    assert np.abs(LogLinearLaw().fit(P, Y).predict(P) - clean).mean() < 0.01
+
+
+def test_too_few_runs_are_refused_unless_ridged() -> None:
+    P, Y = planted(M, 0.01)
+    with pytest.raises(ObservationError, match=r"needs at least 7 runs, got 6.*ridge"):
+        LogLinearLaw().fit(P, Y)
+    assert np.isfinite(LogLinearLaw(ridge=1e-3).fit(P, Y).predict(P)).all()
+
+
+def test_a_domain_without_runs_is_refused_unless_ridged() -> None:
+    P, Y = planted(30, 0.01)
+    dead = np.insert(P, 2, 0.0, axis=1)
+    with pytest.raises(ObservationError, match="domain 2 never does"):
+        LogLinearLaw().fit(dead, Y)
+    law = LogLinearLaw(ridge=1e-4).fit(dead, Y)
+    np.testing.assert_allclose(law.t_[:, 2], np.delete(law.t_, 2, 1).mean(axis=1), atol=1e-3)
+
+
+def test_scaled_targets_do_not_depend_on_the_unit() -> None:
+    P, Y = planted(40, 0.02)
+    nats, bits = LogLinearLaw(scaled=True).fit(P, Y), LogLinearLaw(scaled=True).fit(P, Y / np.log(2))
+    np.testing.assert_allclose(bits.predict(P) * np.log(2), nats.predict(P), atol=2e-3)

@@ -1,0 +1,141 @@
+"""The power-link law against planted truth, scipy, and real swarm runs."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.stats import spearmanr
+
+from evermix.errors import ObservationError
+from evermix.laws.power_link import PowerLinkLaw
+
+ROOT = Path(__file__).parents[2]
+SWARM = next((s for s in (ROOT / "shared", ROOT.parent / "shared") if s.is_dir()), ROOT) / "data/swarms/regmix-1m"
+M = 5
+
+
+def planted(k: int, noise: float, g: float = 0.7, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    P = rng.dirichlet(np.full(M, 0.7), k)
+    tau = np.exp(rng.normal(0, 0.8, (3, M)))
+    return P, np.array([1.0, 2.0, 0.5]) + (P**g @ tau.T) ** -0.5 + noise * rng.standard_normal((k, 3))
+
+
+@pytest.mark.parametrize("g", [0.5, 0.7, 1.0])
+def test_recovers_planted_predictions(g: float) -> None:
+    P, Y = planted(200, 0.0, g)
+    law = PowerLinkLaw(g=g, ridge=1e-6, prior_weight_a=1e-6).fit(P[:80], Y[:80])
+    np.testing.assert_allclose(law.predict(P[80:]), Y[80:], atol=5e-3)
+
+
+def objective(theta: np.ndarray, P: np.ndarray, y: np.ndarray, law: PowerLinkLaw) -> float:
+    b, log_c, log_a, s = theta[0], theta[1], theta[2], theta[3:]
+    f = b + np.exp(log_c - np.exp(log_a) * np.log(P**law.g @ np.exp(s)))
+    prior = law.ridge * (s**2).sum() + law.prior_weight_a * (log_a - np.log(law.prior_a)) ** 2
+    return float(0.5 * (((f - y) / y.std()) ** 2).sum() + 0.5 * prior)
+
+
+@pytest.mark.parametrize("k", [6, 25])
+def test_objective_is_no_worse_than_scipy_with_restarts(k: int) -> None:
+    P, Y = planted(k, 0.03, seed=1)
+    law = PowerLinkLaw().fit(P, Y)
+    rng = np.random.default_rng(1)
+    bounds = [(0, None), (-8, 8), (-5, 3), *[(-15, 15)] * M]
+    for i in range(3):
+        y = Y[:, i]
+        theta = np.array([law.b_[i], np.log(law.c_[i]), np.log(law.a_[i]), *np.log(law.tau_[i])])
+        assert law.objective_[i] == pytest.approx(objective(theta, P, y, law), rel=1e-5)
+        starts = [np.r_[rng.uniform(0, y.min()), rng.normal(0, 1, 2 + M)] for _ in range(12)]
+        best = min(minimize(objective, x, (P, y, law), "L-BFGS-B", bounds=bounds).fun for x in starts)
+        assert law.objective_[i] <= best * (1 + 1e-3) + 1e-9
+
+
+def test_fits_with_no_more_runs_than_domains() -> None:
+    P, Y = planted(100, 0.0)
+    law = PowerLinkLaw().fit(P[:M], Y[:M])
+    assert law.converged_.all()
+    rank = [spearmanr(law.predict(P[M:])[:, i], Y[M:, i]).statistic for i in range(3)]
+    assert np.mean(rank) > 0.5
+
+
+def probe_matrix(m: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray, PowerLinkLaw]:
+    """Probes of purity 0.9 plus `old` = uniform, and a planted law with tau_ii = 1."""
+    rng = np.random.default_rng(seed)
+    old = np.full(m, 1 / m)
+    P = np.vstack([0.9 * np.eye(m) + 0.1 * old, old])
+    truth = PowerLinkLaw(g=1.0)
+    truth.tau_ = np.exp(rng.normal(-2.5, 0.8, (m, m)))
+    np.fill_diagonal(truth.tau_, 1.0)
+    truth.b_, truth.c_, truth.a_ = rng.uniform(1, 2, m), rng.uniform(0.5, 1, m), rng.uniform(0.2, 0.5, m)
+    truth.n_domains_, truth.n_metrics_ = m, m
+    return P, truth.predict(P), truth
+
+
+def test_probe_law_ranks_mixtures_from_its_probes() -> None:
+    P, Y, truth = probe_matrix()
+    law = PowerLinkLaw.for_probes(own=range(6)).fit(P, Y)
+    np.testing.assert_array_equal(np.diag(law.tau_), 1.0)
+    assert law.converged_.all()
+    new = np.random.default_rng(1).dirichlet(np.full(6, 2.0), 300)
+    predicted, true = law.predict(new), truth.predict(new)
+    assert spearmanr(predicted.mean(axis=1), true.mean(axis=1)).statistic > 0.95
+    assert min(spearmanr(predicted[:, i], true[:, i]).statistic for i in range(6)) > 0.95
+
+
+def test_probe_law_takes_metrics_that_are_no_domain() -> None:
+    P, Y, _ = probe_matrix()
+    law = PowerLinkLaw.for_probes(own=[0, None, *range(2, 6)]).fit(P, Y)
+    assert law.tau_[0, 0] == 1
+    assert law.tau_[1].argmax() == 1
+    assert law.converged_.all()
+
+
+def test_own_out_of_range_is_refused() -> None:
+    P, Y, _ = probe_matrix()
+    for own in ([0, 1], [0, 1, 2, 3, 4, 6]):
+        with pytest.raises(ObservationError, match="own must give each of 6 metrics"):
+            PowerLinkLaw.for_probes(own=own).fit(P, Y)
+
+
+@pytest.mark.parametrize("g", [0.0, 1.2])
+def test_g_that_is_not_convex_is_refused(g: float) -> None:
+    with pytest.raises(ObservationError, match=r"g of the power-link law must be in \(0, 1\]"):
+        PowerLinkLaw(g=g).fit(*planted(20, 0.0))
+
+
+def test_predictions_do_not_depend_on_the_unit() -> None:
+    P, Y = planted(30, 0.02)
+    np.testing.assert_allclose(
+        PowerLinkLaw().fit(P, Y * 3).predict(P), PowerLinkLaw().fit(P, Y).predict(P) * 3, atol=0.01
+    )
+
+
+def test_thirteen_metrics_of_54_runs_over_17_domains_fit_quickly() -> None:
+    rng = np.random.default_rng(0)
+    P = rng.dirichlet(np.full(17, 0.5), 54)
+    Y = 2 + (P**0.7 @ np.exp(rng.normal(0, 1, (17, 13)))) ** -0.5 + 0.02 * rng.standard_normal((54, 13))
+    started = time.process_time()
+    PowerLinkLaw().fit(P, Y)
+    assert time.process_time() - started < 1.0  # about 0.1 s alone on a core; the margin is for a busy machine
+
+
+def table(name: str) -> np.ndarray:
+    with (SWARM / name).open() as lines:
+        return np.array([[float(cell) for cell in row[1:]] for row in list(csv.reader(lines))[1:]])
+
+
+@pytest.mark.skipif(not SWARM.is_dir(), reason="the RegMix swarm is not here")
+def test_ranks_held_out_regmix_runs_from_one_run_more_than_domains() -> None:
+    P, Y, new, truth = (table(f"{part}_{what}.csv") for part in ("train", "test") for what in ("mixture", "loss"))
+    P, new = P / P.sum(axis=1, keepdims=True), new / new.sum(axis=1, keepdims=True)
+    scores = []
+    for seed in range(5):
+        chosen = np.random.default_rng(seed).permutation(len(P))[:18]
+        predicted = PowerLinkLaw().fit(P[chosen], Y[chosen]).predict(new)
+        scores.append(np.mean([spearmanr(predicted[:, i], truth[:, i]).statistic for i in range(13)]))
+    assert np.mean(scores) >= 0.9
