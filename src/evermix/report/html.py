@@ -1,0 +1,251 @@
+"""The report: one HTML file with everything inside it, readable without network, in light and dark, and on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from evermix.ledger import write_atomically
+from evermix.report import plots, summary, units
+from evermix.report.project import Findings, load_findings
+from evermix.report.summary import Result
+from evermix.report.tables import binding_reasons, decision_title
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table: `mark` is a class name such as `best`."""
+
+    text: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: `groups` are headings over several columns (text, number of columns)."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    groups: Sequence[tuple[str, int]] = ()
+    foot: Sequence[Sequence[Cell]] = ()
+
+
+def write_report(project: Path) -> Path:
+    """Write `<project>/report.html` atomically.
+
+    Raises:
+        ProjectError: if there is no project in that folder, or its result is damaged.
+    """
+    page = project / "report.html"
+    write_atomically(page, render(load_findings(project)))
+    return page
+
+
+def render(findings: Findings) -> str:
+    """The page as text."""
+    from jinja2 import Environment, StrictUndefined
+
+    template = files("evermix.report").joinpath("page.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(template).render(_context(findings))
+
+
+def _context(findings: Findings) -> dict[str, Any]:
+    result = findings.result
+    evaluated = bool(result.get("arms"))
+    decisions = list(result.get("decisions") or [])
+    names = summary.domain_names(result)
+    return {
+        "name": findings.name,
+        "finished": findings.finished,
+        "headline": summary.headline(result),
+        "objective": summary.objective_name(result),
+        "gains": [_gain_card(gain, result) for gain in summary.gains(result)],
+        "costs": [(arm, summary.cost_sentence(result, arm)) for arm in summary.decided_arms(result)],
+        "has_noise": any(gain.noise for gain in summary.gains(result)),
+        "seed": result.get("seed"),
+        "final_mixture": _picture(plots.mixture_plot(names, decisions[-1], "final")) if decisions and names else None,
+        "final_title": decision_title(decisions[-1]) if decisions else "",
+        "mixtures": _mixture_grid(result) if evaluated else None,
+        "quality": _quality_grid(result) if evaluated else None,
+        "curves": _curves(result),
+        "epochs": _picture(plots.epochs_plot(result, findings.max_epochs)) if _has(result, "epochs") else None,
+        "compute": _picture(plots.compute_plot(result)) if _has(result, "flops_by_part") else None,
+        "costs_grid": _cost_grid(result) if evaluated else None,
+        "decisions": [_decision(names, decision, number) for number, decision in enumerate(decisions)],
+        "corpus": _corpus_grid(result) if result.get("domains") else None,
+        "facts": _facts(result),
+    }
+
+
+def _picture(svg: str) -> Any:
+    """SVG that the template does not escape; plots.py escapes the names in it."""
+    from markupsafe import Markup
+
+    return Markup(svg)
+
+
+def _has(result: Result, key: str) -> bool:
+    return any(arm.get(key) for arm in (result.get("arms") or {}).values())
+
+
+def _curves(result: Result) -> Any:
+    return _picture(plots.curves_plot(result)) if _has(result, "curve") and summary.domain_names(result) else None
+
+
+def _gain_card(gain: summary.Gain, result: Result) -> dict[str, str]:
+    several = len(summary.decided_arms(result)) > 1
+    return {
+        "verdict": gain.verdict,
+        "figure": units.change(gain.relative),
+        "noise": f"± {units.share(gain.noise)}" if gain.noise else "",
+        "against": f"{gain.arm} against {gain.baseline}" if several else f"against {gain.baseline}",
+        "values": f"{units.perplexity(gain.ours)} instead of {units.perplexity(gain.theirs)}",
+        "words": {"better": "a gain", "even": "within the noise: no gain", "worse": "a loss"}[gain.verdict],
+        "domains": f"lower loss on {gain.better_domains} of {gain.n_domains} domains" if gain.n_domains else "",
+    }
+
+
+def _mixture_grid(result: Result) -> Grid:
+    arms: Mapping[str, Any] = result["arms"]
+    rows = []
+    for name in summary.domain_names(result):
+        row = [Cell(name)]
+        for key, write in (("mixture", units.share), ("average_mixture", units.share), ("epochs", _two)):
+            row += [Cell(write((arm.get(key) or {}).get(name))) for arm in arms.values()]
+        rows.append(row)
+    groups = [("", 1), ("share at the end", len(arms)), ("share over the run", len(arms)), ("epochs", len(arms))]
+    return Grid(["domain", *list(arms) * 3], rows, groups)
+
+
+def _two(value: float | None) -> str:
+    return units.number(value, 2)
+
+
+def _quality_grid(result: Result) -> Grid:
+    arms: Mapping[str, Any] = result["arms"]
+    weights = summary.objective_weights(result)
+    rows = []
+    for name in summary.domain_names(result):
+        measured = [(arm.get("per_domain") or {}).get(name) or {} for arm in arms.values()]
+        row = [Cell(name) if weights.get(name) else Cell(f"{name} (not in the objective)", "faint")]
+        row += _best([one.get("bits_per_byte") for one in measured], units.number)
+        row += _best([one.get("perplexity") for one in measured], units.perplexity)
+        row += [Cell(_loss_with_error(one)) for one in measured]
+        rows.append(row)
+    mean = [Cell("mean")]
+    mean += _best([arm.get("mean_bits_per_byte") for arm in arms.values()], units.number)
+    mean += _best([arm.get("mean_perplexity") for arm in arms.values()], units.perplexity)
+    mean += _best([arm.get("mean_loss_nats") for arm in arms.values()], units.number)
+    groups = [("", 1), ("bits per byte", len(arms)), ("perplexity", len(arms)), ("loss (nats) ± s.e.", len(arms))]
+    return Grid(["domain", *list(arms) * 3], rows, groups, [mean])
+
+
+def _loss_with_error(measured: Mapping[str, Any]) -> str:
+    text = units.number(measured.get("loss_nats"))
+    stderr = measured.get("loss_stderr_nats")
+    return f"{text} ± {stderr:.3f}" if units.known(stderr) else text
+
+
+def _best(values: Sequence[float | None], write: Any) -> list[Cell]:
+    known = [value for value in values if units.known(value)]
+    best = min(known) if len(known) > 1 else None
+    return [Cell(write(value), "best" if value is not None and value == best else "") for value in values]
+
+
+def _cost_grid(result: Result) -> Grid:
+    rows = []
+    for name, arm in result["arms"].items():
+        spent, parts = summary.cost(result, name), arm.get("flops_by_part") or {}
+        times = arm.get("seconds_by_part") or {}
+        rows.append(
+            [
+                Cell(name),
+                Cell(units.flops(spent.training_flops)),
+                Cell(units.flops(spent.decision_flops) if spent.decision_flops else units.NOTHING),
+                Cell(units.change(spent.overhead) if spent.decision_flops else units.NOTHING),
+                Cell(units.flops(spent.cross_check_flops) if spent.cross_check_flops else units.NOTHING),
+                Cell(units.flops(parts.get("evaluation"))),
+                Cell(units.flops(arm.get("flops"))),
+                Cell(units.seconds(sum(times.values())) if times else units.NOTHING),
+            ]
+        )
+    columns = ["arm", "training", "decision", "overhead", "cross-checks", "evaluation", "all", "time"]
+    return Grid(columns, rows)
+
+
+def _decision(names: Sequence[str], decision: Mapping[str, Any], number: int) -> dict[str, Any]:
+    rows_of = names or list(decision.get("mixture") or {})
+    predicted, realised = decision.get("predicted_loss_nats") or {}, decision.get("realised_loss_nats") or {}
+    shown = bool(predicted) and bool(realised)
+    objective = decision.get("predicted_objective") or {}
+    return {
+        "title": decision_title(decision),
+        "grid": _decision_grid(rows_of, decision),
+        "mixture": _picture(plots.mixture_plot(rows_of, decision, f"mixture{number}")) if number or rows_of else None,
+        "prediction": _picture(plots.prediction_plot(rows_of, decision, f"prediction{number}")) if shown else None,
+        "objective": [(name, units.number(value)) for name, value in objective.items() if units.known(value)],
+        "modes": _modes_grid(decision),
+        "flops": units.flops(decision.get("flops")),
+        "seconds": units.seconds(decision.get("seconds")),
+    }
+
+
+def _decision_grid(names: Sequence[str], decision: Mapping[str, Any]) -> Grid:
+    others = {mode: found for mode, found in (decision.get("modes") or {}).items() if mode != decision.get("mode")}
+    held = binding_reasons(decision)
+    rows = []
+    for name in names:
+        row = [Cell(name)]
+        row += [Cell(units.share((decision.get(key) or {}).get(name))) for key in ("prior", "old")]
+        row.append(Cell(units.share((decision.get("mixture") or {}).get(name)), "best"))
+        row += [Cell(units.share((found.get("mixture") or {}).get(name))) for found in others.values()]
+        row.append(Cell(held.get(name, "")))
+        for key in ("predicted_loss_nats", "realised_loss_nats"):
+            row.append(Cell(units.number((decision.get(key) or {}).get(name))))
+        rows.append(row)
+    columns = ["domain", "prior", "before", "after", *others, "held by", "predicted loss", "realised loss"]
+    return Grid(columns, rows)
+
+
+def _modes_grid(decision: Mapping[str, Any]) -> Grid | None:
+    modes: Mapping[str, Any] = decision.get("modes") or {}
+    if len(modes) < 2:
+        return None
+    rows = [
+        [
+            Cell(mode + (" (chosen)" if mode == decision.get("mode") else "")),
+            Cell(units.number(found.get("objective_value"))),
+            Cell(str(found.get("status") or units.NOTHING)),
+        ]
+        for mode, found in modes.items()
+    ]
+    return Grid(["mode", "its own predicted objective", "status"], rows)
+
+
+def _corpus_grid(result: Result) -> Grid:
+    keys = ("n_tokens", "n_bytes", "n_documents", "heldout_tokens")
+    rows = [
+        [Cell(domain["name"]), *[Cell(units.count(domain.get(key))) for key in keys]] for domain in result["domains"]
+    ]
+    return Grid(["domain", "tokens", "bytes", "documents", "held-out tokens"], rows)
+
+
+def _facts(result: Result) -> list[tuple[str, str]]:
+    parameters = result.get("n_parameters") or {}
+    model = result.get("model")
+    if isinstance(model, Mapping):
+        model = model.get("checkpoint") or model.get("rung")
+    found = [
+        ("model", model),
+        ("non-embedding parameters", units.count(parameters.get("non_embedding")) if parameters else None),
+        ("tokens per arm", units.count(result["total_tokens"]) if result.get("total_tokens") else None),
+        ("objective", summary.objective_name(result)),
+        ("seed", result.get("seed")),
+        ("recipe", result.get("recipe_fingerprint")),
+        ("evermix", result.get("evermix_version")),
+    ]
+    return [(label, str(value)) for label, value in found if value is not None]
