@@ -168,7 +168,7 @@ def test_a_full_disk_is_a_one_line_error(tmp_path: Path) -> None:
         yield "a"
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(CorpusError, match="'hex-noise' cannot be written to .*No space left on device") as caught:
+    with pytest.raises(CorpusError, match=r"'hex-noise' cannot be prepared in .*No space left on device") as caught:
         prepare_corpus(replace(CORPORA["hex-noise"], extract=full), tmp_path)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())

