@@ -47,6 +47,15 @@ class Objective:
             raise ConstraintError("at least one objective weight must be positive", received=list(self.weights))
         if self.quantity == "bits_per_byte" and self.bits_per_byte_factor is None:
             raise ConstraintError("a bits_per_byte objective must know each metric's tokens per byte")
+        factors = self.bits_per_byte_factor
+        if factors is not None and len(factors) != len(self.metrics):
+            raise ConstraintError(
+                f"an objective over {len(self.metrics)} metrics must have as many bits-per-byte factors",
+                received=len(factors),
+            )
+        for name, weight, factor in zip(self.metrics, self.weights, factors or (), strict=factors is not None):
+            if weight > 0 and not (np.isfinite(factor) and factor > 0):
+                raise ConstraintError(f"bits-per-byte factor of '{name}' must be a positive number", received=factor)
         total = float(sum(self.weights))
         object.__setattr__(self, "weights", tuple(float(w) / total for w in self.weights))
 
@@ -72,7 +81,8 @@ class Objective:
     def transform(self, losses: Floats) -> Floats:
         """T of losses in nats, shape (..., metrics) -> (..., metrics), in the objective's quantity."""
         if self.quantity == "perplexity":
-            return np.exp(losses)
+            with np.errstate(over="ignore"):  # a law's explosion is an infinite perplexity, not a fault
+                return np.exp(losses)
         return losses * self.scale
 
     def transform_slope(self, losses: Floats) -> Floats:
@@ -96,6 +106,9 @@ class Objective:
         return total
 
     def gradient(self, losses: Floats, loss_gradients: Floats) -> Floats:
-        """Chain rule: losses (metrics,), d loss / d x (metrics, n) -> d value / d x, shape (n,)."""
-        result: Floats = (np.array(self.weights) * self.transform_slope(losses)) @ loss_gradients
+        """Chain rule: losses (metrics,), d loss / d x (metrics, n) -> d value / d x, shape (n,); NaN as in `value`."""
+        weights = np.array(self.weights)
+        counted = weights > 0
+        slopes = self.transform_slope(np.asarray(losses, dtype=np.float64))
+        result: Floats = (weights * slopes)[counted] @ loss_gradients[counted]
         return result

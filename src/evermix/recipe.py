@@ -93,6 +93,8 @@ class CorpusRecipe(Model):
     sequence_length: Annotated[int, Field(ge=8)] = 256
     heldout_fraction: Fraction = 0.02
     heldout_sequences: Annotated[int, Field(ge=2)] = Field(128, description="most held-out sequences per domain")
+    store: str | None = Field(None, description="folder of the tokenised text; default: tokens/ in the project folder")
+    workers: Annotated[int, Field(ge=1)] = Field(2, description="domains that are tokenised at once")
 
 
 class ModelRecipe(Model):
@@ -122,7 +124,10 @@ class TrainingRecipe(Model):
 class ProbeRecipe(Model):
     """LoRA probes of the current model (arXiv 2605.15220; METHODS 2.1)."""
 
-    steps_fraction: Fraction = Field(0.015, description="steps of one probe as a part of the run's steps")
+    budget: Fraction = Field(0.12, description="part of the run's training FLOPs that all decisions may spend")
+    steps: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="steps of one probe; default: what the budget allows"
+    )
     purities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.9,), min_length=1, description="shares of the domain in its probes; the rest is the mixture used so far"
     )
@@ -130,7 +135,8 @@ class ProbeRecipe(Model):
     alpha: Annotated[float, Field(gt=0)] = 32.0
     learning_rate_factor: Annotated[float, Field(gt=0)] = 2.0
     evaluation_sequences: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="held-out sequences per domain that probes and candidates are scored on; default: all"
+        None,
+        description="held-out sequences per domain that score probes and candidates; default: what the budget allows",
     )
 
 
@@ -144,7 +150,9 @@ class DecisionRecipe(Model):
     mode: Mode = "probe-law"
     kl: Weight = Field(0.05, description="pull towards the prior, relative to the predicted spread of the objective")
     prior: Literal["natural", "uniform", "start"] = Field("start", description="what the KL pulls towards")
-    candidates: Annotated[int, Field(ge=2)] = Field(20, description="interpolated candidates (mode interpolation)")
+    candidates: Annotated[int, Field(ge=2)] = Field(
+        20, description="interpolated candidates of mode interpolation; raised to domains + 3 where the law needs it"
+    )
     gradient_evaluations: Annotated[int, Field(ge=2)] = Field(5, description="mode gradient")
     cross_checks: bool = Field(False, description="also run the other modes on the same probes, for the report")
     probes: ProbeRecipe = ProbeRecipe()

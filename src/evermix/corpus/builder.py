@@ -26,7 +26,7 @@ from evermix.errors import CorpusError
 
 Result = TypeVar("Result")
 
-_VERSION = 1  # raise it when the same input would give other sequences
+_VERSION = 2  # raise it when the same input would give other sequences
 _LEAST_HELDOUT = 0.5  # of the wished-for share of tokens, whatever the documents' sizes
 
 
@@ -161,6 +161,7 @@ def _write_sequences(source: TextSource, found: Survey, job: _Job, folder: Path)
         "end_id": job.tokenizer.end_id,
         "end_token": job.tokenizer.backend.id_to_token(job.tokenizer.end_id),
         "sequence_length": length,
+        "dtype": dtype.name,
         "n_duplicates": found.n_documents - found.n_distinct,
         "piece_bytes": piece_bytes(found.n_distinct, found.largest_bytes, found.n_bytes),
         **splits,

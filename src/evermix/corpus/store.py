@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from evermix.corpus.builder import StoreProgress, StoreSettings, build_domains
 from evermix.corpus.files import disk_full_named, write_atomically, write_json
+from evermix.corpus.packing import map_sequences
 from evermix.corpus.source import TextSource
 from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer
 from evermix.domains import Domain, DomainSet
@@ -150,8 +151,10 @@ class TokenStore:
         if (j, split) not in self._maps:
             if len(self._maps) >= _OPEN_MAPS:
                 self._maps.pop(next(iter(self._maps)))
-            path = self.folder / self.entries[j]["folder"] / f"{split}.npy"
-            self._maps[j, split] = np.load(path, mmap_mode="r", allow_pickle=False)
+            entry = self.entries[j]
+            shape = (entry[split]["n_sequences"], self.sequence_length)
+            path = self.folder / entry["folder"] / f"{split}.npy"
+            self._maps[j, split] = map_sequences(path, np.dtype(entry["dtype"]), shape)
         return self._maps[j, split]
 
 

@@ -103,7 +103,7 @@ def _gain_card(gain: summary.Gain, result: Result) -> dict[str, str]:
         "figure": units.change(gain.relative),
         "noise": f"± {units.share(gain.noise)}" if gain.noise else "",
         "against": f"{gain.arm} against {gain.baseline}" if several else f"against {gain.baseline}",
-        "values": f"{units.perplexity(gain.ours)} instead of {units.perplexity(gain.theirs)}",
+        "exchange": f"{units.perplexity(gain.ours)} instead of {units.perplexity(gain.theirs)}",
         "words": {"better": "a gain", "even": "within the noise: no gain", "worse": "a loss"}[gain.verdict],
         "domains": f"lower loss on {gain.better_domains} of {gain.n_domains} domains" if gain.n_domains else "",
     }

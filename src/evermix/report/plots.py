@@ -1,6 +1,7 @@
 """Plots as SVG text for a web page: they take its text colour, so one drawing serves light and dark.
 
-Every function returns one `<svg>` element, whose ids begin with `prefix`. Names longer than 28 characters are cut; the tables have them in full.
+Every function returns one `<svg>` element, whose ids begin with `prefix`. Names longer than 28 characters are cut;
+the tables have them in full.
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; marks and line styles differ as well.
 """
 
@@ -78,16 +79,9 @@ def curves_plot(result: Result) -> str:
         grid = drawing.figure.subplots(rows, columns, squeeze=False, sharex=True)
         colours = arm_colours(list(result["arms"]))
         for axes, name in zip(grid.flat, names, strict=False):
-            axes.set_title(_short(name, 22), fontsize=9)
-            for number, (arm, curve) in enumerate(arms.items()):
-                points = [(p["n_tokens"], p["loss_nats"][name]) for p in curve if name in p["loss_nats"]]
-                style = {"linestyle": _LINES[number % 4], "marker": _MARKS[number % 6], "markersize": 3}
-                axes.plot(*zip(*points, strict=True) if points else ((), ()), label=arm, color=colours[arm], **style)
+            _curve_panel(axes, name, arms, colours)
             for token in decided:
-                axes.axvline(token, color=_FAINT, linestyle=":", linewidth=1.2)
-            axes.xaxis.set_major_formatter(lambda value, _: units.count(value))
-            axes.locator_params(axis="x", nbins=3)
-            axes.locator_params(axis="y", nbins=4)
+                axes.axvline(token, color=_INK, linestyle=":", linewidth=0.9)
         for axes in list(grid.flat)[len(names) :]:
             axes.set_visible(False)
         for above, axes in zip(grid.flat, list(grid.flat)[columns:], strict=False):
@@ -97,6 +91,24 @@ def curves_plot(result: Result) -> str:
         drawing.figure.supylabel("held-out loss (nats per token)", fontsize=9)
         _legend(drawing.figure, grid[0][0])
     return drawing.svg
+
+
+def _curve_panel(axes: Axes, name: str, arms: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+    """One domain; the steep first quarter is cut at the top, so that the arms can be told apart."""
+    axes.set_title(_short(name, 22), fontsize=9)
+    later: list[float] = []
+    for number, (arm, curve) in enumerate(arms.items()):
+        points = [(p["n_tokens"], p["loss_nats"][name]) for p in curve if units.known(p["loss_nats"].get(name))]
+        tokens, losses = [p[0] for p in points], [p[1] for p in points]
+        later += losses[len(losses) // 4 :]
+        style = {"linestyle": _LINES[number % 4], "marker": _MARKS[number % 6], "markersize": 3}
+        axes.plot(tokens, losses, label=arm, color=colours[arm], **style)
+    if later:
+        margin = 0.06 * (max(later) - min(later)) or 0.05
+        axes.set_ylim(min(later) - margin, max(later) + margin)
+    axes.xaxis.set_major_formatter(lambda value, _: units.count(value))
+    axes.locator_params(axis="x", nbins=3)
+    axes.locator_params(axis="y", nbins=4)
 
 
 def prediction_plot(names: Sequence[str], decision: Mapping[str, Any], prefix: str = "prediction") -> str:

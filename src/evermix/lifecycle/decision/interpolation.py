@@ -1,0 +1,33 @@
+"""Mode `interpolation`: the published OP-Mix decision (arXiv 2605.15220; METHODS 2.2 and 2.3).
+
+Candidates w on the simplex of components {old, d_1, ..., d_m} are drawn from a Dirichlet; the model
+theta + sum_i w_i Delta_i is evaluated on every domain; a log-linear law is fitted on the *effective* mixture
+p = Q^T w, where row i of Q is what probe i was trained on (so `old` is expanded to its leaves), and the KL-regularised,
+capped programme is solved over leaves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evermix.designs.dirichlet import dirichlet_candidates
+from evermix.domains import DomainSet
+from evermix.laws.log_linear import LogLinearLaw
+from evermix.lifecycle.decision.problem import ModeOutcome, Problem
+from evermix.mixture import Mixture
+from evermix.solvers.convex import solve
+from evermix.solvers.kl_scale import scaled_kl_weight
+
+
+def decide_by_interpolation(problem: Problem) -> ModeOutcome:
+    """Evaluate the candidates, fit the law on their effective mixtures, solve."""
+    evidence, rng = problem.evidence, np.random.default_rng(problem.seed)
+    parts = DomainSet([f"{k}:{probe.component.name}" for k, probe in enumerate(evidence.probes)])
+    candidates = dirichlet_candidates(Mixture.uniform(parts), problem.n_candidates, rng)
+    shares = np.array([candidate.weights for candidate in candidates])
+    effective = shares @ evidence.trained_on
+    losses = np.array([problem.interpolation.evaluate(w, evidence.heldout).loss_nats for w in shares])
+    law = LogLinearLaw().fit(effective, losses)
+    kl_weight = scaled_kl_weight(law, problem.objective, problem.prior, rng, problem.kl)
+    proposal = solve(law, problem.objective, problem.bounds, problem.prior, kl_weight)
+    return ModeOutcome(proposal, law.predict, n_forward_tokens=len(shares) * evidence.heldout.n_tokens)

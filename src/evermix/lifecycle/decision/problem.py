@@ -1,0 +1,69 @@
+"""What a decision mode is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from evermix.constraints import Bounds
+from evermix.lifecycle.probing import Evidence
+from evermix.measure.adapters import Adapter
+from evermix.measure.interpolation import Interpolation
+from evermix.mixture import Mixture
+from evermix.models.loading import load_model
+from evermix.objective import Objective
+from evermix.solvers.proposal import Proposal
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One decision to be made.
+
+    Attributes:
+        evidence: the probes.
+        objective, bounds, prior: what is wanted, what is allowed, what the KL term pulls towards.
+        kl: dimensionless strength of that pull, relative to the predicted spread of the objective.
+        n_candidates: for mode interpolation.
+        gradient_evaluations: for mode gradient.
+        seed: of candidates and reference mixtures.
+    """
+
+    evidence: Evidence
+    objective: Objective
+    bounds: Bounds
+    prior: Mixture
+    kl: float
+    n_candidates: int
+    gradient_evaluations: int
+    seed: int
+
+    @cached_property
+    def interpolation(self) -> Interpolation:
+        """The probed checkpoint with the adapters of all probes, in their order."""
+        adapters = [Adapter.load(probe.adapter) for probe in self.evidence.probes]
+        return Interpolation(load_model(self.evidence.base.checkpoint), adapters)
+
+
+@dataclass(frozen=True)
+class ModeOutcome:
+    """A mode's answer.
+
+    Attributes:
+        proposal: the mixture over leaves, and what it promises.
+        predict: mixtures, shape (..., domains) -> losses in nats per token, shape (..., domains).
+        n_forward_tokens, n_backward_tokens: tokens of forward passes, and of passes with gradient, beyond the probes.
+    """
+
+    proposal: Proposal
+    predict: Callable[[Floats], Floats]
+    n_forward_tokens: int = 0
+    n_backward_tokens: int = 0
+
+
+DecisionMode = Callable[[Problem], ModeOutcome]

@@ -1,0 +1,44 @@
+"""The plan of a run: steps, decisions and what they will cost, without reading any text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evermix.lifecycle.probing import plan_probes
+from evermix.models.ladder import find_rung
+from evermix.recipe import Recipe
+
+
+def plan(recipe: Recipe) -> dict[str, Any]:
+    """What `evermix run` would do; FLOPs only for a model of the ladder with a tokenizer that will be trained."""
+    tokens_per_step = recipe.training.batch_sequences * recipe.corpus.sequence_length
+    steps = recipe.training.tokens // tokens_per_step
+    m = len(recipe.domains)
+    probes = plan_probes(recipe, m, steps, recipe.corpus.heldout_sequences)
+    planned: dict[str, Any] = {
+        "project": recipe.project,
+        "domains": [domain.name for domain in recipe.domains],
+        "arms": list(recipe.arms),
+        "total_tokens": steps * tokens_per_step,
+        "total_steps": steps,
+        "decision_steps": [max(1, round(at * steps)) for at in recipe.decision.at],
+        "mode": recipe.decision.mode,
+        "probes_per_decision": probes.n_probes,
+        "steps_per_probe": probes.steps,
+        "evaluation_sequences_per_domain": probes.evaluation_sequences,
+    }
+    if recipe.model.checkpoint is None and recipe.tokenizer.path is None:
+        planned |= _flops(recipe, steps * tokens_per_step, probes.n_probes * probes.steps * tokens_per_step)
+    return planned
+
+
+def _flops(recipe: Recipe, n_tokens: int, n_probe_tokens: int) -> dict[str, float]:
+    """6 N per token of training, 4 N per token of a probe, N = layers (4 d^2 + 3 d f + 2 d) + d + vocabulary d."""
+    rung = find_rung(recipe.model.rung)
+    layer = 4 * rung.width**2 + 3 * rung.width * rung.feed_forward + 2 * rung.width
+    counted = rung.layers * layer + rung.width + recipe.tokenizer.vocab_size * rung.width
+    decisions = len(recipe.decision.at) if "evermix" in recipe.arms else 0
+    return {
+        "flops_training_per_arm": 6.0 * counted * n_tokens,
+        "flops_probes": 4.0 * counted * n_probe_tokens * decisions,
+    }

@@ -1,0 +1,119 @@
+"""The result of a run: every arm's scores, cost, mixtures and decisions, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import evermix
+from evermix.lifecycle.deciding import Decision
+from evermix.lifecycle.segments import TrainedTo
+from evermix.lifecycle.workbench import Workbench
+from evermix.training.sampler import open_stream
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """An arm at the end of its run."""
+
+    arm: str
+    reached: TrainedTo
+    decisions: tuple[Decision, ...]
+
+
+def assemble(bench: Workbench, arms: dict[str, ArmResult]) -> dict[str, Any]:
+    """What `result.json` holds; the realised losses of each decision are put beside the predicted ones."""
+    decisions = [_with_outcome(bench, arm, decision) for arm in arms.values() for decision in arm.decisions]
+    objective = bench.objective
+    return {
+        "evermix_version": evermix.__version__,
+        "recipe_fingerprint": bench.recipe.fingerprint(),
+        "seed": bench.recipe.seed,
+        "model": bench.recipe.model.checkpoint or bench.recipe.model.rung,
+        "n_parameters": {
+            "non_embedding": bench.size.non_embedding,
+            "output_projection": bench.size.output_projection,
+        },
+        "objective": {
+            "quantity": objective.quantity,
+            "weights": dict(zip(objective.metrics, objective.weights, strict=True)),
+        },
+        "total_tokens": bench.total_steps * bench.tokens_per_step,
+        "max_epochs": bench.constraints.max_epochs,
+        "domains": _domain_rows(bench),
+        "arms": {name: _arm_row(bench, arm) for name, arm in arms.items()},
+        "decisions": decisions,
+    }
+
+
+def _domain_rows(bench: Workbench) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for row, heldout in zip(bench.store.counts(), bench.heldout.sequences, strict=True):
+        rows.append(
+            {
+                "name": row["name"],
+                "n_tokens": bench.domains.domains[len(rows)].n_tokens,
+                "n_bytes": row["train_n_bytes"],
+                "n_documents": row["train_n_documents"],
+                "heldout_tokens": heldout.numel(),
+            }
+        )
+    return rows
+
+
+def _arm_row(bench: Workbench, arm: ArmResult) -> dict[str, Any]:
+    reached, names = arm.reached, bench.domains.names
+    scores = reached.scores or {}
+    losses = np.array([scores[name]["loss_nats"] for name in names])
+    stream = open_stream(bench.store, reached.schedule, bench.recipe.seed)
+    stream.seek(reached.step * bench.batch_sequences)
+    n_tokens = bench.total_steps * bench.tokens_per_step
+    flops = {"training": bench.size.training(n_tokens)}
+    seconds = {"training": reached.seconds}
+    for decision in arm.decisions:
+        for part, value in decision.record["flops_by_part"].items():
+            flops[part] = flops.get(part, 0.0) + value
+        for part, value in decision.record["seconds_by_part"].items():
+            seconds[part] = seconds.get(part, 0.0) + value
+    return {
+        "mixture": dict(reached.schedule.phases[-1].mixture.as_dict),
+        "average_mixture": dict(reached.schedule.average(reached.step * bench.batch_sequences).as_dict),
+        "schedule": [
+            {
+                "start_token": phase.start_sequence * bench.store.sequence_length,
+                "mixture": dict(phase.mixture.as_dict),
+            }
+            for phase in reached.schedule.phases
+        ],
+        "objective_value": float(bench.objective.value(losses)),
+        "mean_loss_nats": float(losses.mean()),
+        "mean_bits_per_byte": float(np.mean([scores[name]["bits_per_byte"] for name in names])),
+        "mean_perplexity": float(np.exp(losses).mean()),
+        "per_domain": scores,
+        "epochs": dict(zip(names, stream.epochs().tolist(), strict=True)),
+        "tokens": dict(zip(names, (stream.counts * bench.store.sequence_length).tolist(), strict=True)),
+        "flops": sum(flops.values()),
+        "flops_by_part": flops,
+        "seconds_by_part": seconds,
+        "curve": list(reached.curve),
+        "run_id": reached.run_id,
+    }
+
+
+def _with_outcome(bench: Workbench, arm: ArmResult, decision: Decision) -> dict[str, Any]:
+    """The decision's record with what came of it; the outcome is kept in the ledger too."""
+    scores = arm.reached.scores or {}
+    realised = {name: scores[name]["loss_nats"] for name in bench.domains.names}
+    value = float(bench.objective.value(np.array(list(realised.values()))))
+    key = f"{arm.reached.run_id}@{decision.record['at_step']}"
+    outcome = {
+        "arm": arm.arm,
+        "at_step": decision.record["at_step"],
+        "predicted_loss_nats": decision.record["predicted_loss_nats"],
+        "realised_loss_nats": realised,
+        "realised_objective": value,
+    }
+    bench.project.ledger.append("outcome", key, outcome)
+    return {"arm": arm.arm, **decision.record, "realised_loss_nats": realised, "realised_objective": value}

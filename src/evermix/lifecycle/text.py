@@ -1,0 +1,88 @@
+"""From the recipe's domains to a tokenised store: registry corpora fetched, tokenizer trained or loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from evermix.corpus.registry import prepare
+from evermix.corpus.source import TextSource, iterate
+from evermix.corpus.store import StoreProgress, StoreSettings, TokenStore, build_store
+from evermix.corpus.survey import survey
+from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer, train_bpe
+from evermix.ledger import Project, content_hash
+from evermix.lifecycle.progress import Reporter
+from evermix.recipe import DomainRecipe, Recipe
+
+
+def open_text(recipe: Recipe, project: Project, reporter: Reporter) -> TokenStore:
+    """Tokenise every domain that is not in the store yet, and open it.
+
+    Raises:
+        CorpusError, TokenizerError: on bad files; nothing half-written is left.
+    """
+    folder = Path(recipe.corpus.store) if recipe.corpus.store else project.tokens
+    sources = [_source(domain, reporter) for domain in recipe.domains]
+    tokenizer = _tokenizer(recipe, sources, folder, reporter)
+    settings = StoreSettings(
+        sequence_length=recipe.corpus.sequence_length,
+        heldout_fraction=recipe.corpus.heldout_fraction,
+        heldout_max_sequences=recipe.corpus.heldout_sequences,
+        base=recipe.base,
+        workers=recipe.corpus.workers,
+    )
+    done: dict[str, int] = {}
+    with reporter.part("corpus", "tokenising", None) as report:
+
+        def progress(event: StoreProgress) -> None:
+            done[event.domain] = event.done_bytes
+            report(sum(done.values()))
+
+        return build_store(sources, tokenizer, folder, settings, progress)
+
+
+def _source(domain: DomainRecipe, reporter: Reporter) -> TextSource:
+    files = domain.files or ()
+    if domain.registry is not None:
+        with reporter.part("corpus", f"preparing {domain.registry}", None) as report:
+            files = (str(prepare(domain.registry, progress=lambda _: report(0))),)
+    return TextSource(
+        name=domain.name,
+        files=files,
+        dataset=domain.dataset,
+        text_field=domain.text_field,
+        format=domain.format,
+        documents=domain.documents,
+        max_bytes=domain.max_bytes,
+    )
+
+
+def _tokenizer(recipe: Recipe, sources: list[TextSource], folder: Path, reporter: Reporter) -> TextTokenizer:
+    """The tokenizer named by the recipe; that of the checkpoint; or one trained on the text and kept."""
+    path = recipe.tokenizer.path or recipe.model.checkpoint
+    if path is not None:
+        local = recipe.base / path
+        return load_tokenizer(local if local.exists() else path)
+    with reporter.part("corpus", "reading the text", None) as report:
+        surveys = [asdict(survey(source, recipe.base, folder / "surveys", report)) for source in sources]
+    key = content_hash([[found["fingerprint"] for found in surveys], recipe.tokenizer.vocab_size])
+    kept = folder / f"trained-{key}.json"
+    if not kept.exists():
+        with reporter.part("corpus", f"training a tokenizer of {recipe.tokenizer.vocab_size} tokens", None):
+            texts = {source.name: iterate(source, recipe.base) for source in sources}
+            train_bpe(texts, recipe.tokenizer.vocab_size).save(kept)
+    return load_tokenizer(kept)
+
+
+def tokenizer_of(checkpoint: str) -> TextTokenizer | None:
+    """The tokenizer that lies beside a checkpoint's weights, or None if there is none."""
+    file = Path(checkpoint) / "tokenizer.json"
+    return load_tokenizer(file) if file.is_file() else None
+
+
+def corpus_record(store: TokenStore) -> dict[str, object]:
+    """What the ledger keeps of the text: counts per domain and the fingerprint of each."""
+    counts = json.loads(json.dumps(store.counts()))
+    fingerprints = {domain.name: domain.fingerprint for domain in store.domains}
+    return {"domains": counts, "fingerprints": fingerprints, "tokenizer": store.tokenizer_fingerprint}

@@ -1,0 +1,174 @@
+"""Workbench: everything a lifecycle needs at hand: recipe, project, text, model size, objective, constraints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from transformers import PreTrainedModel
+
+import evermix
+from evermix.constraints import Constraints
+from evermix.corpus.store import TokenStore
+from evermix.domains import DomainSet
+from evermix.errors import RecipeError
+from evermix.ledger import Project, content_hash
+from evermix.lifecycle.progress import Reporter
+from evermix.lifecycle.text import corpus_record, open_text, tokenizer_of
+from evermix.mixture import Mixture
+from evermix.models.ladder import build_model
+from evermix.models.loading import check_tokenizer, check_vocabulary, load_model
+from evermix.objective import Objective
+from evermix.recipe import Recipe
+from evermix.training.evaluation import HeldoutText
+from evermix.training.flops import ModelSize
+from evermix.training.learning_rate import LearningRate
+from evermix.training.segment import Optimisation
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What every arm of a recipe shares; made by `open_workbench`."""
+
+    recipe: Recipe
+    project: Project
+    store: TokenStore
+    size: ModelSize
+    reporter: Reporter
+
+    @property
+    def domains(self) -> DomainSet:
+        """The recipe's domains with their token counts."""
+        return self.store.domains
+
+    @property
+    def batch_sequences(self) -> int:
+        """Sequences per optimiser step."""
+        return self.recipe.training.batch_sequences
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens per optimiser step."""
+        return self.batch_sequences * self.store.sequence_length
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the run: the whole steps that fit the token budget."""
+        return self.recipe.training.tokens // self.tokens_per_step
+
+    @property
+    def decision_steps(self) -> tuple[int, ...]:
+        """Steps at which the mixture is decided."""
+        return tuple(max(1, round(at * self.total_steps)) for at in self.recipe.decision.at)
+
+    @property
+    def boundaries(self) -> tuple[int, ...]:
+        """Ends of the segments: decision steps and the end of the run."""
+        return (*self.decision_steps, self.total_steps)
+
+    @cached_property
+    def constraints(self) -> Constraints:
+        """Rules on shares."""
+        return self.recipe.constraints.build()
+
+    @cached_property
+    def heldout(self) -> HeldoutText:
+        """All held-out text, for final scores."""
+        return HeldoutText.from_store(self.store)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What the mixture is chosen for."""
+        return Objective.from_dict(
+            self.domains.names,
+            self.recipe.objective.weights,
+            self.recipe.objective.quantity,
+            self.heldout.bits_per_byte_factor.tolist(),
+        )
+
+    @cached_property
+    def start(self) -> Mixture:
+        """The mixture before the first decision."""
+        return (
+            self.mixture_named(self.recipe.start)
+            if isinstance(self.recipe.start, str)
+            else Mixture.from_dict(self.domains, self.recipe.start)
+        )
+
+    def mixture_named(self, name: str) -> Mixture:
+        """`natural`, `uniform`, or `start`."""
+        makers = {"natural": Mixture.natural, "uniform": Mixture.uniform}
+        return makers[name](self.domains) if name in makers else self.start
+
+    @cached_property
+    def optimisation(self) -> Optimisation:
+        """How weights are updated over the run."""
+        training, total = self.recipe.training, self.total_steps
+        schedule = LearningRate(
+            training.schedule,
+            total,
+            round(training.warmup_fraction * total),
+            round(training.decay_fraction * total),
+        )
+        return Optimisation(
+            learning_rate=training.learning_rate,
+            schedule=schedule,
+            batch_sequences=training.batch_sequences,
+            gradient_accumulation=training.gradient_accumulation,
+            weight_decay=training.weight_decay,
+            clip_norm=training.clip_norm,
+            workers=training.workers,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of what decides every weight of a run but its mixtures."""
+        return content_hash(
+            {
+                "evermix": evermix.__version__,
+                "text": corpus_record(self.store),
+                "sequence_length": self.store.sequence_length,
+                "model": self.recipe.model.model_dump(mode="json"),
+                "training": self.recipe.training.model_dump(mode="json", exclude={"checkpoints", "workers"}),
+                "seed": self.recipe.seed,
+            }
+        )
+
+    def fresh_model(self) -> PreTrainedModel:
+        """The model as it is before training."""
+        return _initial_model(self.recipe, self.store)
+
+
+def open_workbench(recipe: Recipe, project: Project, reporter: Reporter) -> Workbench:
+    """Prepare the text, check that the model and the budget fit it.
+
+    Raises:
+        CorpusError, TokenizerError, CheckpointError, ConstraintError, RecipeError: on input that cannot work.
+    """
+    store = open_text(recipe, project, reporter)
+    size = ModelSize.of(_initial_model(recipe, store))
+    bench = Workbench(recipe, project, store, size, reporter)
+    least = 2 * len(bench.boundaries)
+    if bench.total_steps < least:
+        raise RecipeError(
+            f"training.tokens must pay for at least {least} steps of {bench.tokens_per_step} tokens",
+            received=recipe.training.tokens,
+            hint="raise training.tokens, or lower batch_sequences or sequence_length",
+        )
+    if len(set(bench.boundaries)) != len(bench.boundaries):
+        raise RecipeError("decision.at must fall on different steps before the end", received=list(bench.boundaries))
+    bench.constraints.bounds(bench.domains, bench.total_steps * bench.tokens_per_step)
+    return bench
+
+
+def _initial_model(recipe: Recipe, store: TokenStore) -> PreTrainedModel:
+    checkpoint = recipe.model.checkpoint
+    if checkpoint is None:
+        return build_model(recipe.model.rung, store.vocab_size, store.sequence_length, store.end_id, recipe.seed)
+    local = recipe.base / checkpoint
+    source = str(local) if local.exists() else checkpoint
+    own = tokenizer_of(source)
+    check_tokenizer(source, store.tokenizer_fingerprint, own.fingerprint if own else None)
+    model = load_model(source)
+    check_vocabulary(model, store.vocab_size, source)
+    return model

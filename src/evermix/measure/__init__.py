@@ -1,0 +1,1 @@
+"""Who makes observations: LoRA probes of the current model, and their interpolation."""

@@ -1,0 +1,142 @@
+"""Probes: short LoRA trainings of the current model, one per component (OP-Mix, arXiv 2605.15220; METHODS 2.1).
+
+Components are `old` (the mixture used so far, a virtual domain) and one per domain d and purity, trained on
+`purity * d + (1 - purity) * old`. All probes of a decision start from the same adapter weights and meet the sequences
+of a domain in the same order, so that what they share cancels in comparisons (common random numbers).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from evermix.corpus.store import TokenStore
+from evermix.ledger.files import remove_tree, write_json
+from evermix.mixture import Mixture
+from evermix.models.loading import load_model
+from evermix.schedule import MixtureSchedule
+from evermix.training.evaluation import HeldoutText, evaluate
+from evermix.training.learning_rate import LearningRate
+from evermix.training.segment import Optimisation, Segment, StepReport, train_segment
+
+Floats = npt.NDArray[np.float64]
+_MARKER = "probe.json"
+
+
+@dataclass(frozen=True)
+class Component:
+    """A direction in which the model can be trained: its name and what its probe is trained on.
+
+    Attributes:
+        domain: position of its own domain, or None for `old`.
+    """
+
+    name: str
+    trained_on: Mixture
+    domain: int | None
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How a probe is trained; the learning rate is constant, without warm-up."""
+
+    steps: int
+    batch_sequences: int
+    learning_rate: float
+    rank: int
+    alpha: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A finished probe: its component, adapter folder, held-out losses (domains,) in nats per token, and cost."""
+
+    component: Component
+    adapter: Path
+    loss_nats: Floats
+    n_tokens: int
+    seconds: float
+
+
+def components(old: Mixture, purities: Sequence[float]) -> list[Component]:
+    """`old` first, then for each purity one component per domain, in domain order."""
+    found = [Component("old", old, None)]
+    for purity in purities:
+        for j, name in enumerate(old.domains.names):
+            pure = Mixture(old.domains, np.eye(len(old.domains))[j])
+            label = name if len(purities) == 1 else f"{name}@{purity:g}"
+            found.append(Component(label, old.blend(pure, purity), j))
+    return found
+
+
+def train_probe(
+    base: Path,
+    store: TokenStore,
+    component: Component,
+    settings: ProbeSettings,
+    heldout: HeldoutText,
+    folder: Path,
+    report: StepReport | None = None,
+) -> Probe:
+    """Train one probe of the checkpoint `base` into `folder`, or read it if it was finished before."""
+    if not (folder / _MARKER).exists():
+        remove_tree(folder)
+        folder.mkdir(parents=True)
+        started = time.monotonic()
+        model = _adapted(base, settings)
+        train_segment(model, store, _segment(component, settings), folder, report=report)
+        scores = evaluate(model, heldout)
+        model.save_pretrained(str(folder / "adapter"), safe_serialization=True)
+        record = {
+            "component": component.name,
+            "trained_on": component.trained_on.as_dict,
+            "settings": asdict(settings),
+            "loss_nats": scores.loss_nats.tolist(),
+            "n_tokens": settings.steps * settings.batch_sequences * store.sequence_length,
+            "seconds": time.monotonic() - started,
+        }
+        write_json(folder / _MARKER, record)
+    return _read(folder, component)
+
+
+def _read(folder: Path, component: Component) -> Probe:
+    record = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+    losses = np.array(record["loss_nats"])
+    return Probe(component, folder / "adapter", losses, record["n_tokens"], record["seconds"])
+
+
+def _segment(component: Component, settings: ProbeSettings) -> Segment:
+    optimisation = Optimisation(
+        learning_rate=settings.learning_rate,
+        schedule=LearningRate("constant", settings.steps),
+        batch_sequences=settings.batch_sequences,
+        weight_decay=0.0,
+    )
+    return Segment(MixtureSchedule.constant(component.trained_on), settings.steps, optimisation, settings.seed)
+
+
+def _adapted(base: Path, settings: ProbeSettings) -> Any:
+    """The base model with a fresh adapter on every linear layer but the output."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        target_modules="all-linear",
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    model = load_model(base)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return get_peft_model(model, config)

@@ -1,0 +1,62 @@
+"""The ladder: Llama-style models (RMSNorm, rotary positions, SwiGLU, tied embeddings) named by their
+non-embedding parameters.
+
+A layer of width d with feed-forward width f has 4 d^2 + 3 d f + 2 d parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from evermix.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Shape of one model of the ladder: widths in features."""
+
+    width: int
+    feed_forward: int
+    layers: int
+    heads: int
+
+
+LADDER: dict[str, Rung] = {
+    "0.2M": Rung(64, 176, 4, 4),
+    "1M": Rung(128, 344, 5, 4),
+    "4M": Rung(256, 688, 5, 4),
+    "15M": Rung(384, 1120, 8, 6),
+    "30M": Rung(512, 1280, 10, 8),
+    "60M": Rung(640, 1760, 12, 10),
+}
+
+
+def find_rung(name: str) -> Rung:
+    """The rung called `name`; RecipeError lists the known ones."""
+    if name not in LADDER:
+        raise RecipeError("model.rung must be on the ladder", received=name, hint=f"known: {', '.join(LADDER)}")
+    return LADDER[name]
+
+
+def build_model(name: str, vocab_size: int, sequence_length: int, end_id: int, seed: int) -> PreTrainedModel:
+    """A freshly initialised model; the same seed gives the same weights."""
+    rung = find_rung(name)
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=rung.width,
+        intermediate_size=rung.feed_forward,
+        num_hidden_layers=rung.layers,
+        num_attention_heads=rung.heads,
+        num_key_value_heads=rung.heads,
+        max_position_embeddings=sequence_length,
+        tie_word_embeddings=True,
+        bos_token_id=end_id,
+        eos_token_id=end_id,
+        use_cache=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)

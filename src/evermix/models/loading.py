@@ -1,0 +1,56 @@
+"""Loading checkpoints: ours, or a Hugging Face folder or hub name; safetensors only, no remote code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from evermix.errors import CheckpointError
+
+
+def load_model(source: str | Path) -> PreTrainedModel:
+    """A causal language model in float32 from a checkpoint folder or hub name.
+
+    Raises:
+        CheckpointError: if it cannot be found, is damaged, or holds no safetensors.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(source), use_safetensors=True, dtype="float32")
+    except (OSError, ValueError, RuntimeError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{source}: a checkpoint must be a folder with config.json and safetensors, or a hub name ({first_line})",
+            hint="check the path, or convert the weights to safetensors",
+        ) from error
+    model.config.use_cache = False
+    return model
+
+
+def check_vocabulary(model: PreTrainedModel, vocab_size: int, source: str) -> None:
+    """The model must know every id of the tokenizer, and not have been made for a much larger one.
+
+    Padding the table to a multiple of 128 or so is common, so up to 1,024 spare rows are accepted.
+
+    Raises:
+        CheckpointError: if the sizes tell that the checkpoint belongs to another tokenizer.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    if rows < vocab_size or rows - vocab_size > 1024:
+        raise CheckpointError(
+            f"{source}: a checkpoint must belong to the tokenizer: it embeds {rows} tokens, not {vocab_size}",
+            hint="set tokenizer.path to the tokenizer that the checkpoint was trained with",
+        )
+
+
+def check_tokenizer(checkpoint: str, fingerprint: str, its_fingerprint: str | None) -> None:
+    """A checkpoint that carries its own tokenizer must carry the one in use.
+
+    Raises:
+        CheckpointError: if the fingerprints differ.
+    """
+    if its_fingerprint is not None and its_fingerprint != fingerprint:
+        raise CheckpointError(
+            f"{checkpoint}: the checkpoint carries another tokenizer than the recipe names",
+            hint=f"set tokenizer.path: {checkpoint}",
+        )

@@ -1,0 +1,242 @@
+"""One segment of training on HF Trainer: from one decision to the next, resumable at every checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Sampler
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from evermix.corpus.dataset import SequenceDataset
+from evermix.corpus.store import TokenStore
+from evermix.errors import RecipeError
+from evermix.ledger.files import remove_tree, write_json
+from evermix.schedule import MixtureSchedule
+from evermix.training.evaluation import HeldoutText, evaluate
+from evermix.training.learning_rate import LearningRate
+from evermix.training.sampler import StreamSampler
+
+PROGRESS_FILE = "evermix_progress.json"
+
+StepReport = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How weights are updated; `batch_sequences` counts sequences per optimiser step over all devices."""
+
+    learning_rate: float
+    schedule: LearningRate
+    batch_sequences: int
+    gradient_accumulation: int = 1
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of training of a run whose steps are counted from 0.
+
+    Attributes:
+        mixtures: the schedule of the whole run up to `end_step` (sequences counted from 0).
+        end_step: optimiser step at which the segment ends.
+        seed: of the order of the sequences.
+        evaluate_at, checkpoint_at: steps at which the loss curve gets a point, and a checkpoint is written.
+    """
+
+    mixtures: MixtureSchedule
+    end_step: int
+    optimisation: Optimisation
+    seed: int
+    evaluate_at: tuple[int, ...] = ()
+    checkpoint_at: tuple[int, ...] = ()
+
+
+@dataclass
+class Progress:
+    """What a segment has recorded so far: points of the loss curve, and seconds spent."""
+
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def train_segment(
+    model: PreTrainedModel,
+    store: TokenStore,
+    segment: Segment,
+    folder: Path,
+    *,
+    parent: Path | None = None,
+    heldout: HeldoutText | None = None,
+    report: StepReport | None = None,
+) -> Progress:
+    """Train `model` in place to `segment.end_step`.
+
+    Goes on from the newest whole checkpoint in `folder`, else from the checkpoint `parent` (same optimiser state), else
+    from the weights of `model` as they are.
+    """
+    resume = newest_checkpoint(folder) or parent
+    own = resume is not None and resume.parent == folder
+    progress = _read_progress(resume) if own and resume else Progress()
+    recorder = _Recorder(segment, store.sequence_length, heldout, progress, report)
+    trainer = _StreamTrainer(
+        model=model,
+        args=_arguments(segment, folder),
+        train_dataset=SequenceDataset(store),
+        callbacks=[recorder],
+        optimizers=_optimiser(model, segment.optimisation),
+        sampler=StreamSampler(
+            store, segment.mixtures, segment.seed, segment.end_step * segment.optimisation.batch_sequences
+        ),
+    )
+    trainer.remove_callback(_default_progress())
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    return recorder.finished()
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint of `folder` that was written whole; torn ones are removed."""
+    whole: list[tuple[int, Path]] = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / PROGRESS_FILE).exists():
+            whole.append((int(path.name.removeprefix("checkpoint-")), path))
+        else:
+            remove_tree(path)
+    return max(whole)[1] if whole else None
+
+
+def _read_progress(checkpoint: Path) -> Progress:
+    return Progress(**json.loads((checkpoint / PROGRESS_FILE).read_text(encoding="utf-8")))
+
+
+def _arguments(segment: Segment, folder: Path) -> TrainingArguments:
+    optimisation = segment.optimisation
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=segment.end_step,
+        gradient_accumulation_steps=optimisation.gradient_accumulation,
+        max_grad_norm=optimisation.clip_norm,
+        dataloader_num_workers=optimisation.workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        bf16=bf16,
+        seed=segment.seed,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+    devices = max(1, arguments.n_gpu) * arguments.world_size
+    parts = devices * optimisation.gradient_accumulation
+    if optimisation.batch_sequences % parts:
+        raise RecipeError(
+            f"training.batch_sequences must be a multiple of devices x gradient_accumulation = {parts}",
+            received=optimisation.batch_sequences,
+        )
+    arguments.per_device_train_batch_size = optimisation.batch_sequences // parts
+    return arguments
+
+
+def _optimiser(model: PreTrainedModel, optimisation: Optimisation) -> tuple[torch.optim.Optimizer, LambdaLR]:
+    """AdamW (betas 0.9, 0.95); weight decay on matrices only."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": optimisation.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=optimisation.learning_rate, betas=(0.9, 0.95)
+    )
+    schedule = optimisation.schedule
+    return optimiser, LambdaLR(optimiser, lambda step: schedule(step))
+
+
+def _default_progress() -> type[TrainerCallback]:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+class _StreamTrainer(Trainer):
+    """HF Trainer that takes its order of sequences from the mixture stream."""
+
+    def __init__(self, *, sampler: StreamSampler, **arguments: Any) -> None:
+        self._stream_sampler = sampler
+        super().__init__(**arguments)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self._stream_sampler
+
+
+class _Recorder(TrainerCallback):
+    """Loss curve, checkpoints with completion marker, and step reports of one segment."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        sequence_length: int,
+        heldout: HeldoutText | None,
+        progress: Progress,
+        report: StepReport | None,
+    ) -> None:
+        self.segment = segment
+        self.tokens_per_step = segment.optimisation.batch_sequences * sequence_length
+        self.heldout = heldout
+        self.progress = progress
+        self.report = report
+        self.started = time.monotonic()
+        self.seconds_before = progress.seconds
+
+    def finished(self) -> Progress:
+        """The record with the seconds spent so far."""
+        self.progress.seconds = self.seconds_before + time.monotonic() - self.started
+        return self.progress
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **context: Any
+    ) -> TrainerControl:
+        step = state.global_step
+        if self.heldout is not None and step in self.segment.evaluate_at:
+            scores = evaluate(context["model"], self.heldout)
+            losses = dict(zip(scores.domains.names, map(float, scores.loss_nats), strict=True))
+            self.progress.curve.append({"step": step, "n_tokens": step * self.tokens_per_step, "loss_nats": losses})
+        if step in self.segment.checkpoint_at or (step == self.segment.end_step and self.segment.checkpoint_at):
+            control.should_save = True
+        if self.report is not None:
+            self.report(step)
+        return control
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **context: Any
+    ) -> TrainerControl:
+        """Mark the checkpoint whole, and drop the ones before it."""
+        current = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        record = self.finished()
+        write_json(current / PROGRESS_FILE, {"curve": record.curve, "seconds": record.seconds})
+        for older in Path(args.output_dir).glob("checkpoint-*"):
+            if older != current:
+                remove_tree(older)
+        return control
+
+
+def spread_steps(start: int, end: int, total: int, count: int) -> tuple[int, ...]:
+    """The steps in (start, end] of `count` points spread evenly over `total` steps, with `end` itself."""
+    points = {math.ceil(total * k / count) for k in range(1, count + 1)} if count else set()
+    return tuple(sorted({step for step in points if start < step <= end} | {end}))
