@@ -16,7 +16,7 @@ from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective, Quantity
-from evermix.solvers.convex import solve
+from evermix.solvers.convex import _Programme, _refined, solve
 
 from .planted import domain_set, objective, planted_law, simplex, total
 
@@ -55,6 +55,8 @@ def test_never_beaten_by_ten_thousand_feasible_mixtures(
     rivals = rivals[np.all((rivals >= box.lower) & (rivals <= box.upper), axis=1)]
     best = float(total(law, goal, prior, kl_weight, p))
     assert best == pytest.approx(proposal.objective_value + kl_weight * proposal.kl_nats)
+    assert proposal.gap is not None
+    assert proposal.gap <= 1e-3 * abs(best)
     assert len(rivals) == 0 or total(law, goal, prior, kl_weight, rivals).min() >= best - 1e-6 * abs(best)
 
 
@@ -177,6 +179,37 @@ def test_a_nonsense_kl_weight_or_law_is_refused() -> None:
     law.g = 1.5
     with pytest.raises(ConstraintError, match="convex law"):
         solve(law, goal, simplex(3), Mixture.uniform(domain_set(3)), 0.1)
+
+
+@pytest.mark.parametrize("kl_weight", [0.0, 0.01])
+@pytest.mark.parametrize("kind", ["power-link", "log-linear"])
+def test_an_inaccurate_answer_is_refined_until_certified(kind: str, kl_weight: float) -> None:
+    rng = np.random.default_rng(3)
+    law, goal = planted_law(kind, 4, 3, rng), objective(3, "loss_nats", rng)
+    box, prior = Bounds(np.full(4, 0.02), np.full(4, 0.6), ("cap",) * 4), Mixture.uniform(domain_set(4))
+    exact = solve(law, goal, box, prior, kl_weight)
+    programme = _Programme(law, goal, box, prior, kl_weight)
+    weights, status = _refined(programme, exact.mixture.weights)
+    assert status == "optimal_inaccurate, certified"
+    weights, status = _refined(programme, prior.weights)
+    assert status == "optimal_inaccurate, refined and certified"
+    np.testing.assert_allclose(weights, exact.mixture.weights, atol=5e-3)
+
+
+def test_the_gap_bounds_the_distance_to_the_optimum() -> None:
+    rng = np.random.default_rng(5)
+    law, goal, prior = (
+        planted_law("power-link", 5, 3, rng),
+        objective(3, "loss_nats", rng),
+        Mixture.uniform(domain_set(5)),
+    )
+    box = random_box(5, rng)
+    for kl_weight in (0.0, 0.02):
+        best = solve(law, goal, box, prior, kl_weight)
+        optimum = best.objective_value + kl_weight * best.kl_nats
+        programme = _Programme(law, goal, box, prior, kl_weight)
+        for x in map(box.clip, rng.dirichlet(np.ones(5), 20)):
+            assert programme.gap(x) >= float(total(law, goal, prior, kl_weight, x)) - optimum - 1e-6
 
 
 def test_a_proposal_is_plain_json() -> None:
