@@ -190,6 +190,7 @@ def _decision(names: Sequence[str], decision: Mapping[str, Any], number: int) ->
         "objective": [(name, units.number(value)) for name, value in objective.items() if units.known(value)],
         "modes": _modes_grid(decision),
         "flops": units.flops(decision.get("flops")),
+        "checks": units.flops((decision.get("flops_by_part") or {}).get("cross_checks") or None),
         "seconds": units.seconds(decision.get("seconds")),
     }
 

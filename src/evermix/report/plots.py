@@ -30,7 +30,7 @@ _LINES = ("-", "--", "-.", ":")
 _MARKS = "osD^vP"
 _PART_COLOURS = {"training": "#56B4E9", "probes": "#009E73", "evaluation": "#E69F00", "cross_checks": "#CC79A7"}
 _ROW_INCHES = 0.3
-_WIDTH_INCHES = 8.6
+_WIDTH_INCHES = 9.9
 _NAME_LENGTH = 28
 
 
@@ -101,8 +101,8 @@ def _curve_panel(axes: Axes, name: str, arms: Mapping[str, Any], colours: Mappin
         points = [(p["n_tokens"], p["loss_nats"][name]) for p in curve if units.known(p["loss_nats"].get(name))]
         tokens, losses = [p[0] for p in points], [p[1] for p in points]
         later += losses[len(losses) // 4 :]
-        style = {"linestyle": _LINES[number % 4], "marker": _MARKS[number % 6], "markersize": 3}
-        axes.plot(tokens, losses, label=arm, color=colours[arm], **style)
+        line, mark = _LINES[number % len(_LINES)], _MARKS[number % len(_MARKS)]
+        axes.plot(tokens, losses, label=arm, color=colours[arm], linestyle=line, marker=mark, markersize=3)
     if later:
         margin = 0.06 * (max(later) - min(later)) or 0.05
         axes.set_ylim(min(later) - margin, max(later) + margin)

@@ -164,7 +164,7 @@ def headline(result: Result) -> str:
         return f"No gain: the decided mixture does not lower the {objective} against any other arm."
     won = ", ".join(f"{units.share(-gain.relative)} under {_of(gain, found)}" for gain in found if _won(gain))
     lost = ", ".join(_of(gain, found) for gain in found if not _won(gain))
-    return f"A gain against some: {objective} {won}; none against {lost}."
+    return f"The decided mixture's {objective} is {won}; no gain against {lost}."
 
 
 def _won(gain: Gain) -> bool:
@@ -216,5 +216,7 @@ def cost_sentence(result: Result, arm_name: str) -> str:
         f"{units.flops(spent.training_flops)} of training."
     )
     if spent.cross_check_flops:
-        text += f" Cross-checks of other modes took a further {units.flops(spent.cross_check_flops)}; optional."
+        text += (
+            f" Cross-checks by other modes, which are optional, took a further {units.flops(spent.cross_check_flops)}."
+        )
     return text

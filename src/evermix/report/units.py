@@ -21,12 +21,12 @@ def count(value: float | None) -> str:
 
 
 def flops(value: float | None) -> str:
-    """1.5e15 -> '1.50 PFLOP'."""
+    """1.5e15 -> '1.5 PFLOP'."""
     if not known(value):
         return NOTHING
     for size, unit in _FLOPS:
         if abs(value) >= size:
-            return f"{value / size:.2f} {unit}"
+            return f"{value / size:.3g} {unit}" if abs(value) < 999.5 * size else f"{value / size:.0f} {unit}"
     return f"{value:.0f} FLOP"
 
 
