@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -218,3 +220,9 @@ def test_a_proposal_is_plain_json() -> None:
     record = solve(law, goal, simplex(3), Mixture.uniform(domain_set(3)), 0.1).as_dict
     assert json.loads(json.dumps(record)) == record
     assert (record["status"], record["solver"]) == ("optimal", "convex")
+
+
+def test_importing_laws_and_solvers_loads_neither_cvxpy_nor_torch() -> None:
+    script = "import sys, evermix.laws, evermix.solvers; print({'cvxpy', 'torch', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

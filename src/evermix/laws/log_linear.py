@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import cvxpy as cp
 import numpy as np
 import numpy.typing as npt
 
@@ -97,6 +96,8 @@ class LogLinearLaw(MixingLaw):
 
     def expressions(self, variable: Any) -> list[Any]:
         """exp(c_i) + exp(t_i . p), one per metric."""
+        import cvxpy as cp  # takes a second: only those who solve wait for it
+
         self._mixtures(np.zeros(variable.shape))
         return [float(np.exp(c)) + cp.exp(t @ variable) for c, t in zip(self.c_, self.t_, strict=True)]
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-import cvxpy as cp
 import numpy as np
 import numpy.typing as npt
 
@@ -115,6 +114,8 @@ class PowerLinkLaw(MixingLaw):
 
     def expressions(self, variable: Any) -> list[Any]:
         """b + exp(log c - a log(tau . p^g)): exact exponential and power cones, no rational approximation of a."""
+        import cvxpy as cp  # takes a second: only those who solve wait for it
+
         self._mixtures(np.zeros(variable.shape))
         powers = variable if self.g == 1 else cp.power(variable, self.g, approx=False)
         rows = zip(self.b_, self.c_, self.a_, self.tau_, strict=True)

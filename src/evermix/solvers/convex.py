@@ -9,7 +9,6 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-import cvxpy as cp
 import numpy as np
 import numpy.typing as npt
 
@@ -63,6 +62,8 @@ def solve(law: MixingLaw, objective: Objective, bounds: Bounds, prior: Mixture, 
         ConvergenceError: if the solver fails, or ends inaccurately with a certified gap over 1e-5 of the objective,
             even after refinement by mirror descent.
     """
+    import cvxpy as cp  # takes a second: only those who solve wait for it
+
     if not law.is_convex:
         raise ConstraintError("the convex solver needs a convex law", received=type(law).__name__)
     if not (np.isfinite(kl_weight) and kl_weight >= 0):
@@ -86,6 +87,8 @@ def solve(law: MixingLaw, objective: Objective, bounds: Bounds, prior: Mixture, 
 
 def _problem(programme: _Programme) -> tuple[Any, Any]:
     """Variable and cvxpy problem; the objective is divided by its spread at the prior, for conditioning."""
+    import cvxpy as cp
+
     prior, bounds = programme.prior.weights, programme.bounds
     variable = cp.Variable(len(prior), nonneg=True)
     reference = bounds.clip(np.maximum(prior, 1e-6))
