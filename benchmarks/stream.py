@@ -1,7 +1,7 @@
 """Speed and exactness of the mixture stream, reading from a real store on disk: `python benchmarks/stream.py`.
 
-For m = 8, 64 and 1000 domains it builds a store of synthetic text, then draws batches of 32 sequences of 128 tokens by a
-random mixture and reads them, in one process. Writes benchmarks/results/stream.json.
+For m = 8, 64 and 1000 domains it builds a store of synthetic text, then draws batches of 32 sequences of 128 tokens by
+a random mixture and reads them, in one process. Writes benchmarks/results/stream.json.
 """
 
 from __future__ import annotations

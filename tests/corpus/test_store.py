@@ -215,6 +215,18 @@ def test_opening_what_is_not_a_store_is_refused(corpus, tmp_path):
     assert build(corpus, tmp_path / "s").counts() == store.counts()
 
 
+def test_sequences_are_standard_npy_files_and_damaged_ones_are_refused(corpus, tmp_path):
+    store = build(corpus, tmp_path / "s")
+    file = tmp_path / "s" / store.entries[0]["folder"] / "train.npy"
+    np.testing.assert_array_equal(np.load(file), store.train(0))
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(CorpusError, match="damaged"):
+        TokenStore.open(tmp_path / "s").train(0)
+    file.unlink()
+    with pytest.raises(CorpusError, match="gone"):
+        TokenStore.open(tmp_path / "s").train(0)
+
+
 def test_a_full_disk_leaves_nothing_half_written(corpus, tmp_path):
     """A limit on file size makes the system refuse real writes in mid-file, as a full disk does."""
     tokenizer = tokenizer_of(corpus)

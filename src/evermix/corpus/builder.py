@@ -102,9 +102,8 @@ def build_domains(
             surveys = _in_parallel(pool, [partial(_survey, source, job) for source in sources])
             pairs = zip(sources, surveys, strict=True)
             return _in_parallel(pool, [partial(_build_domain, source, found, job) for source, found in pairs])
-        except BaseException:
-            stop.set()
-            raise
+        finally:
+            stop.set()  # after a failure or an interrupt the threads still at work end at their next report
 
 
 def _in_parallel(pool: ThreadPoolExecutor, calls: Sequence[Callable[[], Result]]) -> list[Result]:

@@ -24,7 +24,7 @@ from evermix.errors import CorpusError
 _BATCH_BYTES = 1 << 20
 _BATCH_DOCUMENTS = 1024
 _WRITE_TOKENS = 1 << 20
-_HEADER_BYTES = 4096
+_HEADER_BYTES = 128  # numpy pads every header of a two-dimensional integer array to this
 _REBUILD = "delete its folder and build the store again"
 
 Integers = npt.NDArray[np.int64]
@@ -105,7 +105,7 @@ def pack(documents: TokenisedDocuments, chosen: Integers, shape: tuple[int, int]
 def map_sequences(file: Path, dtype: np.dtype[Any], shape: tuple[int, int]) -> npt.NDArray[Any]:
     """A packed .npy file as a read-only memory map, shape (sequences, sequence length).
 
-    The header is not parsed: with thousands of domains maps are opened in mid-training, and numpy takes ten times longer.
+    The header is not parsed: with thousands of domains maps are opened in mid-training; numpy takes ten times longer.
 
     Raises:
         CorpusError: if the file is gone or not of the size that `shape` implies.
@@ -114,7 +114,7 @@ def map_sequences(file: Path, dtype: np.dtype[Any], shape: tuple[int, int]) -> n
     try:
         with file.open("rb") as opened:
             header = os.fstat(opened.fileno()).st_size - n_bytes
-            if not 0 < header <= _HEADER_BYTES:
+            if header != _HEADER_BYTES:
                 raise CorpusError("a part of the token store is damaged", received=str(file), hint=_REBUILD)
             mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:

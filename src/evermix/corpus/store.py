@@ -127,9 +127,9 @@ class TokenStore:
             )
         owner = np.searchsorted(self.flat_offsets, flat, side="right") - 1
         out = np.empty((len(flat), self.sequence_length), dtype=np.int64)
-        for j in np.unique(owner):
-            where = np.flatnonzero(owner == j)
-            out[where] = self.train(int(j))[flat[where] - self.flat_offsets[j]]
+        rows = flat - self.flat_offsets[owner]
+        for i, (j, row) in enumerate(zip(owner.tolist(), rows.tolist(), strict=True)):
+            out[i] = self.train(j)[row]
         return out
 
     def counts(self) -> list[dict[str, object]]:

@@ -59,6 +59,7 @@ class MixtureStream:
                 "a stream's schedule must be over the domains of its store, in order",
                 received=f"{schedule.domains.names} for {self.names}",
             )
+        self._size_list: list[int] = self.sizes.tolist()
         self._offsets = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
         self._phases: list[_StreamPhase] = []
         for phase in schedule.phases:
@@ -247,13 +248,10 @@ class MixtureStream:
     def _locate(self, chosen: Indices, turns: Indices) -> Indices:
         """Flat index of the turns[i]-th draw of domain chosen[i], shape (n,)."""
         flat = np.empty(len(chosen), dtype=np.int64)
-        for where in _groups(chosen):
-            j = int(chosen[where[0]])
-            epochs, places = np.divmod(turns[where], self.sizes[j])
-            for inside in _groups(epochs):
-                order = self._order(j, int(epochs[inside[0]]))
-                flat[where[inside]] = self._offsets[j] + order[places[inside]]
-        return flat
+        for i, (j, turn) in enumerate(zip(chosen.tolist(), turns.tolist(), strict=True)):
+            epoch, place = divmod(turn, self._size_list[j])
+            flat[i] = self._order(j, epoch)[place]
+        return flat + self._offsets[chosen]
 
     def _order(self, j: int, epoch: int) -> Indices:
         """Order of domain j's sequences in an epoch, shape (sizes[j],); the last one asked for is kept."""
@@ -274,11 +272,3 @@ def _occurrences(values: Indices) -> Indices:
     result = np.empty(len(values), dtype=np.int64)
     result[order] = np.arange(len(values)) - starts
     return result
-
-
-def _groups(values: Indices) -> list[Indices]:
-    """Positions of each distinct value, ascending within a group."""
-    if not len(values):
-        return []
-    order = np.argsort(values, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(values[order])) + 1)
