@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from evermix.domains import Domain, DomainSet
     from evermix.draft import draft_recipe
     from evermix.errors import EvermixError
-    from evermix.lifecycle import plan, run
+    from evermix.lifecycle.plan import plan
+    from evermix.lifecycle.pretraining import run
     from evermix.mixture import Mixture
     from evermix.objective import Objective
     from evermix.recipe import Recipe

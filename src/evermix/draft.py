@@ -347,6 +347,7 @@ corpus:
   sequence_length: {length}   # tokens per training sequence
   # heldout_fraction: 0.02   # of the documents of each domain, for evaluation only
   # heldout_sequences: 128   # at most so many per domain
+  # store: null   # folder of the tokenised text; null: in the project folder
 
 model:
   rung: {rung}   # non-embedding parameters: 0.2M, 1M, 4M, 15M, 30M or 60M
@@ -379,6 +380,7 @@ decision:
   cross_checks: false   # true also runs the other modes, for the report
   # probes:
   #   steps_fraction: 0.015   # length of one probe, of the run's steps
+  #   steps: null   # or its length in steps
   #   purities: [0.9]   # share of the domain in its probes
   #   rank: 16
   #   alpha: 32

@@ -47,9 +47,10 @@ def decide(bench: Workbench, base: TrainedTo) -> Decision:
     return Decision(Mixture.from_dict(bench.domains, kept.payload["mixture"]), kept.payload)
 
 
-def _decide(bench: Workbench, base: TrainedTo, evidence: Evidence) -> dict[str, Any]:
+def build_problem(bench: Workbench, base: TrainedTo, evidence: Evidence) -> Problem:
+    """What a mode has to solve after `base`."""
     settings = bench.recipe.decision
-    problem = Problem(
+    return Problem(
         evidence,
         bench.objective,
         remaining_bounds(bench, base),
@@ -59,6 +60,11 @@ def _decide(bench: Workbench, base: TrainedTo, evidence: Evidence) -> dict[str, 
         settings.gradient_evaluations,
         bench.recipe.seed + base.step,
     )
+
+
+def _decide(bench: Workbench, base: TrainedTo, evidence: Evidence) -> dict[str, Any]:
+    settings = bench.recipe.decision
+    problem = build_problem(bench, base, evidence)
     names = [settings.mode, *(name for name in MODES if settings.cross_checks and name != settings.mode)]
     outcomes, seconds = {}, {}
     for name in names:

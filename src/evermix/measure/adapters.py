@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from evermix.errors import CheckpointError
@@ -35,7 +36,7 @@ class Adapter:
         try:
             config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
             tensors = load_file(folder / "adapter_model.safetensors")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise CheckpointError(f"{folder}: an adapter must be a folder that PEFT wrote ({error})") from error
         if config.get("use_dora") or config.get("use_rslora") or config.get("rank_pattern"):
             raise CheckpointError(f"{folder}: the adapter must be plain LoRA of one rank")

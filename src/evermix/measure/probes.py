@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -137,6 +138,7 @@ def _adapted(base: Path, settings: ProbeSettings) -> Any:
         task_type="CAUSAL_LM",
     )
     model = load_model(base)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         torch.manual_seed(settings.seed)
         return get_peft_model(model, config)

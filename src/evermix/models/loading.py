@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from evermix.errors import CheckpointError
@@ -17,7 +18,7 @@ def load_model(source: str | Path) -> PreTrainedModel:
     """
     try:
         model = AutoModelForCausalLM.from_pretrained(str(source), use_safetensors=True, dtype="float32")
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"{source}: a checkpoint must be a folder with config.json and safetensors, or a hub name ({first_line})",

@@ -81,7 +81,7 @@ def _corpus(payload: Payload) -> str:
     domains = payload.get("domains")
     if not isinstance(domains, list):
         return ""
-    total = sum(domain.get("n_tokens") or 0 for domain in domains)
+    total = sum(domain.get("n_tokens", domain.get("train_n_tokens")) or 0 for domain in domains)
     return f"{units.count(total)} tokens in {len(domains)} domains"
 
 

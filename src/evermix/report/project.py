@@ -89,13 +89,20 @@ def _latest(entries: tuple[Entry, ...], kind: str) -> dict[str, Any]:
 def _partial_result(entries: tuple[Entry, ...], recipe: dict[str, Any]) -> dict[str, Any]:
     """As much of a result as a running project's ledger tells."""
     corpus = _latest(entries, "corpus")
-    domains = corpus.get("domains", [])
+    domains: list[dict[str, Any]] = corpus.get("domains") or []
     return {
         "seed": recipe.get("seed"),
         "objective": recipe.get("objective") or {},
         "total_tokens": (recipe.get("training") or {}).get("tokens"),
         "model": recipe.get("model"),
-        "domains": domains if isinstance(domains, list) else [],
+        "domains": [_domain(row) for row in domains],
         "arms": {},
         "decisions": [entry.payload for entry in entries if entry.kind == "decision"],
     }
+
+
+def _domain(counts: dict[str, Any]) -> dict[str, Any]:
+    """A row of the corpus record, whose counts are per split, as a row of the result."""
+    kept = {key: counts.get(key, counts.get(f"train_{key}")) for key in ("n_tokens", "n_bytes", "n_documents")}
+    heldout = counts.get("heldout_tokens", counts.get("heldout_n_tokens"))
+    return {"name": counts["name"], **kept, "heldout_tokens": heldout}

@@ -35,10 +35,10 @@ def mixture_table(result: Result) -> Table:
     arms: Mapping[str, Any] = result["arms"]
     table = _table("Mixture (share of tokens after the last decision) and epochs (passes over the domain)")
     table.add_column("domain", overflow="fold")
-    table.add_column("tokens", justify="right")
+    table.add_column("tokens", justify="right", no_wrap=True)
     for column in ("share", "epochs"):
         for arm in arms:
-            table.add_column(f"{arm}\n{column}", justify="right")
+            table.add_column(f"{arm}\n{column}", justify="right", no_wrap=True)
     tokens = {domain["name"]: domain.get("n_tokens") for domain in result.get("domains") or []}
     for name in summary.domain_names(result):
         shares = [units.share((arm.get("mixture") or {}).get(name)) for arm in arms.values()]
@@ -55,7 +55,7 @@ def quality_table(result: Result) -> Table:
     table.add_column("domain", overflow="fold")
     for column in ("bits/byte", "perplexity"):
         for arm in arms:
-            table.add_column(f"{arm}\n{column}", justify="right")
+            table.add_column(f"{arm}\n{column}", justify="right", no_wrap=True)
     for name in summary.domain_names(result):
         measured = [(arm.get("per_domain") or {}).get(name) or {} for arm in arms.values()]
         label = Text(name) if weights.get(name) else Text(f"{name} (not in the objective)", style="dim")
@@ -75,30 +75,26 @@ def quality_table(result: Result) -> Table:
 
 
 def compute_table(result: Result) -> Table:
-    """Rows arms; FLOPs by part, and the decision's overhead over training alone."""
+    """Columns arms; FLOPs by part, and the decision's overhead over training alone."""
+    arms: Mapping[str, Any] = result["arms"]
     table = _table("Compute")
-    table.add_column("arm")
-    for column in ("training", "decision", "overhead", "cross-checks", "evaluation", "all", "seconds"):
-        table.add_column(column, justify="right")
-    for name, arm in result["arms"].items():
-        spent = summary.cost(result, name)
-        seconds = arm.get("seconds_by_part") or {}
-        table.add_row(
-            name,
-            units.flops(spent.training_flops),
-            units.flops(spent.decision_flops) if spent.decision_flops else units.NOTHING,
-            units.change(spent.overhead) if spent.decision_flops else units.NOTHING,
-            units.flops(spent.cross_check_flops) if spent.cross_check_flops else units.NOTHING,
-            units.flops((arm.get("flops_by_part") or {}).get("evaluation")),
-            units.flops(arm.get("flops")),
-            units.seconds(sum(seconds.values())) if seconds else units.NOTHING,
-        )
+    table.add_column("")
+    for name in arms:
+        table.add_column(name, justify="right", no_wrap=True)
+    costs = [summary.cost(result, name) for name in arms]
+    seconds = [sum((arm.get("seconds_by_part") or {}).values()) for arm in arms.values()]
+    table.add_row("training", *[units.flops(cost.training_flops) for cost in costs])
+    table.add_row("decision", *[units.flops(cost.decision_flops or None) for cost in costs])
+    table.add_row("overhead of the decision", *[units.change(cost.overhead or None) for cost in costs], style="bold")
+    table.add_row("cross-checks (optional)", *[units.flops(cost.cross_check_flops or None) for cost in costs])
+    table.add_row("all", *[units.flops(arm.get("flops")) for arm in arms.values()])
+    table.add_row("time", *[units.seconds(value or None) for value in seconds])
     return table
 
 
 def decision_title(decision: Mapping[str, Any]) -> str:
-    """`evermix, at 40% of the budget: mode probe-law, KL 0.05`."""
-    parts = [f"Decision of arm {decision.get('arm') or '?'}"]
+    """`Decision of arm evermix at 40% of the budget: mode probe-law, KL weight 0.05`."""
+    parts = [f"Decision of arm {decision['arm']}" if decision.get("arm") else "Decision"]
     if decision.get("at_fraction") is not None:
         parts.append(f"at {units.share(decision['at_fraction'], 0)} of the budget")
     elif decision.get("at_token") is not None:
@@ -116,8 +112,8 @@ def decision_table(result: Result, decision: Mapping[str, Any]) -> Table:
     modes = {mode: found for mode, found in (decision.get("modes") or {}).items() if mode != decision.get("mode")}
     table = _table(decision_title(decision))
     table.add_column("domain", overflow="fold")
-    for column in ("old", "new", *modes, "bound", "predicted\nloss (nats)", "realised\nloss (nats)"):
-        table.add_column(column, justify="right")
+    for column in ("old", "new", *modes, "bound", "predicted\nloss", "realised\nloss"):
+        table.add_column(column, justify="right", overflow="fold", min_width=6 if column != "bound" else 5)
     binding = binding_reasons(decision)
     predicted, realised = decision.get("predicted_loss_nats") or {}, decision.get("realised_loss_nats") or {}
     for name in summary.domain_names(result) or list(decision.get("mixture") or {}):

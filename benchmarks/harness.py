@@ -1,0 +1,119 @@
+"""What every benchmark here shares: the machine's name, domain sets as recipes, and the form of result files."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import yaml
+
+from evermix.ledger import write_json
+from evermix.recipe import Recipe
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+RUNS = HERE.parent / "runs" / "bench"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A goal that the issue names: `at_least` says whether value >= goal or value <= goal is wanted."""
+
+    name: str
+    value: float
+    goal: float
+    unit: str
+    at_least: bool = True
+
+    @property
+    def met(self) -> bool:
+        return bool(self.value >= self.goal if self.at_least else self.value <= self.goal)
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and versions that a result was measured with."""
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "gpu": gpu,
+        "threads_per_process": 1,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def write_results(name: str, seeds: list[int], rows: list[dict[str, Any]], targets: list[Target]) -> None:
+    """Write `results/NAME.json` and print its targets."""
+    listed = [{k: v for k, v in {**asdict(t), "met": t.met}.items() if k != "at_least"} for t in targets]
+    write_json(RESULTS / f"{name}.json", {"machine": machine(), "seeds": seeds, "rows": rows, "targets": listed})
+    for target in targets:
+        sign = ">=" if target.at_least else "<="
+        print(
+            f"{'met    ' if target.met else 'NOT met'} {target.name}: {target.value:.4g} {sign} {target.goal:g} {target.unit}"
+        )
+
+
+@dataclass(frozen=True)
+class DomainSetUnderTest:
+    """A domain set fixed in `domain_sets/`: its domains, which of them are clean, and a skewed objective."""
+
+    label: str
+    domains: list[dict[str, Any]]
+    clean: list[str]
+    skewed: dict[str, float]
+
+    @classmethod
+    def load(cls, label: str) -> DomainSetUnderTest:
+        content = yaml.safe_load((HERE / "domain_sets" / f"{label}.yaml").read_text())
+        return cls(label, content["domains"], content["clean"], content["skewed"])
+
+    def objectives(self) -> dict[str, dict[str, float]]:
+        """The three objectives of the benchmark: mean of the clean domains, mean of all, skewed."""
+        return {
+            "clean": dict.fromkeys(self.clean, 1.0),
+            "all": {domain["name"]: 1.0 for domain in self.domains},
+            "skewed": self.skewed,
+        }
+
+    def recipe(self, seed: int, project: str, **changes: Any) -> Recipe:
+        """The benchmark's recipe: a 0.2M model, 1.02M tokens in 1,000 steps, one decision at 40%."""
+        content = {
+            "project": str(RUNS / project),
+            "seed": seed,
+            "domains": self.domains,
+            "tokenizer": {"vocab_size": 1024},
+            "corpus": {"sequence_length": 128, "store": str(RUNS / f"tokens-{self.label}"), "heldout_sequences": 128},
+            "model": {"rung": "0.2M"},
+            "training": {"tokens": 1_024_000, "batch_sequences": 8, "learning_rate": 5e-3, "evaluations": 0},
+            "constraints": {"max_epochs": 8},
+            **changes,
+        }
+        return Recipe.model_validate(content)
+
+
+def mean_and_error(values: list[float]) -> tuple[float, float]:
+    """Mean and its standard error over seeds."""
+    array = np.array(values, dtype=float)
+    return float(array.mean()), float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else float("nan")
+
+
+def load_results(name: str) -> dict[str, Any]:
+    """A committed result file."""
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return content

@@ -1,0 +1,65 @@
+"""Small real text for tests that train: parts of Python's own library, written as JSONL once per session."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+_STDLIB = Path(sysconfig.get_path("stdlib"))
+
+
+def _write(path: Path, texts: list[str]) -> None:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """code.jsonl (Python source), prose.jsonl (Python's reference manual) and noise.jsonl (digits), 60 to 200 kB."""
+    folder = tmp_path_factory.mktemp("text")
+    code = [(_STDLIB / f"{name}.py").read_text(encoding="utf-8") for name in ("ast", "json/decoder", "heapq", "bisect")]
+    pieces = [text[k : k + 2000] for text in code for k in range(0, len(text), 2000)]
+    _write(folder / "code.jsonl", pieces)
+    manual = (_STDLIB / "pydoc_data" / "topics.py").read_text(encoding="utf-8")[:200_000]
+    _write(folder / "prose.jsonl", [manual[k : k + 2000] for k in range(0, len(manual), 2000)])
+    rng = random.Random(0)
+    _write(folder / "noise.jsonl", ["".join(rng.choices("0123456789abcdef", k=1000)) for _ in range(60)])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(text_folder: Path) -> Callable[..., dict[str, object]]:
+    """A function that gives a recipe as plain values: 3 domains, 60 steps, seconds to run."""
+
+    def make(project: Path, **changes: object) -> dict[str, object]:
+        recipe: dict[str, object] = {
+            "project": str(project),
+            "domains": [{"name": n, "files": [str(text_folder / f"{n}.jsonl")]} for n in ("code", "prose", "noise")],
+            "tokenizer": {"vocab_size": 300},
+            "corpus": {
+                "sequence_length": 32,
+                "heldout_fraction": 0.1,
+                "heldout_sequences": 16,
+                "store": str(text_folder / "tokens"),
+            },
+            "model": {"rung": "0.2M"},
+            "training": {"tokens": 60 * 4 * 32, "batch_sequences": 4, "evaluations": 3, "checkpoints": 6},
+            "decision": {
+                "at": [0.5],
+                "candidates": 6,
+                "gradient_evaluations": 3,
+                "probes": {"steps": 5, "rank": 4, "evaluation_sequences": 8},
+            },
+            "arms": ["uniform", "evermix"],
+        }
+        return recipe | changes
+
+    return make

@@ -1,0 +1,103 @@
+"""Interpolation against really merged models, PEFT's exact combination, and finite differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from evermix.domains import DomainSet
+from evermix.errors import CheckpointError
+from evermix.measure.adapters import Adapter
+from evermix.measure.interpolation import Interpolation
+from evermix.models.ladder import build_model
+from evermix.training.evaluation import HeldoutText, evaluate
+
+W = np.array([0.7, -0.2, 0.4])  # off the simplex
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three adapters with large random B matrices, saved by PEFT."""
+    made = []
+    for seed in range(3):
+        model = get_peft_model(_base(), LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
+        folder = tmp_path_factory.mktemp("adapters") / str(seed)
+        model.save_pretrained(str(folder))
+        made.append(folder)
+    return made
+
+
+def _base() -> torch.nn.Module:
+    return build_model("0.2M", 300, 16, 0, seed=3)
+
+
+def _heldout() -> HeldoutText:
+    generator = torch.Generator().manual_seed(5)
+    sequences = tuple(torch.randint(0, 300, (n, 16), generator=generator) for n in (6, 4))
+    return HeldoutText(DomainSet(["a", "b"]), sequences, np.array([100.0, 60.0]))
+
+
+def test_logits_equal_a_really_merged_model(folders: list[Path]) -> None:
+    """Each adapter merged by PEFT itself; the candidate's weights are base + sum w_i (merged_i - base)."""
+    base = _base()
+    target = _base()
+    with torch.no_grad():
+        for w, folder in zip(W, folders, strict=True):
+            merged = PeftModel.from_pretrained(_base(), str(folder)).merge_and_unload()
+            for name, parameter in target.named_parameters():
+                parameter += w * (merged.get_parameter(name) - base.get_parameter(name))
+    interpolation = Interpolation(_base(), [Adapter.load(folder) for folder in folders])
+    ids = _heldout().sequences[0]
+    with torch.no_grad():
+        expected = target.eval()(input_ids=ids).logits
+    assert torch.allclose(interpolation.logits(W, ids), expected, atol=1e-4)
+    assert not torch.allclose(interpolation.logits(np.zeros(3), ids), expected, atol=1e-2)
+
+
+def test_scores_equal_those_of_peft_s_concatenation(folders: list[Path]) -> None:
+    model = PeftModel.from_pretrained(_base(), str(folders[0]), adapter_name="0")
+    for k in (1, 2):
+        model.load_adapter(str(folders[k]), adapter_name=str(k))
+    positive = [0.5, 0.2, 0.3]
+    model.add_weighted_adapter(["0", "1", "2"], positive, "mix", combination_type="cat")
+    model.set_adapter("mix")
+    scores = evaluate(model, _heldout())
+    interpolation = Interpolation(_base(), [Adapter.load(folder) for folder in folders])
+    assert interpolation.evaluate(positive, _heldout()).loss_nats == pytest.approx(scores.loss_nats, abs=1e-5)
+
+
+def test_gradient_equals_finite_differences(folders: list[Path]) -> None:
+    """In float64, central differences of 1e-5 are exact to about 1e-9."""
+    interpolation = Interpolation(_base().double(), [Adapter.load(folder) for folder in folders])
+    heldout = _heldout()
+    scores, gradient = interpolation.evaluate_with_gradient(W, heldout)
+    assert scores.loss_nats == pytest.approx(interpolation.evaluate(W, heldout).loss_nats, abs=1e-12)
+    for i in range(3):
+        step = 1e-5 * np.eye(3)[i]
+        up, down = (interpolation.evaluate(W + s * step, heldout).loss_nats for s in (1, -1))
+        assert gradient[:, i] == pytest.approx((up - down) / 2e-5, rel=1e-5, abs=2e-7)
+
+
+def test_the_base_is_left_as_it_was(folders: list[Path]) -> None:
+    base, untouched = _base(), _base()
+    interpolation = Interpolation(base, [Adapter.load(folder) for folder in folders])
+    interpolation.evaluate_with_gradient(W, _heldout())
+    assert all(torch.equal(a, b) for a, b in zip(base.parameters(), untouched.parameters(), strict=True))
+
+
+def test_bad_adapters(folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere"):
+        Adapter.load(tmp_path / "nowhere")
+    adapters = [Adapter.load(folder) for folder in folders]
+    with pytest.raises(CheckpointError, match="one entry per component"):
+        Interpolation(_base(), adapters).evaluate([1.0], _heldout())
+    with pytest.raises(CheckpointError, match="same weight matrices"):
+        Interpolation(_base(), [adapters[0], Adapter(2.0, {}, {})])

@@ -1,0 +1,108 @@
+"""A segment: resuming, going on from a parent with another mixture, torn checkpoints; all bitwise on CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from evermix.corpus.store import TokenStore
+from evermix.ledger import Project
+from evermix.lifecycle.progress import Reporter
+from evermix.lifecycle.text import open_text
+from evermix.mixture import Mixture
+from evermix.models.ladder import build_model
+from evermix.recipe import Recipe
+from evermix.schedule import MixtureSchedule
+from evermix.training.evaluation import HeldoutText
+from evermix.training.learning_rate import LearningRate
+from evermix.training.segment import Optimisation, Segment, newest_checkpoint, spread_steps, train_segment
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Callable[..., dict[str, object]]) -> TokenStore:
+    project = Project(tmp_path_factory.mktemp("store"))
+    return open_text(Recipe.model_validate(tiny_recipe(project.folder)), project, Reporter(project, None))
+
+
+class _Killed(BaseException):
+    pass
+
+
+def _segment(schedule: MixtureSchedule, end_step: int, *, accumulation: int = 1, workers: int = 0) -> Segment:
+    rate = LearningRate("wsd", 12, 2, 4)
+    optimisation = Optimisation(3e-3, rate, 4, gradient_accumulation=accumulation, workers=workers)
+    return Segment(schedule, end_step, optimisation, 7, evaluate_at=(3, end_step), checkpoint_at=(4, end_step))
+
+
+def _model(store: TokenStore) -> PreTrainedModel:
+    return build_model("0.2M", store.vocab_size, store.sequence_length, store.end_id, seed=0)
+
+
+def _equal(a: PreTrainedModel, b: PreTrainedModel) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_a_killed_segment_resumes_to_the_same_weights(store: TokenStore, tmp_path: Path) -> None:
+    segment = _segment(MixtureSchedule.constant(Mixture(store.domains, [0.6, 0.3, 0.1])), 8)
+    heldout = HeldoutText.from_store(store, 4)
+    undisturbed, resumed = _model(store), _model(store)
+    progress = train_segment(undisturbed, store, segment, tmp_path / "whole", heldout=heldout)
+
+    def die(step: int) -> None:
+        if step == 6:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        train_segment(resumed, store, segment, tmp_path / "cut", heldout=heldout, report=die)
+    (tmp_path / "cut" / "checkpoint-5").mkdir()  # torn: written in part when the process died
+    found = newest_checkpoint(tmp_path / "cut")
+    assert found is not None
+    assert found.name == "checkpoint-4"
+    assert not (tmp_path / "cut" / "checkpoint-5").exists()
+    again = _model(store)
+    progress_again = train_segment(again, store, segment, tmp_path / "cut", heldout=heldout)
+    assert _equal(undisturbed, again)
+    assert progress.curve == progress_again.curve
+    assert [point["step"] for point in progress.curve] == [3, 8]
+
+
+def test_a_child_goes_on_with_the_optimiser_of_its_parent(store: TokenStore, tmp_path: Path) -> None:
+    """Two segments on one mixture are one run."""
+    schedule = MixtureSchedule.constant(Mixture.uniform(store.domains))
+    whole, first = _model(store), _model(store)
+    train_segment(whole, store, _segment(schedule, 10), tmp_path / "whole")
+    train_segment(first, store, _segment(schedule, 5), tmp_path / "first")
+    second = _model(store)
+    train_segment(second, store, _segment(schedule, 10), tmp_path / "second", parent=tmp_path / "first/checkpoint-5")
+    assert _equal(whole, second)
+    other = _model(store)
+    changed = schedule.then(5 * 4, Mixture(store.domains, [1.0, 0.0, 0.0]))
+    train_segment(other, store, _segment(changed, 10), tmp_path / "other", parent=tmp_path / "first/checkpoint-5")
+    assert not _equal(whole, other)
+
+
+def test_workers_change_nothing(store: TokenStore, tmp_path: Path) -> None:
+    schedule = MixtureSchedule.constant(Mixture.uniform(store.domains))
+    plain, workers = _model(store), _model(store)
+    train_segment(plain, store, _segment(schedule, 4), tmp_path / "plain")
+    train_segment(workers, store, _segment(schedule, 4, workers=2), tmp_path / "workers")
+    assert _equal(plain, workers)
+
+
+def test_gradient_accumulation_gives_the_same_step(store: TokenStore, tmp_path: Path) -> None:
+    schedule = MixtureSchedule.constant(Mixture.uniform(store.domains))
+    plain, accumulated = _model(store), _model(store)
+    train_segment(plain, store, _segment(schedule, 4), tmp_path / "plain")
+    train_segment(accumulated, store, _segment(schedule, 4, accumulation=2), tmp_path / "accumulated")
+    for x, y in zip(plain.parameters(), accumulated.parameters(), strict=True):
+        assert torch.allclose(x, y, atol=2e-4)
+
+
+def test_spread_steps() -> None:
+    assert spread_steps(0, 40, 100, 5) == (20, 40)
+    assert spread_steps(40, 100, 100, 5) == (60, 80, 100)
+    assert spread_steps(0, 7, 100, 0) == (7,)
