@@ -53,10 +53,13 @@ def test_domains_and_fields(tmp_path: Path, data: Path) -> None:
 
 
 def test_patterns_find_the_files(tmp_path: Path, data: Path) -> None:
-    from evermix.corpus.source import resolve_files
+    from evermix.corpus.source import TextSource, source_files
 
     recipe = load(tmp_path, data)
-    found = {domain.name: {path.name for path in resolve_files(domain.files, recipe.base)} for domain in recipe.domains}
+    found = {
+        domain.name: {path.name for path in source_files(TextSource(domain.name, domain.files or ()), recipe.base)}
+        for domain in recipe.domains
+    }
     assert found == {
         "web": {"part-0.jsonl", "part-1.jsonl.gz"},
         "chat": {"chat.jsonl"},
@@ -125,7 +128,7 @@ def test_same_stem_twice_and_many_domains(tmp_path: Path) -> None:
 
 
 def test_parquet_field(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow
     import pyarrow.parquet
 
     (tmp_path / "d").mkdir()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evermix.errors import CorpusError, RecipeError
+from evermix.recipe import CorpusRecipe, DecisionRecipe, ObjectiveRecipe, ProbeRecipe, TrainingRecipe
 
 _BYTES_PER_TOKEN = 2.5
 _EXPANSION = {".gz": 3.5, ".zst": 3.5, ".parquet": 2.5, ".pq": 2.5}
@@ -320,6 +321,14 @@ def _render(name: str, sources: list[Source]) -> str:
         reason=reason,
         floor=f"{sizes.floor:g}",
         example=_quoted(sources[0].name),
+        corpus=CorpusRecipe(),
+        training=TrainingRecipe(tokens=1),
+        decision=DecisionRecipe(),
+        probes=ProbeRecipe(),
+        objective=ObjectiveRecipe(),
+        at=list(DecisionRecipe().at),
+        purities=list(ProbeRecipe().purities),
+        max_epochs=_MAX_EPOCHS,
     )
 
 
@@ -345,9 +354,10 @@ tokenizer:
 
 corpus:
   sequence_length: {length}   # tokens per training sequence
-  # heldout_fraction: 0.02   # of the documents of each domain, for evaluation only
-  # heldout_sequences: 128   # at most so many per domain
+  # heldout_fraction: {corpus.heldout_fraction:g}   # of the documents of each domain, for evaluation only
+  # heldout_sequences: {corpus.heldout_sequences}   # at most so many per domain
   # store: null   # folder of the tokenised text; null: in the project folder
+  # workers: {corpus.workers}   # domains that are tokenised at once
 
 model:
   rung: {rung}   # non-embedding parameters: 0.2M, 1M, 4M, 15M, 30M or 60M
@@ -356,43 +366,43 @@ model:
 training:
   tokens: {tokens}   # budget of each arm; {note}
   batch_sequences: {batch}
-  # gradient_accumulation: 1
+  # gradient_accumulation: {training.gradient_accumulation}
   learning_rate: {rate}
-  # schedule: wsd   # warmup-stable-decay, or cosine
-  # warmup_fraction: 0.02
-  # decay_fraction: 0.2
-  # weight_decay: 0.1
-  # clip_norm: 1.0
-  # evaluations: 8   # points of the loss curves
-  # checkpoints: 8   # for going on after an interruption
-  # workers: 0
+  # schedule: {training.schedule}   # warmup-stable-decay, or cosine
+  # warmup_fraction: {training.warmup_fraction:g}
+  # decay_fraction: {training.decay_fraction:g}
+  # weight_decay: {training.weight_decay:g}
+  # clip_norm: {training.clip_norm:g}
+  # evaluations: {training.evaluations}   # points of the loss curves
+  # checkpoints: {training.checkpoints}   # for going on after an interruption
+  # workers: {training.workers}   # processes that load data
 
 start: {start}   # mixture before the first decision: uniform, natural, or a share for each domain{reason}
 
 # The decision: short LoRA probes of the current model say what each domain would bring.
 decision:
-  at: [0.4]   # fractions of the budget; several are allowed
-  mode: probe-law   # or interpolation, gradient
-  kl: 0.05   # pull towards the prior; 0 trusts the probes alone
-  prior: start   # or natural, uniform
-  # candidates: 20   # mode interpolation
-  # gradient_evaluations: 5   # mode gradient
+  at: {at}   # fractions of the budget; several are allowed
+  mode: {decision.mode}   # probe-law, interpolation or gradient
+  kl: {decision.kl:g}   # pull towards the prior; 0 trusts the probes alone
+  prior: {decision.prior}   # start, natural or uniform
+  # candidates: {decision.candidates}   # mode interpolation
+  # gradient_evaluations: {decision.gradient_evaluations}   # mode gradient
   cross_checks: false   # true also runs the other modes, for the report
   # probes:
-  #   steps_fraction: 0.015   # length of one probe, of the run's steps
-  #   steps: null   # or its length in steps
-  #   purities: [0.9]   # share of the domain in its probes
-  #   rank: 16
-  #   alpha: 32
-  #   learning_rate_factor: 2.0
-  #   evaluation_sequences: null   # held-out sequences per domain for scoring; null takes all
+  #   budget: {probes.budget:g}   # part of the run's training FLOPs that all decisions may spend
+  #   steps: null   # of one probe; null: what the budget allows
+  #   purities: {purities}   # share of the domain in its probes
+  #   rank: {probes.rank}
+  #   alpha: {probes.alpha:g}
+  #   learning_rate_factor: {probes.learning_rate_factor:g}
+  #   evaluation_sequences: null   # held-out sequences per domain for scoring; null: what the budget allows
 
 objective:
-  quantity: perplexity   # or loss_nats, bits_per_byte: choose the one that you report
+  quantity: {objective.quantity}   # perplexity, loss_nats or bits_per_byte: choose the one that you report
   # weights: {{{example}: 1}}   # what counts and how much; domains left out count 0; default: all alike
 
 constraints:
-  max_epochs: 4   # most passes over any domain
+  max_epochs: {max_epochs}   # most passes over any domain
   floor: {floor}   # least share of every domain
   # floors: {{}}   # domain: least share
   # caps: {{}}   # domain: greatest share
