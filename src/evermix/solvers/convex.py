@@ -62,27 +62,32 @@ def solve(law: MixingLaw, objective: Objective, bounds: Bounds, prior: Mixture, 
         ConvergenceError: if the solver fails, or ends inaccurately with a certified gap over 1e-5 of the objective,
             even after refinement by mirror descent.
     """
-    import cvxpy as cp  # takes a second: only those who solve wait for it
-
     if not law.is_convex:
         raise ConstraintError("the convex solver needs a convex law", received=type(law).__name__)
     if not (np.isfinite(kl_weight) and kl_weight >= 0):
         raise ConstraintError("the KL weight must be a number >= 0", received=kl_weight)
     programme = _Programme(law, objective, _without_dead(bounds, prior, kl_weight), prior, kl_weight)
+    weights, status = _interior_point(programme)
+    if status != "optimal":
+        weights, status = _refined(programme, weights)
+    return _proposal(programme, weights, status)
+
+
+def _interior_point(programme: _Programme) -> tuple[Floats, str]:
+    """Clarabel's answer and status; where it fails for numerical reasons, the prior within the bounds as a start."""
+    import cvxpy as cp  # takes a second: only those who solve wait for it
+
     variable, problem = _problem(programme)
-    try:
-        with warnings.catch_warnings():  # cvxpy warns of an inaccurate optimum; the status below says so
-            warnings.filterwarnings("ignore", "Solution may be inaccurate", UserWarning)
+    with warnings.catch_warnings():  # cvxpy warns of an inaccurate optimum; the status says so
+        warnings.filterwarnings("ignore", "Solution may be inaccurate", UserWarning)
+        try:
             problem.solve(solver=cp.CLARABEL)
-    except cp.error.SolverError as error:
-        raise ConvergenceError("the convex solver must reach an optimum", received=str(error)) from error
+        except cp.error.SolverError:
+            return programme.bounds.clip(programme.prior.weights), "solver failed"
     status = str(problem.status)
     if variable.value is None or status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
         raise ConvergenceError("the convex solver must reach an optimum", received=status)
-    weights = _feasible(np.asarray(variable.value, dtype=np.float64), programme.bounds)
-    if status != cp.OPTIMAL:
-        weights, status = _refined(programme, weights)
-    return _proposal(programme, weights, status)
+    return _feasible(np.asarray(variable.value, dtype=np.float64), programme.bounds), status
 
 
 def _problem(programme: _Programme) -> tuple[Any, Any]:
@@ -143,11 +148,11 @@ def _feasible(weights: Floats, bounds: Bounds) -> Floats:
 
 
 def _refined(programme: _Programme, weights: Floats) -> tuple[Floats, str]:
-    """An inaccurate answer, or its refinement by mirror descent: whichever first has a certified small gap."""
+    """An answer that is not optimal, or its refinement by mirror descent: whichever first has a certified small gap."""
     accepted = _ACCEPTED_GAP * abs(programme.value_and_gradient(np.maximum(weights, 1e-12))[0])
     gap = programme.gap(weights)
     if gap <= accepted:
-        return weights, "optimal_inaccurate, certified"
+        return weights, "optimal, by certificate"
     refined = mirror_descent(
         programme.value_and_gradient,
         np.maximum(weights, 1e-9),
@@ -158,7 +163,7 @@ def _refined(programme: _Programme, weights: Floats) -> tuple[Floats, str]:
     ).weights
     refined_gap = programme.gap(refined)
     if refined_gap <= accepted:
-        return refined, "optimal_inaccurate, refined and certified"
+        return refined, "optimal, refined and certified"
     raise ConvergenceError(
         f"an inaccurate answer of the convex solver must have a certified gap of at most {accepted:.3g}",
         received=min(gap, refined_gap),

@@ -1,0 +1,157 @@
+"""The command line as a user meets it: exit codes, one-line errors, help, and its page in docs/."""
+
+import errno
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evermix.cli.app import VERBS, main
+from evermix.cli.failures import describe, one_line_errors
+from evermix.cli.reference import help_text, markdown
+from evermix.errors import CorpusError
+from evermix.ledger import Ledger
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["evermix", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    ledger = Ledger(tmp_path / "p" / "ledger.sqlite")
+    ledger.append("probe", "1", {"component": "web", "steps": 5, "flops": 2e9, "seconds": 1.5})
+    (tmp_path / "p" / "status.json").write_text(
+        '{"part": "probes", "detail": "web", "step": 1, "total_steps": 4, "pid": 0}'
+    )
+    return tmp_path / "p"
+
+
+def test_docs_page_is_up_to_date() -> None:
+    page = Path(__file__).parents[2] / "docs" / "cli.md"
+    assert page.read_text(encoding="utf-8") == markdown(), "run `make docs`"
+
+
+@pytest.mark.parametrize("verb", [verb.__name__ for verb in VERBS])
+def test_every_help_has_examples(verb: str) -> None:
+    assert f"Examples:\n    evermix {verb}" in help_text(verb)
+
+
+def test_version(run: Run) -> None:
+    code, out, _ = run("--version")
+    assert code == 0
+    assert out.startswith("evermix 0.")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "absent.yaml"),
+        ("run", "absent.yaml", "--dry-run"),
+        ("status", "absent"),
+        ("report", "absent"),
+        ("log", "absent"),
+        ("init", "absent"),
+    ],
+)
+def test_missing_input_is_one_line_and_code_2(run: Run, arguments: tuple[str, ...]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: absent")
+    assert "Hint: " in err
+    assert err.count("\n") == 1
+
+
+def test_unknown_verb_and_option(run: Run) -> None:
+    assert run("frobnicate")[0] == 2
+    assert run("status", "x", "--frobnicate")[0] == 2
+
+
+def test_status_log_report(run: Run, project: Path) -> None:
+    code, out, _ = run("status", project)
+    assert code == 0
+    assert "1 of 4 (25%)" in out
+    assert json.loads(run("status", project, "--json")[1])["entries"] == {"probe": 1}
+    assert "probed web for 5 steps" in run("log", project)[1]
+    assert json.loads(run("log", project, "--json")[1])[0]["flops"] == 2e9
+    code, out, _ = run("report", project, "--tables")
+    assert code == 0
+    assert "Not finished" in out
+    assert (project / "report.html").exists()
+
+
+def test_init_then_dry_run_reads_the_recipe(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("words words\n\n" * 2000)
+    recipe = tmp_path / "recipe.yaml"
+    code, out, _ = run("init", tmp_path / "data", "--output", recipe)
+    assert code == 0
+    assert str(recipe) in out
+    code, _, err = run("init", tmp_path / "data", "--output", recipe)
+    assert code == 2
+    assert "--force" in err
+
+
+def test_corpora(run: Run) -> None:
+    names = [row["name"] for row in json.loads(run("corpora", "--json")[1])]
+    assert len(names) == len(set(names)) >= 5
+    assert names[0] in run("corpora")[1]
+
+
+def guarded(error: BaseException) -> None:
+    def verb() -> None:
+        raise error
+
+    one_line_errors(verb)()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (CorpusError("file\nx must be text"), 2, "error: file x must be text"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.bin"), 2, "error: a.bin: the disk is full. Hint: free"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: the disk is full. Hint: free"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.txt"), 2, "error: a.txt: permission denied. Hint"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 2, "pip install 'evermix[train]'"),
+        (ModuleNotFoundError("No module named 'datasets.x'", name="datasets.x"), 2, "pip install 'evermix[datasets]'"),
+        (KeyboardInterrupt(), 130, "interrupted: run the same command again to go on"),
+    ],
+)
+def test_mendable_errors(error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        guarded(error)
+    assert ended.value.code == code
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), ModuleNotFoundError("x", name="mine"), OSError("a bug")])
+def test_bugs_keep_their_trace(error: Exception) -> None:
+    assert describe(error) is None
+    with pytest.raises(type(error)):
+        guarded(error)
+
+
+def test_reader_that_goes_away(project: Path) -> None:
+    """`evermix log | head` ends in silence."""
+    ledger = Ledger(project / "ledger.sqlite")
+    for number in range(2000):
+        if number % 400 == 0:  # few commits, long stories
+            ledger.append("probe", f"long {number}", {"component": "x" * 60_000, "steps": number})
+    command = f"{sys.executable} -c 'from evermix.cli import main; main()' log {project} | head -1"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert ended.stderr == ""
