@@ -16,7 +16,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## decide a mixture on real text and show what it gained (about 10 minutes on two cores)
-	$(BIN)/python examples/demo.py
+	$(BIN)/evermix run examples/demo.yaml
 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest
@@ -28,7 +28,7 @@ check: $(INSTALLED) ## lint, format, types, import contracts
 	$(BIN)/lint-imports
 
 bench: $(INSTALLED) ## run every benchmark, in order of name (hours)
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python "$$script"; done
 
 docs: $(INSTALLED) ## write docs/cli.md anew
 	$(BIN)/python -m evermix.cli.reference docs/cli.md

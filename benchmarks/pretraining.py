@@ -1,0 +1,204 @@
+"""OP-Mix pretraining against no mixing: natural, uniform, evermix in each mode, and a sweep of random mixtures.
+
+A 0.2M model, 1.02M tokens, one decision at 40% of the steps from a uniform start; three objectives; two domain sets
+fixed beforehand (domain_sets.md): `a`, which settings were chosen on (with other seeds), and `b`, which confirms.
+
+    python benchmarks/pretraining.py [--sets a b] [--seeds 0 1 2 3 4] [--processes 2]
+
+Interrupted, it goes on where it stopped: finished runs lie in runs/bench/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import harness
+import numpy as np
+from harness import DomainSetUnderTest, Target
+from simulator_fidelity import truth_mixtures
+
+from evermix.ledger import Project, write_json
+from evermix.lifecycle.pretraining import run_arm
+from evermix.lifecycle.progress import Reporter
+from evermix.lifecycle.result import assemble
+from evermix.lifecycle.segments import train_to
+from evermix.lifecycle.workbench import Workbench, open_workbench
+from evermix.objective import Objective
+from evermix.recipe import DecisionRecipe
+from evermix.schedule import MixtureSchedule
+
+MODES = ("probe-law", "interpolation", "gradient")
+DEFAULT = DecisionRecipe().mode
+N_SWEEP = 12
+
+
+def workbench(under_test: DomainSetUnderTest, seed: int, objective: str, mode: str) -> Workbench:
+    recipe = under_test.recipe(
+        seed,
+        f"{under_test.label}-{seed}",
+        decision={"mode": mode},
+        objective={"quantity": "perplexity", "weights": under_test.objectives()[objective]},
+    )
+    project = Project(recipe.project_folder)
+    return open_workbench(recipe, project, Reporter(project, None))
+
+
+def scores(bench: Workbench, under_test: DomainSetUnderTest, per_domain: dict[str, Any]) -> dict[str, float]:
+    """Mean perplexity by each objective, and mean bits per byte of the clean domains."""
+    losses = np.array([per_domain[name]["loss_nats"] for name in bench.domains.names])
+    row = {
+        f"perplexity_{label}": float(Objective.from_dict(bench.domains.names, weights, "perplexity").value(losses))
+        for label, weights in under_test.objectives().items()
+    }
+    row["bits_per_byte_clean"] = float(np.mean([per_domain[name]["bits_per_byte"] for name in under_test.clean]))
+    return row
+
+
+def job(label: str, seed: int) -> list[dict[str, Any]]:
+    """Every arm of one set and seed."""
+    under_test = DomainSetUnderTest.load(label)
+    rows: list[dict[str, Any]] = []
+
+    def add(bench: Workbench, arm: str, **facts: Any) -> None:
+        result = assemble(bench, {arm: run_arm(bench, arm)})
+        row = result["arms"][arm]
+        rows.append(
+            {
+                "set": label,
+                "seed": seed,
+                "arm": arm,
+                **facts,
+                **scores(bench, under_test, row["per_domain"]),
+                "flops": row["flops"],
+                "decision_flops_part": row["flops"] / row["flops_by_part"]["training"] - 1,
+                "mixture": {name: round(share, 4) for name, share in row["mixture"].items()},
+            }
+        )
+        print({k: v for k, v in rows[-1].items() if k != "mixture"}, flush=True)
+
+    for arm in ("natural", "uniform"):
+        add(workbench(under_test, seed, "all", DEFAULT), arm)
+    for mode in MODES if label == "a" else (DEFAULT,):
+        for objective in under_test.objectives():
+            add(workbench(under_test, seed, objective, mode), "evermix", mode=mode, objective=objective)
+    if label == "a":
+        rows += sweep(workbench(under_test, seed, "all", DEFAULT), under_test, seed)
+    return rows
+
+
+def sweep(bench: Workbench, under_test: DomainSetUnderTest, seed: int) -> list[dict[str, Any]]:
+    """Random mixtures from the same checkpoint on: the near-oracle."""
+    base = train_to(bench, "uniform", None, MixtureSchedule.constant(bench.start), bench.decision_steps[0])
+    rows = []
+    for number, mixture in enumerate(truth_mixtures(bench, under_test.clean)[2 : 2 + N_SWEEP]):
+        schedule = base.schedule.then(base.step * bench.batch_sequences, mixture)
+        reached = train_to(bench, f"sweep-{number}", base, schedule, bench.total_steps)
+        assert reached.scores is not None
+        rows.append(
+            {
+                "set": under_test.label,
+                "seed": seed,
+                "arm": f"sweep-{number}",
+                **scores(bench, under_test, reached.scores),
+                "mixture": {name: round(float(w), 4) for name, w in mixture.as_dict.items()},
+            }
+        )
+    return rows
+
+
+def run_jobs(sets: list[str], seeds: list[int], processes: int) -> list[dict[str, Any]]:
+    """Each (set, seed) in a process of its own, `processes` at a time."""
+    todo = [(label, seed) for label in sets for seed in seeds]
+
+    def work(item: tuple[str, int]) -> Path:
+        output = harness.RUNS / f"pretraining-{item[0]}-{item[1]}.json"
+        command = [sys.executable, "-W", "ignore", __file__, "--job", item[0], str(item[1]), str(output)]
+        subprocess.run(command, check=True)
+        return output
+
+    with ThreadPoolExecutor(processes) as pool:
+        return [row for path in pool.map(work, todo) for row in json.loads(path.read_text())]
+
+
+def gains(rows: list[dict[str, Any]], label: str, objective: str, mode: str, against: str) -> list[float]:
+    """Per seed, percent of mean perplexity under the arm `against` (`best of sweep` for the least of the sweep)."""
+    key = f"perplexity_{objective}"
+    found = []
+    for seed in sorted({row["seed"] for row in rows if row["set"] == label}):
+        here = [row for row in rows if row["set"] == label and row["seed"] == seed]
+        ours = next(r[key] for r in here if r.get("mode") == mode and r.get("objective") == objective)
+        if against == "best of sweep":
+            theirs = min(r[key] for r in here if r["arm"].startswith("sweep"))
+        else:
+            theirs = next(r[key] for r in here if r["arm"] == against)
+        found.append(100 * (1 - ours / theirs))
+    return found
+
+
+def targets(rows: list[dict[str, Any]], label: str) -> list[Target]:
+    mode, where = DEFAULT, f"set {label}, {DEFAULT}"
+    found = []
+    for objective, against, goal in (
+        ("clean", "uniform", 3.0),
+        ("clean", "natural", 10.0),
+        ("skewed", "uniform", 15.0),
+    ):
+        mean, _ = harness.mean_and_error(gains(rows, label, objective, mode, against))
+        found.append(Target(f"{where}: {objective} mean perplexity under {against}", mean, goal, "%"))
+    mean, _ = harness.mean_and_error(gains(rows, label, "clean", mode, "uniform"))
+    found.append(Target(f"{where}: clean mean perplexity under uniform (stretch)", mean, 6.3, "%"))
+    for against in ("uniform", "natural"):
+        mean, error = harness.mean_and_error(gains(rows, label, "all", mode, against))
+        found.append(
+            Target(f"{where}: all domains under {against}, in standard errors", mean / error, 2.0, "standard errors")
+        )
+    if any(row["arm"].startswith("sweep") for row in rows if row["set"] == label):
+        for objective in ("clean", "all", "skewed"):
+            mean, _ = harness.mean_and_error(gains(rows, label, objective, mode, "best of sweep"))
+            found.append(
+                Target(f"{where}: {objective} regret to the best of the sweep", -mean, 0.5, "%", at_least=False)
+            )
+    parts = [row["decision_flops_part"] for row in rows if row["set"] == label and row.get("mode") == mode]
+    found.append(Target(f"{where}: FLOPs of the decision", 100 * max(parts), 15.0, "% of training", at_least=False))
+    return found
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Gain of every mode over uniform and natural, mean and standard error over seeds."""
+    lines = []
+    for label in sorted({row["set"] for row in rows}):
+        for mode in sorted({row["mode"] for row in rows if row["set"] == label and "mode" in row}):
+            for objective in ("clean", "all", "skewed"):
+                line: dict[str, Any] = {"summary": True, "set": label, "mode": mode, "objective": objective}
+                for against in ("uniform", "natural"):
+                    mean, error = harness.mean_and_error(gains(rows, label, objective, mode, against))
+                    line |= {f"gain_over_{against}_percent": mean, f"standard_error_{against}_percent": error}
+                lines.append(line)
+                print(line)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", nargs="+", default=["a", "b"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--job", nargs=3, metavar=("SET", "SEED", "OUTPUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.job:
+        label, seed, output = options.job
+        write_json(Path(output), job(label, int(seed)))
+        return
+    rows = run_jobs(options.sets, options.seeds, options.processes)
+    found = [target for label in options.sets for target in targets(rows, label)]
+    harness.write_results("pretraining", options.seeds, [*summary(rows), *rows], found)
+
+
+if __name__ == "__main__":
+    main()
