@@ -75,3 +75,15 @@ def test_nothing_to_compare_with() -> None:
     assert summary.gains(found) == []
     assert "nothing to compare with" in summary.headline(found)
     assert "Not finished" in summary.headline({"arms": {}})
+
+
+def test_paired_errors_replace_unpaired_ones() -> None:
+    """The same sequences score both arms, so their common part cancels: a small gain can be told from noise."""
+    found = result(gain=0.005)
+    uniform = {gain.baseline: gain for gain in summary.gains(found)}["uniform"]
+    assert uniform.verdict == "even"
+    errors = dict.fromkeys(found["arms"]["uniform"]["per_domain"], 0.001)
+    found["comparisons"] = [{"arm": "evermix", "baseline": "uniform", "difference_stderr_nats": errors}]
+    uniform = {gain.baseline: gain for gain in summary.gains(found)}["uniform"]
+    assert uniform.verdict == "better"
+    assert uniform.noise < 0.001

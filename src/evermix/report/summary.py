@@ -93,10 +93,28 @@ def objective_stderr(result: Result, arm: Mapping[str, Any]) -> float:
 
     perplexity: exp(L) s; bits per byte: (B / L) s; loss: s, with L the loss in nats and s its standard error.
     """
+    measured = arm.get("per_domain") or {}
+    errors = {name: (measured.get(name) or {}).get("loss_stderr_nats") for name in objective_weights(result)}
+    return _propagated(result, arm, errors)
+
+
+def paired_stderr(result: Result, ours: str, theirs: str) -> float | None:
+    """Standard error of the difference of two arms on the same held-out sequences; None if it was not recorded.
+
+    From `comparisons`: [{arm, baseline, difference_stderr_nats: {domain: s}}], s over per-sequence differences.
+    """
+    for comparison in result.get("comparisons") or []:
+        if (comparison.get("arm"), comparison.get("baseline")) == (ours, theirs):
+            return _propagated(result, result["arms"][theirs], comparison.get("difference_stderr_nats") or {})
+    return None
+
+
+def _propagated(result: Result, arm: Mapping[str, Any], errors: Mapping[str, float | None]) -> float:
+    """Delta method: sqrt(sum_d (v_d T'(L_d) s_d)^2)."""
     total = 0.0
     for name, weight in objective_weights(result).items():
         measured = (arm.get("per_domain") or {}).get(name) or {}
-        loss, stderr = measured.get("loss_nats"), measured.get("loss_stderr_nats")
+        loss, stderr = measured.get("loss_nats"), errors.get(name)
         if weight > 0 and loss and stderr is not None:
             slope = {
                 "perplexity": math.exp(min(loss, 700.0)),
@@ -125,7 +143,10 @@ def _gain(result: Result, ours: str, theirs: str) -> Gain | None:
     a, b = objective_value(result, first), objective_value(result, second)
     if a is None or b is None or not b:
         return None
-    noise = _TWO_SIDED_95 * math.hypot(objective_stderr(result, first), objective_stderr(result, second)) / abs(b)
+    stderr = paired_stderr(result, ours, theirs)
+    if stderr is None:
+        stderr = math.hypot(objective_stderr(result, first), objective_stderr(result, second))
+    noise = _TWO_SIDED_95 * stderr / abs(b)
     losses = [
         (first["per_domain"][name]["loss_nats"], second["per_domain"][name]["loss_nats"])
         for name in domain_names(result)
@@ -160,6 +181,8 @@ def headline(result: Result) -> str:
     if verdicts == {"better"}:
         parts = [f"{units.share(-gain.relative)} under {_of(gain, found)}" for gain in found]
         return f"The decided mixture lowers the {objective}: {', '.join(parts)}."
+    if verdicts == {"even"}:
+        return f"No measurable gain: the {objective} differs from every other arm by less than the noise."
     if "better" not in verdicts:
         return f"No gain: the decided mixture does not lower the {objective} against any other arm."
     won = ", ".join(f"{units.share(-gain.relative)} under {_of(gain, found)}" for gain in found if _won(gain))

@@ -103,7 +103,7 @@ def decision_title(decision: Mapping[str, Any]) -> str:
     if decision.get("mode"):
         title += f": mode {decision['mode']}"
     if decision.get("kl_weight") is not None:
-        title += f", KL weight {decision['kl_weight']:g}"
+        title += f", KL weight {decision['kl_weight']:.3g}"
     return title
 
 
