@@ -64,9 +64,8 @@ def write_results(name: str, seeds: list[int], rows: list[dict[str, Any]], targe
     write_json(RESULTS / f"{name}.json", {"machine": machine(), "seeds": seeds, "rows": rows, "targets": listed})
     for target in targets:
         sign = ">=" if target.at_least else "<="
-        print(
-            f"{'met    ' if target.met else 'NOT met'} {target.name}: {target.value:.4g} {sign} {target.goal:g} {target.unit}"
-        )
+        verdict = "met    " if target.met else "NOT met"
+        print(f"{verdict} {target.name}: {target.value:.4g} {sign} {target.goal:g} {target.unit}")
 
 
 @dataclass(frozen=True)

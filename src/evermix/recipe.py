@@ -39,7 +39,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _FaultAt(ValueError):
+class _LocatedError(ValueError):
     """A rule between keys is broken; `location` says at which key to point."""
 
     def __init__(self, location: tuple[str | int, ...], message: str) -> None:
@@ -210,7 +210,9 @@ class Recipe(Model):
         names = [domain.name for domain in self.domains]
         for position, name in enumerate(names):
             if name in names[:position]:
-                raise _FaultAt(("domains", position, "name"), f"domain names must be unique: '{name}' is given twice")
+                raise _LocatedError(
+                    ("domains", position, "name"), f"domain names must be unique: '{name}' is given twice"
+                )
         mentioned: dict[tuple[str, ...], dict[str, float]] = {
             ("objective", "weights"): self.objective.weights or {},
             ("start",): self.start if isinstance(self.start, dict) else {},
@@ -221,20 +223,20 @@ class Recipe(Model):
         for key, weights in mentioned.items():
             for name in weights:
                 if name not in names:
-                    raise _FaultAt((*key, name), f"unknown domain '{name}' (known: {', '.join(names)})")
+                    raise _LocatedError((*key, name), f"unknown domain '{name}' (known: {', '.join(names)})")
         return self
 
     @model_validator(mode="after")
     def _sums_fit(self) -> Self:
         if self.objective.weights is not None and sum(self.objective.weights.values()) <= 0:
-            raise _FaultAt(("objective", "weights"), "at least one weight must be positive")
+            raise _LocatedError(("objective", "weights"), "at least one weight must be positive")
         if isinstance(self.start, dict) and abs(sum(self.start.values()) - 1) > 1e-6:
-            raise _FaultAt(("start",), f"the shares must sum to 1 (they sum to {sum(self.start.values()):g})")
+            raise _LocatedError(("start",), f"the shares must sum to 1 (they sum to {sum(self.start.values()):g})")
         fixed = sum(self.constraints.fixed.values())
         if fixed > 1 + 1e-9:
-            raise _FaultAt(("constraints", "fixed"), f"fixed shares must sum to at most 1 (they sum to {fixed:g})")
+            raise _LocatedError(("constraints", "fixed"), f"fixed shares must sum to at most 1 (they sum to {fixed:g})")
         if len(set(self.arms)) != len(self.arms):
-            raise _FaultAt(("arms",), f"arms must be unique (given: {', '.join(self.arms)})")
+            raise _LocatedError(("arms",), f"arms must be unique (given: {', '.join(self.arms)})")
         return self
 
     @classmethod
@@ -303,7 +305,9 @@ def _refuse_twice_given_keys(path: Path, node: yaml.Node | None) -> None:
 
 
 def _recipe_error(path: Path, node: yaml.Node | None, error: ValidationError) -> RecipeError:
-    faults = sorted(error.errors(), key=lambda fault: -len(_line_of(node, _location(fault))[1]))
+    faults = sorted(
+        error.errors(), key=lambda fault: (-len(_line_of(node, _location(fault))[1]), fault["type"] == "missing")
+    )
     first = faults[0]
     line, known = _line_of(node, _location(first))
     key = ".".join(str(part) for part in known) or "recipe"
@@ -318,7 +322,7 @@ def _recipe_error(path: Path, node: yaml.Node | None, error: ValidationError) ->
 
 def _location(fault: Any) -> tuple[int | str, ...]:
     cause = fault.get("ctx", {}).get("error")
-    return cause.location if isinstance(cause, _FaultAt) else fault["loc"]
+    return cause.location if isinstance(cause, _LocatedError) else fault["loc"]
 
 
 def _line_of(node: yaml.Node | None, location: tuple[int | str, ...]) -> tuple[int, list[int | str]]:

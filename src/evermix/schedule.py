@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ class MixtureSchedule:
 
     def __post_init__(self) -> None:
         starts = [phase.start_sequence for phase in self.phases]
-        if not starts or starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+        if not starts or starts[0] != 0 or any(b <= a for a, b in pairwise(starts)):
             raise MixtureError("phases of a schedule must start at 0 and strictly increase", received=starts)
         if len({phase.mixture.domains.names for phase in self.phases}) > 1:
             raise MixtureError("phases of a schedule must share one domain set")

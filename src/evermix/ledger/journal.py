@@ -56,7 +56,13 @@ class Ledger:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._connect() as connection:
-                connection.executescript(_SCHEMA)
+                known = connection.execute("select 1 from sqlite_master where name = 'never_removed'").fetchone()
+                if known is None:
+                    connection.executescript(_SCHEMA)
+        except sqlite3.OperationalError as error:
+            raise ProjectError(
+                f"{path}: the ledger must be writable ({error})", hint="free some space, or check the permissions"
+            ) from error
         except sqlite3.DatabaseError as error:
             raise ProjectError(
                 f"{path}: the ledger must be a readable SQLite file ({error})", hint="move it away to start anew"
@@ -66,7 +72,8 @@ class Ledger:
     def _connect(self) -> Iterator[sqlite3.Connection]:
         connection = sqlite3.connect(self.path, timeout=30)
         try:
-            connection.execute("pragma journal_mode=wal")
+            if connection.execute("pragma journal_mode").fetchone()[0] != "wal":
+                connection.execute("pragma journal_mode=wal")
             connection.execute("pragma synchronous=full")
             with connection:
                 yield connection

@@ -108,6 +108,7 @@ def _record(bench: Workbench, base: TrainedTo, problem: Problem, outcomes: dict[
     losses = outcomes[mode].predict(np.array([mixture.weights for mixture in references.values()]))
     values = problem.objective.value(losses)
     return {
+        "arm": "evermix",
         "at_step": base.step,
         "at_token": base.step * bench.tokens_per_step,
         "at_fraction": base.step / bench.total_steps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from rich.console import Console
@@ -27,6 +28,7 @@ def run(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
     with project.lock():
         reporter = Reporter(project, console)
         bench = open_workbench(recipe, project, reporter)
+        _drop_stale_result(project, recipe)
         project.ledger.append("recipe", recipe.fingerprint(), recipe.model_dump(mode="json"))
         project.ledger.append("corpus", bench.store.domains.fingerprint, corpus_record(bench.store))
         arms: dict[str, ArmResult] = {arm: run_arm(bench, arm) for arm in recipe.arms}
@@ -35,6 +37,13 @@ def run(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
         project.ledger.append("result", recipe.fingerprint(), result)
         reporter.done()
     return result
+
+
+def _drop_stale_result(project: Project, recipe: Recipe) -> None:
+    """A result of another recipe must not pass for that of the run that begins; the ledger keeps it."""
+    kept = project.folder / "result.json"
+    if kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["recipe_fingerprint"] != recipe.fingerprint():
+        kept.unlink()
 
 
 def run_arm(bench: Workbench, arm: str) -> ArmResult:

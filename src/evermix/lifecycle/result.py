@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +45,23 @@ def assemble(bench: Workbench, arms: dict[str, ArmResult]) -> dict[str, Any]:
         "max_epochs": bench.constraints.max_epochs,
         "domains": _domain_rows(bench),
         "arms": {name: _arm_row(bench, arm) for name, arm in arms.items()},
+        "comparisons": _comparisons(bench, arms),
         "decisions": decisions,
     }
+
+
+def _comparisons(bench: Workbench, arms: dict[str, ArmResult]) -> list[dict[str, Any]]:
+    """Standard errors of loss differences between arms, paired over the held-out sequences that both scored."""
+    rows = []
+    for arm, baseline in itertools.permutations(arms, 2):
+        ours, theirs = arms[arm].reached.sequence_losses or {}, arms[baseline].reached.sequence_losses or {}
+        errors = {}
+        for name in bench.domains.names:
+            difference = np.array(ours[name]) - np.array(theirs[name])
+            spread = difference.std(ddof=1) if len(difference) > 1 else 0.0
+            errors[name] = float(spread / np.sqrt(len(difference)))
+        rows.append({"arm": arm, "baseline": baseline, "difference_stderr_nats": errors})
+    return rows
 
 
 def _domain_rows(bench: Workbench) -> list[dict[str, Any]]:
@@ -116,4 +132,4 @@ def _with_outcome(bench: Workbench, arm: ArmResult, decision: Decision) -> dict[
         "realised_objective": value,
     }
     bench.project.ledger.append("outcome", key, outcome)
-    return {"arm": arm.arm, **decision.record, "realised_loss_nats": realised, "realised_objective": value}
+    return {**decision.record, "realised_loss_nats": realised, "realised_objective": value}

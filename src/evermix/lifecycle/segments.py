@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from evermix.ledger import content_hash, write_json
 from evermix.lifecycle.workbench import Workbench
 from evermix.models.loading import load_model
@@ -32,7 +34,6 @@ class TrainedTo:
         checkpoint: its folder.
         curve: points of the loss curve since the start of the run.
         seconds: of training since the start of the run.
-        scores: per domain, on all held-out text; only at the end of the run.
     """
 
     run_id: str
@@ -42,6 +43,7 @@ class TrainedTo:
     curve: tuple[dict[str, Any], ...]
     seconds: float
     scores: dict[str, dict[str, float]] | None
+    sequence_losses: dict[str, list[float]] | None
 
 
 def train_to(
@@ -62,6 +64,7 @@ def train_to(
         (*earlier, *record["curve"]),
         record["seconds"] + (before.seconds if before else 0.0),
         record["scores"],
+        record["sequence_losses"],
     )
     bench.project.ledger.append("segment", run_id, _ledger_record(bench, arm, before, reached, record["seconds"]))
     return reached
@@ -119,8 +122,19 @@ def _train(
             heldout=HeldoutText.from_store(bench.store, _CURVE_SEQUENCES),
             report=report,
         )
-    scores = evaluate(model, bench.heldout).per_domain() if end_step == total else None
-    write_json(folder / _MARKER, {"curve": progress.curve, "seconds": progress.seconds, "scores": scores})
+    record: dict[str, Any] = {"curve": progress.curve, "seconds": progress.seconds}
+    write_json(folder / _MARKER, record | _final_scores(bench, model if end_step == total else None))
+
+
+def _final_scores(bench: Workbench, model: PreTrainedModel | None) -> dict[str, Any]:
+    if model is None:
+        return {"scores": None, "sequence_losses": None}
+    evaluation = evaluate(model, bench.heldout)
+    losses = [values.tolist() for values in evaluation.sequence_losses]
+    return {
+        "scores": evaluation.per_domain(),
+        "sequence_losses": dict(zip(bench.domains.names, losses, strict=True)),
+    }
 
 
 def _ledger_record(

@@ -69,12 +69,17 @@ class HeldoutText:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one model, each of shape (domains,)."""
+    """Scores of one model, each of shape (domains,).
+
+    `sequence_losses` holds per domain the loss of every held-out sequence, shape (sequences,), nats per token: two
+    models scored on the same sequences are compared in pairs.
+    """
 
     domains: DomainSet
     loss_nats: Floats
     stderr_nats: Floats
     bits_per_byte: Floats
+    sequence_losses: tuple[Floats, ...]
 
     @property
     def perplexity(self) -> Floats:
@@ -107,7 +112,7 @@ def summarise(heldout: HeldoutText, losses: list[list[torch.Tensor]]) -> Evaluat
     joined = [torch.cat(parts).double().cpu().numpy() for parts in losses]
     mean = np.array([values.mean() for values in joined])
     stderr = np.array([values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0 for values in joined])
-    return Evaluation(heldout.domains, mean, stderr, mean * heldout.bits_per_byte_factor)
+    return Evaluation(heldout.domains, mean, stderr, mean * heldout.bits_per_byte_factor, tuple(joined))
 
 
 @torch.no_grad()
