@@ -68,6 +68,13 @@ class Constraints:
                 raise ConstraintError(f"constraint {key} must be a share between 0 and 1", received=share)
         if self.max_epochs is not None and not self.max_epochs > 0:
             raise ConstraintError("max_epochs must be positive", received=self.max_epochs)
+        for name, share in self.fixed.items():
+            if self.floors.get(name, 0.0) > share + _SLACK:
+                raise ConstraintError(
+                    f"the fixed share of '{name}' must not be below its floor of {self.floors[name]:g}",
+                    received=share,
+                    hint="leave out one of the two",
+                )
         if sum(self.fixed.values()) > 1 + _SLACK:
             raise ConstraintError(
                 "fixed shares must sum to at most 1",

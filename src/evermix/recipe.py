@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from evermix.constraints import Constraints
-from evermix.errors import RecipeError
+from evermix.domains import DomainSet
+from evermix.errors import ConstraintError, DomainError, RecipeError
 from evermix.objective import Quantity
 
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
@@ -27,9 +30,18 @@ def parse_amount(value: object) -> object:
         match = re.fullmatch(r"\s*([0-9][0-9_.]*(?:e[0-9]+)?)\s*([kmbgt]?)\s*", value.lower())
         if not match:
             raise ValueError("must be an amount such as 250000, 1.5M or 20B")
-        return round(float(match[1].replace("_", "")) * _SUFFIXES[match[2]])
+        amount = float(match[1].replace("_", "")) * _SUFFIXES[match[2]]
+        if not math.isfinite(amount):
+            raise ValueError("must be a finite amount")
+        return round(amount)
     if isinstance(value, float) and value.is_integer():
         return int(value)
+    return value
+
+
+def _folder_name(value: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise ValueError("must name a folder")
     return value
 
 
@@ -115,7 +127,7 @@ class TrainingRecipe(Model):
     warmup_fraction: Share = 0.02
     decay_fraction: Share = Field(0.2, description="last part of a wsd schedule, falling linearly to zero")
     weight_decay: Weight = 0.1
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     evaluations: Annotated[int, Field(ge=0)] = Field(8, description="points of the loss curves within the run")
     checkpoints: Annotated[int, Field(ge=0)] = Field(8, description="checkpoints within the run, for resuming")
     workers: Annotated[int, Field(ge=0)] = 0
@@ -132,8 +144,8 @@ class ProbeRecipe(Model):
         (0.9,), min_length=1, description="shares of the domain in its probes; the rest is the mixture used so far"
     )
     rank: Annotated[int, Field(ge=1)] = 16
-    alpha: Annotated[float, Field(gt=0)] = 32.0
-    learning_rate_factor: Annotated[float, Field(gt=0)] = 2.0
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 32.0
+    learning_rate_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     evaluation_sequences: Annotated[int, Field(ge=2)] | None = Field(
         None,
         description="held-out sequences per domain that score probes and candidates; default: what the budget allows",
@@ -191,8 +203,8 @@ Start = Literal["natural", "uniform"] | dict[str, Weight]
 class Recipe(Model):
     """Everything about one project. `base` is the folder that relative paths start from."""
 
-    project: str
-    seed: Annotated[int, Field(ge=0)] = 0
+    project: Annotated[str, AfterValidator(_folder_name)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     domains: tuple[DomainRecipe, ...] = Field(min_length=1)
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     corpus: CorpusRecipe = CorpusRecipe()
@@ -239,6 +251,19 @@ class Recipe(Model):
             raise _LocatedError(("arms",), f"arms must be unique (given: {', '.join(self.arms)})")
         return self
 
+    @model_validator(mode="after")
+    def _some_mixture_is_allowed(self) -> Self:
+        """All rules but repetition caps, which need token counts, are judged before any text is read."""
+        try:
+            domains = DomainSet(domain.name for domain in self.domains)
+        except DomainError as error:
+            raise _LocatedError(("domains",), str(error)) from error
+        try:
+            replace(self.constraints.build(), max_epochs=None).bounds(domains, 1.0)
+        except ConstraintError as error:
+            raise _LocatedError(("constraints",), str(error)) from error
+        return self
+
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """Read a YAML recipe; RecipeError names the file, the line and the key of the first fault."""
@@ -247,18 +272,22 @@ class Recipe(Model):
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
             data = yaml.safe_load(text)
+            _refuse_twice_given_keys(path, node)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f":{mark.line + 1}" if mark else ""
             problem = getattr(error, "problem", None) or str(error).splitlines()[0]
             raise RecipeError(f"{path}{line}: the recipe must be valid YAML ({problem})") from error
+        except ValueError as error:
+            raise RecipeError(f"{path}: every value of the recipe must be valid ({error})") from error
+        except RecursionError as error:
+            raise RecipeError(f"{path}: the recipe must not be nested without end") from error
         if not isinstance(data, dict):
             raise RecipeError(
                 f"{path}: a recipe must be a mapping of keys",
                 received=type(data).__name__,
                 hint="write one with `evermix init FOLDER`",
             )
-        _refuse_twice_given_keys(path, node)
         try:
             return cls.model_validate({**data, "base": path.resolve().parent})
         except ValidationError as error:

@@ -143,7 +143,6 @@ def test_several_decision_points(tmp_path: Path, tiny_recipe: Make) -> None:
     ("changes", "error", "words"),
     [
         ({"constraints": {"max_epochs": 0.01}}, ConstraintError, "too few"),
-        ({"constraints": {"floor": 0.4}}, ConstraintError, "floors"),
         ({"training": {"tokens": 300, "batch_sequences": 4}}, RecipeError, "at least 4 steps"),
         ({"domains": [{"name": "x", "files": ["nowhere.jsonl"]}]}, CorpusError, r"nowhere\.jsonl"),
         ({"model": {"checkpoint": "nowhere"}}, EvermixError, "nowhere"),

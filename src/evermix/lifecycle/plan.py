@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from evermix.lifecycle.probing import plan_probes
+from evermix.lifecycle.workbench import check_steps, decision_steps
 from evermix.models.ladder import find_rung
 from evermix.recipe import Recipe
 
 
 def plan(recipe: Recipe) -> dict[str, Any]:
     """What `evermix run` would do; FLOPs only for a model of the ladder with a tokenizer that will be trained."""
+    check_steps(recipe)
     tokens_per_step = recipe.training.batch_sequences * recipe.corpus.sequence_length
     steps = recipe.training.tokens // tokens_per_step
     m = len(recipe.domains)
@@ -21,7 +23,7 @@ def plan(recipe: Recipe) -> dict[str, Any]:
         "arms": list(recipe.arms),
         "total_tokens": steps * tokens_per_step,
         "total_steps": steps,
-        "decision_steps": [max(1, round(at * steps)) for at in recipe.decision.at],
+        "decision_steps": list(decision_steps(recipe.decision.at, steps)),
         "mode": recipe.decision.mode,
         "probes_per_decision": probes.n_probes,
         "steps_per_probe": probes.steps,

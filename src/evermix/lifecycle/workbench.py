@@ -16,7 +16,7 @@ from evermix.ledger import Project, content_hash
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.text import corpus_record, open_text, tokenizer_of
 from evermix.mixture import Mixture
-from evermix.models.ladder import build_model
+from evermix.models.ladder import build_model, find_rung
 from evermix.models.loading import check_tokenizer, check_vocabulary, load_model
 from evermix.objective import Objective
 from evermix.recipe import Recipe
@@ -59,7 +59,7 @@ class Workbench:
     @property
     def decision_steps(self) -> tuple[int, ...]:
         """Steps at which the mixture is decided."""
-        return tuple(max(1, round(at * self.total_steps)) for at in self.recipe.decision.at)
+        return decision_steps(self.recipe.decision.at, self.total_steps)
 
     @property
     def boundaries(self) -> tuple[int, ...]:
@@ -145,20 +145,38 @@ def open_workbench(recipe: Recipe, project: Project, reporter: Reporter) -> Work
     Raises:
         CorpusError, TokenizerError, CheckpointError, ConstraintError, RecipeError: on input that cannot work.
     """
+    check_steps(recipe)
+    if recipe.model.checkpoint is None:
+        find_rung(recipe.model.rung)
     store = open_text(recipe, project, reporter)
     size = ModelSize.of(_initial_model(recipe, store))
     bench = Workbench(recipe, project, store, size, reporter)
-    least = 2 * len(bench.boundaries)
-    if bench.total_steps < least:
+    bench.constraints.bounds(bench.domains, bench.total_steps * bench.tokens_per_step)
+    return bench
+
+
+def check_steps(recipe: Recipe) -> None:
+    """Enough steps for every segment, and every decision at a step of its own; RecipeError otherwise."""
+    tokens_per_step = recipe.training.batch_sequences * recipe.corpus.sequence_length
+    total, least = recipe.training.tokens // tokens_per_step, 2 * (len(recipe.decision.at) + 1)
+    if total < least:
         raise RecipeError(
-            f"training.tokens must pay for at least {least} steps of {bench.tokens_per_step} tokens",
+            f"training.tokens must pay for at least {least} steps of {tokens_per_step} tokens",
             received=recipe.training.tokens,
             hint="raise training.tokens, or lower batch_sequences or sequence_length",
         )
-    if len(set(bench.boundaries)) != len(bench.boundaries):
-        raise RecipeError("decision.at must fall on different steps before the end", received=list(bench.boundaries))
-    bench.constraints.bounds(bench.domains, bench.total_steps * bench.tokens_per_step)
-    return bench
+    ends = [*decision_steps(recipe.decision.at, total), total]
+    if len(set(ends)) != len(ends):
+        raise RecipeError(
+            f"decision.at must fall on different steps before the end, step {total}",
+            received=ends[:-1],
+            hint="move the decision points apart, or raise training.tokens",
+        )
+
+
+def decision_steps(at: tuple[float, ...], total_steps: int) -> tuple[int, ...]:
+    """Steps at which the mixture is decided, for decision points given as fractions of the run."""
+    return tuple(max(1, round(fraction * total_steps)) for fraction in at)
 
 
 def _initial_model(recipe: Recipe, store: TokenStore) -> PreTrainedModel:
