@@ -182,7 +182,6 @@ class Bench:
             return model(input_ids=ids).logits.clone()
 
         found = {
-            PLAIN: read(self.base),
             OURS: self.interpolation.logits(self.w, ids),
             "merged in place": self._merged_in_place(read),
             "merged to disk": self._merged_to_disk(read),
