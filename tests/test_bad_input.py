@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from evermix import lifecycle
 from evermix.cli.app import main
+from evermix.corpus.tokenizer import train_bpe
+from evermix.recipe import Recipe
 
 Call = Callable[..., tuple[int, str, str]]
 Make = Callable[..., dict[str, Any]]
@@ -59,7 +63,7 @@ def half_written(folder: Path) -> list[str]:
 
 def write_recipe(folder: Path, content: dict[str, Any]) -> Path:
     path = folder / "recipe.yaml"
-    path.write_text(json.dumps(content), encoding="utf-8")
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     return path
 
 
@@ -238,3 +242,230 @@ def test_value_that_cannot_work(key: str, value: object, tmp_path: Path, recipe:
     assert key.rpartition(".")[2].removesuffix("s") in line.replace("_", " ") or key.rpartition(".")[2] in line
     assert half_written(tmp_path) == []
     assert list(tmp_path.rglob("done.json")) == []
+
+
+# --- the data files ----------------------------------------------------------------------------------------------
+
+
+def _jsonl(*texts: str) -> bytes:
+    return "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+
+
+FILES: dict[str, tuple[bytes | None, dict[str, Any], str]] = {
+    "missing": (None, {}, "must exist"),
+    "glob without match": (None, {"files": ["*.nothing"]}, "glob must match"),
+    "folder": (None, {"files": ["."]}, "not a folder"),
+    "every file left out": (_jsonl("x"), {"files": ["x.jsonl", "!x.jsonl"]}, "at least one file"),
+    "empty": (b"", {}, "must not be empty"),
+    "blank": (b"\n \n\n", {}, "blank"),
+    "only blank texts": (_jsonl("", " "), {}, "blank"),
+    "no text field": (b'{"body": "x"}\n', {}, "fields found: body"),
+    "other text field": (_jsonl("x"), {"text_field": "body"}, "text field 'body'"),
+    "number as text": (b'{"text": 5}\n', {}, "must be a string, got 'int'"),
+    "null as text": (b'{"text": null}\n', {}, "x.jsonl:1"),
+    "invalid JSON": (_jsonl("x") + b'{"text": "cut\n', {}, "x.jsonl:2"),
+    "list": (b"[1]\n", {}, "x.jsonl:1 must be a JSON object"),
+    "deep": (b"[" * 100_000 + b"\n", {}, "x.jsonl:1"),
+    "huge number": (b'{"text": "a", "n": ' + b"9" * 5000 + b"}\n", {}, "x.jsonl:1"),
+    "lone surrogate": (b'{"text": "\\ud800"}\n', {}, "x.jsonl:1"),
+    "not UTF-8": (b'{"text": "B\xfccher"}\n', {}, "byte 11"),
+    "UTF-16": ('{"text": "x"}\n'.encode("utf-16"), {}, "UTF-8"),
+    "zero bytes": (b"\0" * 100, {}, "x.jsonl:1"),
+    "fewer tokens than a sequence": (_jsonl("too short"), {}, "at least one sequence of 32 tokens"),
+    "one document": (_jsonl("a much too short text, yet longer than one sequence " * 1), {}, "sequence of 32"),
+    "no gzip": (_jsonl("x"), {"files": ["x.jsonl.gz"]}, "x.jsonl.gz"),
+    "no zstandard": (_jsonl("x"), {"files": ["x.jsonl.zst"]}, "x.jsonl.zst"),
+    "no Parquet": (_jsonl("x"), {"files": ["x.parquet"]}, "Parquet"),
+    "text is binary": (bytes(range(256)) * 10, {"format": "text"}, "UTF-8"),
+    "unknown registry corpus": (None, {"files": None, "registry": "nothing"}, "nothing"),
+    "unknown data set": (None, {"files": None, "dataset": {"path": "absent/folder"}}, "absent/folder"),
+    "data set without name": (None, {"files": None, "dataset": {"paht": "x"}}, "x"),
+    "name with NUL": (None, {"files": ["a\0b"]}, "domain"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file_that_cannot_be_read(name: str, tmp_path: Path, recipe: dict[str, Any], evermix: Call) -> None:
+    content, changes, words = FILES[name]
+    domain = {"name": "odd", "files": ["x.jsonl"]} | changes
+    if content is not None:
+        (tmp_path / domain["files"][0]).write_bytes(content)
+    store = tmp_path / "p" / "tokens"
+    odd = changed(recipe, "corpus.store", str(store)) | {"domains": [*recipe["domains"], domain]}
+    line = error_line(evermix("run", write_recipe(tmp_path, odd)))
+    assert words in line
+    assert half_written(tmp_path) == []
+    assert not (tmp_path / "p" / "runs").exists()
+    assert not (store / "store.json").exists()
+
+
+# --- checkpoints and tokenizers ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Make) -> tuple[Path, dict[str, Any]]:
+    """A finished project of one arm, and its result."""
+    folder = tmp_path_factory.mktemp("finished")
+    content = tiny_recipe(folder / "p", arms=["evermix"])
+    return folder / "p", lifecycle.run(Recipe.load(write_recipe(folder, content)))
+
+
+@pytest.fixture
+def checkpoint(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    (source,) = (finished[0] / "runs").glob("*/checkpoint-60")
+    return Path(shutil.copytree(source, tmp_path / "checkpoint"))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "gone": (shutil.rmtree, "checkpoint"),
+    "empty": (lambda c: [p.unlink() for p in c.iterdir()], "checkpoint"),
+    "a file": (lambda c: (shutil.rmtree(c), c.write_text("x")), "checkpoint"),
+    "cut weights": (lambda c: _cut(c / "model.safetensors"), "safetensors"),
+    "no weights": (lambda c: (c / "model.safetensors").unlink(), "safetensors"),
+    "empty weights": (lambda c: (c / "model.safetensors").write_bytes(b""), "safetensors"),
+    "cut config": (lambda c: _cut(c / "config.json"), "config"),
+    "no config": (lambda c: (c / "config.json").unlink(), "config"),
+    "config is a list": (lambda c: (c / "config.json").write_text("[]"), "config"),
+    "config of no model": (lambda c: (c / "config.json").write_text("{}"), "config"),
+    "other shape": (
+        lambda c: (c / "config.json").write_text(
+            (c / "config.json").read_text().replace('"hidden_size": 64', '"hidden_size": 32')
+        ),
+        "checkpoint",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_checkpoint_that_is_torn(
+    name: str, checkpoint: Path, tmp_path: Path, recipe: dict[str, Any], evermix: Call, text_folder: Path
+) -> None:
+    tokenizer = next((text_folder / "tokens").glob("tokenizer-*.json"))
+    damage, words = DAMAGES[name]
+    damage(checkpoint)
+    changes = {"model": {"checkpoint": "checkpoint"}, "tokenizer": {"path": str(tokenizer)}}
+    line = error_line(evermix("run", write_recipe(tmp_path, recipe | changes)))
+    assert words in line
+    assert list(tmp_path.rglob("done.json")) == []
+
+
+def test_checkpoint_of_another_tokenizer(
+    checkpoint: Path, tmp_path: Path, recipe: dict[str, Any], evermix: Call, text_folder: Path
+) -> None:
+    texts = {"prose": ["some other words " * 50]}
+    train_bpe(texts, 280).save(tmp_path / "small.json")
+    train_bpe(texts, 300).save(tmp_path / "same size.json")
+    kept = next((text_folder / "tokens").glob("tokenizer-*.json"))
+    other = recipe | {"model": {"checkpoint": "checkpoint"}, "tokenizer": {"path": "same size.json"}}
+    shutil.copy(kept, checkpoint / "tokenizer.json")
+    assert "another tokenizer" in error_line(evermix("run", write_recipe(tmp_path, other)))
+    (checkpoint / "tokenizer.json").write_text("{")
+    assert "tokenizer" in error_line(evermix("run", write_recipe(tmp_path, other)))
+    (checkpoint / "tokenizer.json").unlink()
+    train_bpe({"prose": [text_folder.joinpath("prose.jsonl").read_text()]}, 3000).save(tmp_path / "large.json")
+    large = changed(other, "tokenizer.path", "large.json")
+    assert "embeds 300 tokens" in error_line(evermix("run", write_recipe(tmp_path, large)))
+    none = changed(other, "tokenizer", {})
+    assert "tokenizer" in error_line(evermix("run", write_recipe(tmp_path, none)))
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"{", b"[]", b'{"version": "1.0"}', b"\xff\xfe", b'{"model": {"type": "BPE"}}'], ids=repr
+)
+def test_tokenizer_that_cannot_be_read(
+    content: bytes | None, tmp_path: Path, recipe: dict[str, Any], evermix: Call
+) -> None:
+    if content is not None:
+        (tmp_path / "t.json").write_bytes(content)
+    assert "t.json" in error_line(evermix("run", write_recipe(tmp_path, recipe | {"tokenizer": {"path": "t.json"}})))
+    assert list(tmp_path.rglob("store.json")) == []
+
+
+def test_tokenizer_folder_without_tokenizer(tmp_path: Path, recipe: dict[str, Any], evermix: Call) -> None:
+    (tmp_path / "t").mkdir()
+    assert "tokenizer.json" in error_line(evermix("run", write_recipe(tmp_path, recipe | {"tokenizer": {"path": "t"}})))
+
+
+# --- odd input that works ----------------------------------------------------------------------------------------
+
+NAMES = (
+    ["Bücher", "数学", "e\u0301🙂", "my code", "noise - all", "a/b", "../x", "..\\y", "/etc", "CON", "nul.txt", "-rf"]
+    + ["a b", "a-b", "[red]x[/red]", "<script>alert(1)</script>", "{{7*7}} %s $x$ _^", "it's", 'a "b"', "new\nline"]
+    + ["seed", "old", "name", "web:science:high", "web:science:low", "web", "x" * 400, "x" * 399 + "y"]
+)
+
+
+def short(content: dict[str, Any]) -> dict[str, Any]:
+    """A recipe of 16 steps and probes of 2, for runs whose result does not matter."""
+    content = changed(content, "training.tokens", 16 * content["training"]["batch_sequences"] * 32)
+    content = changed(changed(content, "training.evaluations", 2), "training.checkpoints", 4)
+    return changed(changed(content, "decision.probes.steps", 2), "arms", ["evermix"])
+
+
+def test_odd_names_work_and_stay_in_the_project(tmp_path: Path, recipe: dict[str, Any], evermix: Call) -> None:
+    """Many domains at once: their names in other scripts, like paths, like markup, like our own words."""
+    home = tmp_path / "my wörk [1]"
+    home.mkdir()
+    domains = []
+    for k, name in enumerate(NAMES):
+        (home / f"{k} ü.jsonl").write_bytes(_jsonl(*(f"{k} says {i} and {i * i}; " * 4 for i in range(30))))
+        domains.append({"name": name, "files": [f"{k} ?.jsonl"]})
+    before = {path.name for path in home.iterdir()}
+    odd = short(recipe) | {"project": str(home / "päth"), "domains": domains}
+    odd = changed(changed(odd, "corpus.store", None), "decision.probes.evaluation_sequences", 2)
+    odd = changed(odd, "constraints.max_epochs", None)
+    code, _, err = evermix("run", write_recipe(home, odd))
+    assert code == 0, err
+    assert [p.name for p in tmp_path.iterdir()] == ["my wörk [1]"]
+    assert {p.name for p in home.iterdir()} == before | {"päth", "recipe.yaml"}
+    assert half_written(home) == []
+    result = json.loads((home / "päth" / "result.json").read_text(encoding="utf-8"))
+    assert set(result["arms"]["evermix"]["mixture"]) == set(NAMES)
+    for verb in ("status", "log", "report"):
+        assert evermix(verb, home / "päth")[0] == 0
+    assert "<script>alert(1)" not in (home / "päth" / "report.html").read_text(encoding="utf-8")
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "zeros": {
+        "objective": {"weights": {"prose": 1}},
+        "start": {"code": 1.0},
+        "constraints": {"fixed": {"noise": 0.0}, "caps": {"code": 0.0}},
+        "decision.at": [0.0001, 0.2],
+    },
+    "all fixed": {
+        "constraints": {"fixed": {"code": 0.5, "prose": 0.3, "noise": 0.2}, "max_epochs": None},
+        "decision.probes.purities": [1.0],
+        "training.evaluations": 0,
+        "training.checkpoints": 0,
+        "decision.mode": "gradient",
+    },
+    "long sequences": {
+        "corpus.sequence_length": 256,
+        "training.tokens": 8 * 4 * 256,
+        "training.evaluations": 10_000,
+        "training.warmup_fraction": 1.0,
+        "training.decay_fraction": 1.0,
+        "decision.kl": 1e9,
+        "decision.mode": "interpolation",
+    },
+    "one domain": {"domains": 1, "training.batch_sequences": 3},
+    "two domains": {"domains": 2, "decision.mode": "interpolation", "decision.kl": 0, "start": "natural"},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_odd_settings_work(shape: str, tmp_path: Path, recipe: dict[str, Any], evermix: Call) -> None:
+    content = short(recipe)
+    for key, value in SHAPES[shape].items():
+        content = changed(content, key, recipe["domains"][:value] if key == "domains" else value)
+    code, _, err = evermix("run", write_recipe(tmp_path, content))
+    assert code == 0, err
+    mixture = json.loads((tmp_path / "p" / "result.json").read_text())["arms"]["evermix"]["mixture"]
+    assert sum(mixture.values()) == pytest.approx(1)
+    if shape == "zeros":
+        assert mixture == pytest.approx({"code": 0.0, "prose": 1.0, "noise": 0.0}, abs=1e-6)
