@@ -91,16 +91,17 @@ class DomainSetUnderTest:
         }
 
     def recipe(self, seed: int, project: str, **changes: Any) -> Recipe:
-        """The benchmark's recipe: a 0.2M model, 1.02M tokens in 1,000 steps, one decision at 40%."""
+        """The benchmark's recipe: a 0.2M model, 1.6M tokens in 1,562 steps, one decision at 50%."""
         content = {
             "project": str(RUNS / project),
             "seed": seed,
             "domains": self.domains,
-            "tokenizer": {"vocab_size": 1024},
-            "corpus": {"sequence_length": 128, "store": str(RUNS / f"tokens-{self.label}"), "heldout_sequences": 128},
+            "tokenizer": {"vocab_size": 512},
+            "corpus": {"sequence_length": 64, "store": str(RUNS / f"tokens-{self.label}"), "heldout_sequences": 256},
             "model": {"rung": "0.2M"},
-            "training": {"tokens": 1_024_000, "batch_sequences": 8, "learning_rate": 5e-3, "evaluations": 0},
+            "training": {"tokens": 1_600_000, "batch_sequences": 16, "learning_rate": 5e-3, "evaluations": 8},
             "constraints": {"max_epochs": 8},
+            "decision": {"at": [0.5]} | changes.pop("decision", {}),
             **changes,
         }
         return Recipe.model_validate(content)

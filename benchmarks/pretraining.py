@@ -1,6 +1,6 @@
 """OP-Mix pretraining against no mixing: natural, uniform, evermix in each mode, and a sweep of random mixtures.
 
-A 0.2M model, 1.02M tokens, one decision at 40% of the steps from a uniform start; three objectives; two domain sets
+A 0.2M model, 1.6M tokens, one decision at 50% of the steps from a uniform start; three objectives; two domain sets
 fixed beforehand (domain_sets.md): `a`, which settings were chosen on (with other seeds), and `b`, which confirms.
 
     python benchmarks/pretraining.py [--sets a b] [--seeds 0 1 2 3 4] [--processes 2]
@@ -114,7 +114,7 @@ def sweep(bench: Workbench, under_test: DomainSetUnderTest, seed: int) -> list[d
 
 def run_jobs(sets: list[str], seeds: list[int], processes: int) -> list[dict[str, Any]]:
     """Each (set, seed) in a process of its own, `processes` at a time."""
-    todo = [(label, seed) for label in sets for seed in seeds]
+    todo = [(label, seed) for seed in seeds for label in sets]
 
     def work(item: tuple[str, int]) -> Path:
         output = harness.RUNS / f"pretraining-{item[0]}-{item[1]}.json"

@@ -469,3 +469,75 @@ def test_odd_settings_work(shape: str, tmp_path: Path, recipe: dict[str, Any], e
     assert sum(mixture.values()) == pytest.approx(1)
     if shape == "zeros":
         assert mixture == pytest.approx({"code": 0.0, "prose": 1.0, "noise": 0.0}, abs=1e-6)
+
+
+# --- the project folder ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    """A copy of a finished project with its recipe beside it."""
+    shutil.copy(finished[0].parent / "recipe.yaml", tmp_path / "recipe.yaml")
+    content = json.loads((tmp_path / "recipe.yaml").read_text())
+    write_recipe(tmp_path, content | {"project": str(tmp_path / "p")})
+    return Path(shutil.copytree(finished[0], tmp_path / "p"))
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"\xff\x00 garbage")
+
+
+def _wrong_json(path: Path) -> None:
+    path.write_text('{"unexpected": []}')
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize("damage", [_cut, _empty, _garbage, _wrong_json, _remove])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "result.json",
+        "status.json",
+        "ledger.sqlite",
+        "runs/[!p]*/done.json",
+        "runs/probe-*/probe.json",
+        "runs/probe-*/adapter/adapter_model.safetensors",
+        "runs/probe-*/adapter/adapter_config.json",
+        "runs/[!p]*/checkpoint-*/model.safetensors",
+        "runs/[!p]*/checkpoint-*/optimizer.pt",
+        "runs/[!p]*/checkpoint-*/trainer_state.json",
+        "runs/[!p]*/checkpoint-*/evermix_progress.json",
+        "runs",
+    ],
+)
+def test_damaged_project_is_mended_or_named(
+    part: str,
+    damage: Callable[[Path], None],
+    project: Path,
+    finished: tuple[Path, dict[str, Any]],
+    evermix: Call,
+) -> None:
+    """Either the same result again, or one line that names the file."""
+    for path in project.glob(part):
+        if path.is_dir() and damage is not _remove:
+            pytest.skip("a folder cannot be cut")
+        damage(path)
+    for verb in ("status", "log", "report"):
+        outcome = evermix(verb, project)
+        assert outcome[0] == 0 or str(project) in error_line(outcome)
+    code, _, err = outcome = evermix("run", project.parent / "recipe.yaml")
+    if code:
+        assert str(project) in error_line(outcome)
+        assert "Hint" in err
+    else:
+        result = json.loads((project / "result.json").read_text())
+        kept, expected = result["arms"]["evermix"], finished[1]["arms"]["evermix"]
+        assert kept["mixture"] == expected["mixture"]
+        assert kept["mean_perplexity"] == expected["mean_perplexity"]

@@ -136,7 +136,7 @@ class TrainingRecipe(Model):
 class ProbeRecipe(Model):
     """LoRA probes of the current model (arXiv 2605.15220; METHODS 2.1)."""
 
-    budget: Fraction = Field(0.12, description="part of the run's training FLOPs that all decisions may spend")
+    budget: Fraction = Field(0.14, description="part of the run's training FLOPs that all decisions may spend")
     steps: Annotated[int, Field(ge=1)] | None = Field(
         None, description="steps of one probe; default: what the budget allows"
     )
@@ -160,7 +160,7 @@ class DecisionRecipe(Model):
 
     at: tuple[Fraction, ...] = Field((0.4,), description="decision points as fractions of the token budget")
     mode: Mode = "probe-law"
-    kl: Weight = Field(0.05, description="pull towards the prior, relative to the predicted spread of the objective")
+    kl: Weight = Field(0.5, description="pull towards the prior, relative to the predicted spread of the objective")
     prior: Literal["natural", "uniform", "start"] = Field("start", description="what the KL pulls towards")
     candidates: Annotated[int, Field(ge=2)] = Field(
         20, description="interpolated candidates of mode interpolation; raised to domains + 3 where the law needs it"

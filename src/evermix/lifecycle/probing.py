@@ -20,7 +20,7 @@ from evermix.training.evaluation import HeldoutText, evaluate
 Floats = npt.NDArray[np.float64]
 _LEAST_STEPS, _MOST_STEPS = 5, 200
 _LEAST_SEQUENCES = 4
-_EVALUATION_PART = 1 / 3
+_EVALUATION_PART = 1 / 4
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def plan_probes(recipe: Recipe, n_domains: int, total_steps: int, available_sequ
 
     With N parameters, S steps of b sequences in the run, D decisions, P probes of s steps, E evaluations of q sequences
     in each of m domains (an evaluation with gradient counts as three):
-        D (4 N b s P + 2 N E m q) <= budget * 6 N b S,   a third of it for evaluations.
+        D (4 N b s P + 2 N E m q) <= budget * 6 N b S,   a quarter of it for evaluations.
     """
     decision, batch = recipe.decision, recipe.training.batch_sequences
     probes = decision.probes

@@ -67,6 +67,9 @@ def solve(law: MixingLaw, objective: Objective, bounds: Bounds, prior: Mixture, 
     if not (np.isfinite(kl_weight) and kl_weight >= 0):
         raise ConstraintError("the KL weight must be a number >= 0", received=kl_weight)
     programme = _Programme(law, objective, _without_dead(bounds, prior, kl_weight), prior, kl_weight)
+    if _allows_one_only(programme.bounds):  # a domain alone, or every share fixed: no interior to search
+        only = programme.bounds.clip(np.clip(prior.weights, programme.bounds.lower, programme.bounds.upper))
+        return _proposal(programme, only, "optimal")
     weights, status = _interior_point(programme)
     if status != "optimal":
         weights, status = _refined(programme, weights)
@@ -140,6 +143,10 @@ def _without_dead(bounds: Bounds, prior: Mixture, kl_weight: float) -> Bounds:
         )
     reasons = tuple("prior" if d else reason for d, reason in zip(dead, bounds.reasons, strict=True))
     return Bounds(bounds.lower, upper, reasons)
+
+
+def _allows_one_only(bounds: Bounds) -> bool:
+    return bool(bounds.lower.sum() >= 1 - 1e-9 or bounds.upper.sum() <= 1 + 1e-9)
 
 
 def _feasible(weights: Floats, bounds: Bounds) -> Floats:
