@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from evermix.cli.corpora import corpora
-from evermix.cli.failures import one_line_errors
+from evermix.cli.failures import end_on_sigterm, one_line_errors
 from evermix.cli.init import init
 from evermix.cli.log import log
 from evermix.cli.report import report
@@ -54,4 +54,5 @@ def evermix(
 
 def main() -> None:
     """Entry point of the command `evermix`."""
+    end_on_sigterm()
     app()

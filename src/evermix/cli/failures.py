@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import signal
 import sqlite3
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import ParamSpec, TypeVar
 
 from evermix.errors import EvermixError
@@ -17,13 +19,27 @@ R = TypeVar("R")
 
 FAILED = 2
 INTERRUPTED = 130
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+TERMINATED = 143
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FREE_SPACE = "Hint: free some space and run the same command again; what was finished is kept"
 _EXTRAS = {
     "train": ("torch", "transformers", "accelerate", "peft", "tokenizers", "safetensors", "zstandard", "pyarrow"),
     "report": ("matplotlib", "jinja2"),
     "datasets": ("datasets",),
 }
+
+
+class Terminated(BaseException):
+    """SIGTERM; not an Exception, so that nothing on the way takes it for a fault."""
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM unwind like Ctrl-C, so that temporary files are removed and the bars are closed."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def one_line_errors(verb: Callable[P, R]) -> Callable[P, R]:
@@ -35,6 +51,8 @@ def one_line_errors(verb: Callable[P, R]) -> Callable[P, R]:
             return verb(*args, **kwargs)
         except KeyboardInterrupt:
             message, code = "interrupted: run the same command again to go on", INTERRUPTED
+        except Terminated:
+            message, code = "terminated: run the same command again to go on", TERMINATED
         except BrokenPipeError:
             # The reader of our output went away (`evermix log | head`): nothing to say, nobody to say it to.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

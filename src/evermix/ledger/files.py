@@ -9,6 +9,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from evermix.errors import ProjectError
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write through a temporary file beside `path`, fsync, rename; on an error nothing is left behind."""
@@ -28,6 +30,23 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically; NaN is refused."""
     write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_record(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON object that must have `keys`; ProjectError if it is damaged, with the folder to delete as the way out."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("not an object")
+        missing = [key for key in keys if key not in record]
+        if missing:
+            raise ValueError(f"without {', '.join(missing)}")
+    except ValueError as error:
+        raise ProjectError(
+            f"{path}: a record of the project must be whole JSON ({error})",
+            hint=f"delete the folder {path.parent} and run the same command again: that part is done anew",
+        ) from error
+    return record
 
 
 def remove_tree(folder: Path) -> None:

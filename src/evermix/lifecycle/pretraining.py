@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rich.console import Console
 
-from evermix.ledger import Project, write_json
+from evermix.errors import ProjectError
+from evermix.ledger import Project, read_record, write_json
 from evermix.lifecycle.deciding import decide
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.result import ArmResult, assemble
@@ -42,7 +42,13 @@ def run(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
 def _drop_stale_result(project: Project, recipe: Recipe) -> None:
     """A result of another recipe must not pass for that of the run that begins; the ledger keeps it."""
     kept = project.folder / "result.json"
-    if kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["recipe_fingerprint"] != recipe.fingerprint():
+    try:
+        stale = read_record(kept, "recipe_fingerprint")["recipe_fingerprint"] != recipe.fingerprint()
+    except FileNotFoundError:
+        return
+    except ProjectError:  # damaged: it is written anew at the end
+        stale = True
+    if stale:
         kept.unlink()
 
 

@@ -5,14 +5,13 @@ Two arms that begin alike share the segments in which they are alike.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from evermix.ledger import content_hash, write_json
+from evermix.ledger import content_hash, read_record, write_json
 from evermix.lifecycle.workbench import Workbench
 from evermix.models.loading import load_model
 from evermix.schedule import MixtureSchedule
@@ -54,7 +53,7 @@ def train_to(
     folder = bench.project.run_folder(run_id)
     if not (folder / _MARKER).exists():
         _train(bench, arm, before, schedule, end_step, folder)
-    record = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+    record = read_record(folder / _MARKER, "curve", "seconds", "scores", "sequence_losses")
     earlier = before.curve if before else ()
     reached = TrainedTo(
         run_id,

@@ -7,7 +7,6 @@ of a domain in the same order, so that what they share cancels in comparisons (c
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Sequence
@@ -20,13 +19,13 @@ import numpy.typing as npt
 import torch
 
 from evermix.corpus.store import TokenStore
-from evermix.ledger.files import remove_tree, write_json
+from evermix.ledger.files import read_record, remove_tree, write_json
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.schedule import MixtureSchedule
 from evermix.training.evaluation import HeldoutText, evaluate
 from evermix.training.learning_rate import LearningRate
-from evermix.training.segment import Optimisation, Segment, StepReport, train_segment
+from evermix.training.segment import Optimisation, Segment, StepReport, full_disk_named, train_segment
 
 Floats = npt.NDArray[np.float64]
 _MARKER = "probe.json"
@@ -96,7 +95,8 @@ def train_probe(
         model = _adapted(base, settings)
         train_segment(model, store, _segment(component, settings), folder, report=report)
         scores = evaluate(model, heldout)
-        model.save_pretrained(str(folder / "adapter"), safe_serialization=True)
+        with full_disk_named(folder):
+            model.save_pretrained(str(folder / "adapter"), safe_serialization=True)
         record = {
             "component": component.name,
             "trained_on": component.trained_on.as_dict,
@@ -110,7 +110,7 @@ def train_probe(
 
 
 def _read(folder: Path, component: Component) -> Probe:
-    record = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+    record = read_record(folder / _MARKER, "loss_nats", "n_tokens", "seconds")
     losses = np.array(record["loss_nats"])
     return Probe(component, folder / "adapter", losses, record["n_tokens"], record["seconds"])
 
