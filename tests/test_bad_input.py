@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import resource
 import shutil
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +21,7 @@ import pytest
 from evermix import lifecycle
 from evermix.cli.app import main
 from evermix.corpus.tokenizer import train_bpe
+from evermix.ledger import Project
 from evermix.recipe import Recipe
 
 Call = Callable[..., tuple[int, str, str]]
@@ -392,11 +399,11 @@ def test_tokenizer_folder_without_tokenizer(tmp_path: Path, recipe: dict[str, An
 
 # --- odd input that works ----------------------------------------------------------------------------------------
 
-NAMES = (
-    ["Bücher", "数学", "e\u0301🙂", "my code", "noise - all", "a/b", "../x", "..\\y", "/etc", "CON", "nul.txt", "-rf"]
-    + ["a b", "a-b", "[red]x[/red]", "<script>alert(1)</script>", "{{7*7}} %s $x$ _^", "it's", 'a "b"', "new\nline"]
-    + ["seed", "old", "name", "web:science:high", "web:science:low", "web", "x" * 400, "x" * 399 + "y"]
-)
+NAMES = [
+    *["Bücher", "数学", "e\u0301🙂", "my code", "noise - all", "a/b", "../x", "..\\y", "/etc", "CON", "nul.txt", "-rf"],
+    *["a b", "a-b", "[red]x[/red]", "<script>alert(1)</script>", "{{7*7}} %s $x$ _^", "it's", 'a "b"', "new\nline"],
+    *["seed", "old", "name", "web:science:high", "web:science:low", "web", "x" * 400, "x" * 399 + "y"],
+]
 
 
 def short(content: dict[str, Any]) -> dict[str, Any]:
@@ -491,6 +498,12 @@ def _garbage(path: Path) -> None:
     path.write_bytes(b"\xff\x00 garbage")
 
 
+def _unfinished(path: Path) -> None:
+    """The segment of this checkpoint must be gone on with, and the checkpoint is cut."""
+    (path.parents[1] / "done.json").unlink()
+    _cut(path)
+
+
 def _wrong_json(path: Path) -> None:
     path.write_text('{"unexpected": []}')
 
@@ -499,22 +512,30 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-@pytest.mark.parametrize("damage", [_cut, _empty, _garbage, _wrong_json, _remove])
+def _remove_all_but_runs(path: Path) -> None:
+    """A project whose ledger is lost, with a damaged record of a finished part: the record has to be read."""
+    for ledger in path.glob("ledger.sqlite*"):
+        ledger.unlink()
+    _cut(next(path.glob("runs/probe-*/probe.json")))
+
+
 @pytest.mark.parametrize(
-    "part",
+    ("part", "damage"),
     [
-        "result.json",
-        "status.json",
-        "ledger.sqlite",
-        "runs/[!p]*/done.json",
-        "runs/probe-*/probe.json",
-        "runs/probe-*/adapter/adapter_model.safetensors",
-        "runs/probe-*/adapter/adapter_config.json",
-        "runs/[!p]*/checkpoint-*/model.safetensors",
-        "runs/[!p]*/checkpoint-*/optimizer.pt",
-        "runs/[!p]*/checkpoint-*/trainer_state.json",
-        "runs/[!p]*/checkpoint-*/evermix_progress.json",
-        "runs",
+        ("result.json", _cut),
+        ("result.json", _garbage),
+        ("result.json", _wrong_json),
+        ("status.json", _cut),
+        ("ledger.sqlite", _cut),
+        ("ledger.sqlite", _garbage),
+        (".", _remove_all_but_runs),
+        ("runs/[!p]*/done.json", _cut),
+        ("runs/[!p]*/done.json", _empty),
+        ("runs/[!p]*/done.json", _wrong_json),
+        ("runs/[!p]*/checkpoint-60/optimizer.pt", _unfinished),
+        ("runs/[!p]*/checkpoint-60/model.safetensors", _unfinished),
+        ("runs/[!p]*/checkpoint-60/trainer_state.json", _unfinished),
+        ("runs", _remove),
     ],
 )
 def test_damaged_project_is_mended_or_named(
@@ -525,9 +546,7 @@ def test_damaged_project_is_mended_or_named(
     evermix: Call,
 ) -> None:
     """Either the same result again, or one line that names the file."""
-    for path in project.glob(part):
-        if path.is_dir() and damage is not _remove:
-            pytest.skip("a folder cannot be cut")
+    for path in [project] if part == "." else list(project.glob(part)):
         damage(path)
     for verb in ("status", "log", "report"):
         outcome = evermix(verb, project)
@@ -541,3 +560,104 @@ def test_damaged_project_is_mended_or_named(
         kept, expected = result["arms"]["evermix"], finished[1]["arms"]["evermix"]
         assert kept["mixture"] == expected["mixture"]
         assert kept["mean_perplexity"] == expected["mean_perplexity"]
+
+
+def test_second_run_names_the_first(project: Path, evermix: Call) -> None:
+    with Project(project).lock():
+        line = error_line(evermix("run", project.parent / "recipe.yaml"))
+        assert f"process {os.getpid()} on" in line
+        assert "Hint" in line
+    assert evermix("run", project.parent / "recipe.yaml")[0] == 0
+
+
+def test_project_that_is_no_folder(tmp_path: Path, recipe: dict[str, Any], evermix: Call) -> None:
+    (tmp_path / "file").write_text("kept")
+    for place in ("file", "file/below"):
+        path = write_recipe(tmp_path, recipe | {"project": str(tmp_path / place)})
+        assert str(tmp_path / "file") in error_line(evermix("run", path))
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("verb", ["status", "report", "log"])
+def test_folder_without_a_project(verb: str, tmp_path: Path, evermix: Call) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    for place in ("absent", "empty", "file"):
+        assert "Hint" in error_line(evermix(verb, tmp_path / place))
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+@contextmanager
+def largest_file(n_bytes: int) -> Iterator[None]:
+    """Writes beyond `n_bytes` per file fail with EFBIG, in every library: a disk that is full at will."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+def test_full_disk_then_the_same_command_goes_on(tmp_path: Path, recipe: dict[str, Any], evermix: Call) -> None:
+    """Full in the ledger, the token store, the weights, and the optimiser state; then there is room."""
+    path = write_recipe(tmp_path, changed(short(recipe), "corpus.store", str(tmp_path / "p" / "tokens")))
+    for n_bytes in (2_000, 40_000, 300_000, 700_000):
+        with largest_file(n_bytes):
+            outcome = evermix("run", path)
+        assert "Hint: free some space" in error_line(outcome)
+        assert half_written(tmp_path) == []
+        assert list(tmp_path.rglob("checkpoint-*")) == []
+        assert list(tmp_path.rglob("done.json")) == []
+    code, _, err = evermix("run", path)
+    assert code == 0, err
+
+
+def test_stopped_and_killed_in_every_part(finished: tuple[Path, dict[str, Any]], tmp_path: Path, evermix: Call) -> None:
+    """Ctrl-C, SIGTERM, kill -9, each in another part; in the end the result is that of an undisturbed run."""
+    content = json.loads((finished[0].parent / "recipe.yaml").read_text())
+    content = changed(content, "corpus.store", str(tmp_path / "tokens")) | {"project": str(tmp_path / "p")}
+    path = write_recipe(tmp_path, content)
+    program = "from evermix.cli import main; main()"
+    status = tmp_path / "p" / "status.json"
+    ends = []
+    for end, part in (
+        (signal.SIGINT, "corpus"),
+        (signal.SIGKILL, "training"),
+        (signal.SIGTERM, "probes"),
+        (signal.SIGKILL, "decision"),
+    ):
+        status.unlink(missing_ok=True)
+        command = [sys.executable, "-W", "ignore", "-c", program, "run", str(path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and not (status.exists() and f'"{part}"' in status.read_text()):
+            time.sleep(0.01)
+        process.send_signal(end)
+        _, err = process.communicate()
+        assert "Traceback" not in err
+        ends.append(process.returncode)
+        assert end == signal.SIGKILL or err.rstrip().endswith("run the same command again to go on")
+    assert ends == [130, -signal.SIGKILL, 143, -signal.SIGKILL]
+    code, _, err = evermix("run", path)
+    assert code == 0, err
+    arm = json.loads((tmp_path / "p" / "result.json").read_text())["arms"]["evermix"]
+    assert arm["mixture"] == finished[1]["arms"]["evermix"]["mixture"]
+    assert arm["per_domain"] == finished[1]["arms"]["evermix"]["per_domain"]
+    assert half_written(tmp_path) == []
+
+
+# --- init --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["empty", "hidden only", "pictures", "empty files", "a file", "binary"])
+def test_init_on_folders_without_text(kind: str, tmp_path: Path, evermix: Call) -> None:
+    data = tmp_path / "data"
+    if kind == "a file":
+        data.write_text("words")
+    else:
+        data.mkdir()
+    files = {"hidden only": (".x.txt", b"words"), "pictures": ("x.png", b"\x89PNG"), "empty files": ("x.txt", b"")}
+    name, content = (files | {"binary": ("x.jsonl", b"\xff\xfe\x00")}).get(kind, (None, b""))
+    if name:
+        (data / name).write_bytes(content)
+    assert str(data) in error_line(evermix("init", data))
+    assert not (tmp_path / "recipe.yaml").exists()

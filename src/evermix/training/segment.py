@@ -116,8 +116,12 @@ def train_segment(
     trainer.remove_callback(_default_progress())
     if resume is not None:
         _check_whole(resume)
-    with full_disk_named(folder):
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    try:
+        with full_disk_named(folder):
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except OSError:
+        newest_checkpoint(folder)  # a full disk gets back the room of the torn checkpoint
+        raise
     return recorder.finished()
 
 
