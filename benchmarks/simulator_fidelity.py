@@ -61,11 +61,10 @@ def measure(set_under_test: harness.DomainSetUnderTest, seed: int, start: str) -
         reached = train_to(bench, f"truth-{number}", base, schedule, bench.total_steps)
         true.append([reached.scores[name]["loss_nats"] for name in bench.domains.names])
         print(set_under_test.label, seed, start, "truth", number, flush=True)
-    problem = build_problem(bench, base, evidence)
     points = np.array([mixture.weights for mixture in mixtures])
     rows = []
     for mode, decide in MODES.items():
-        outcome = decide(problem)
+        outcome = decide(build_problem(bench, base, evidence, mode))
         rows.append(
             {
                 "set": set_under_test.label,

@@ -160,7 +160,11 @@ class DecisionRecipe(Model):
 
     at: tuple[Fraction, ...] = Field((0.4,), description="decision points as fractions of the token budget")
     mode: Mode = "probe-law"
-    kl: Weight = Field(0.5, description="pull towards the prior, relative to the predicted spread of the objective")
+    kl: Weight | None = Field(
+        None,
+        description="pull towards the prior, relative to the predicted spread of the objective; "
+        "default: 0.5 for probe-law, 2 for gradient, 5 for interpolation",
+    )
     prior: Literal["natural", "uniform", "start"] = Field("start", description="what the KL pulls towards")
     candidates: Annotated[int, Field(ge=2)] = Field(
         20, description="interpolated candidates of mode interpolation; raised to domains + 3 where the law needs it"

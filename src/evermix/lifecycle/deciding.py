@@ -10,7 +10,7 @@ import numpy as np
 
 from evermix.constraints import Bounds
 from evermix.ledger import content_hash
-from evermix.lifecycle.decision import MODES, ModeOutcome, Problem
+from evermix.lifecycle.decision import DEFAULT_KL, MODES, ModeOutcome, Problem
 from evermix.lifecycle.probing import Evidence, candidate_count, gather_evidence
 from evermix.lifecycle.segments import TrainedTo
 from evermix.lifecycle.workbench import Workbench
@@ -47,15 +47,15 @@ def decide(bench: Workbench, base: TrainedTo) -> Decision:
     return Decision(Mixture.from_dict(bench.domains, kept.payload["mixture"]), kept.payload)
 
 
-def build_problem(bench: Workbench, base: TrainedTo, evidence: Evidence) -> Problem:
-    """What a mode has to solve after `base`."""
+def build_problem(bench: Workbench, base: TrainedTo, evidence: Evidence, mode: str) -> Problem:
+    """What `mode` has to solve after `base`."""
     settings = bench.recipe.decision
     return Problem(
         evidence,
         bench.objective,
         remaining_bounds(bench, base),
         bench.mixture_named(settings.prior),
-        settings.kl,
+        DEFAULT_KL[mode] if settings.kl is None else settings.kl,
         candidate_count(bench.recipe, len(bench.domains)),
         settings.gradient_evaluations,
         bench.recipe.seed + base.step,
@@ -64,15 +64,15 @@ def build_problem(bench: Workbench, base: TrainedTo, evidence: Evidence) -> Prob
 
 def _decide(bench: Workbench, base: TrainedTo, evidence: Evidence) -> dict[str, Any]:
     settings = bench.recipe.decision
-    problem = build_problem(bench, base, evidence)
+    problems = {name: build_problem(bench, base, evidence, name) for name in MODES}
     names = [settings.mode, *(name for name in MODES if settings.cross_checks and name != settings.mode)]
     outcomes, seconds = {}, {}
     for name in names:
         started = time.monotonic()
-        outcomes[name] = MODES[name](problem)
+        outcomes[name] = MODES[name](problems[name])
         seconds[name] = time.monotonic() - started
     flops = {name: _mode_flops(bench, outcome) for name, outcome in outcomes.items()}
-    return _record(bench, base, problem, outcomes) | {
+    return _record(bench, base, problems[settings.mode], outcomes) | {
         "flops_by_part": {
             "probes": evidence.flops_training,
             "evaluation": evidence.flops_evaluation + flops[settings.mode],

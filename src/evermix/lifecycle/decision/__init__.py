@@ -11,4 +11,8 @@ MODES: dict[str, DecisionMode] = {
     "gradient": decide_by_gradient,
 }
 
-__all__ = ["MODES", "DecisionMode", "ModeOutcome", "Problem"]
+# In spreads of the predicted objective. The published lambda of 0.05 per nat is about five spreads of an interpolated
+# objective, whose candidates differ by a hundredth of a nat; the log-linear law runs to a corner with less.
+DEFAULT_KL = {"probe-law": 0.5, "interpolation": 5.0, "gradient": 2.0}
+
+__all__ = ["DEFAULT_KL", "MODES", "DecisionMode", "ModeOutcome", "Problem"]
