@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from evermix.constraints import Bounds
+from evermix.errors import ConvergenceError
 from evermix.ledger import content_hash
 from evermix.lifecycle.decision import DEFAULT_KL, MODES, ModeOutcome, Problem
 from evermix.lifecycle.probing import Evidence, candidate_count, gather_evidence
@@ -66,13 +67,20 @@ def _decide(bench: Workbench, base: TrainedTo, evidence: Evidence) -> dict[str, 
     settings = bench.recipe.decision
     problems = {name: build_problem(bench, base, evidence, name) for name in MODES}
     names = [settings.mode, *(name for name in MODES if settings.cross_checks and name != settings.mode)]
-    outcomes, seconds = {}, {}
+    outcomes, failures, seconds = dict[str, ModeOutcome](), dict[str, str](), dict[str, float]()
     for name in names:
         started = time.monotonic()
-        outcomes[name] = MODES[name](problems[name])
+        try:
+            outcomes[name] = MODES[name](problems[name])
+        except ConvergenceError as error:
+            if name == settings.mode:
+                raise
+            failures[name] = f"failed: {error}"
         seconds[name] = time.monotonic() - started
     flops = {name: _mode_flops(bench, outcome) for name, outcome in outcomes.items()}
-    return _record(bench, base, problems[settings.mode], outcomes) | {
+    record = _record(bench, base, problems[settings.mode], outcomes)
+    record["modes"] |= {name: {"mixture": None, "status": status} for name, status in failures.items()}
+    return record | {
         "flops_by_part": {
             "probes": evidence.flops_training,
             "evaluation": evidence.flops_evaluation + flops[settings.mode],
@@ -123,6 +131,7 @@ def _record(bench: Workbench, base: TrainedTo, problem: Problem, outcomes: dict[
             probe.component.name: dict(zip(names, probe.loss_nats.tolist(), strict=True))
             for probe in problem.evidence.probes
         },
+        "prediction_horizon_tokens": problem.evidence.probes[0].n_tokens,
         "predicted_loss_nats": dict(zip(names, map(float, chosen.predicted), strict=True)),
         "predicted_objective": {
             name: float(value) if np.isfinite(value) else None for name, value in zip(references, values, strict=True)

@@ -187,6 +187,7 @@ def _decision(names: Sequence[str], decision: Mapping[str, Any], number: int) ->
         "grid": _decision_grid(rows_of, decision),
         "mixture": _picture(plots.mixture_plot(rows_of, decision, f"mixture{number}")) if number or rows_of else None,
         "prediction": _picture(plots.prediction_plot(rows_of, decision, f"prediction{number}")) if shown else None,
+        "horizon": units.count(decision.get("prediction_horizon_tokens")),
         "objective": [(name, units.number(value)) for name, value in objective.items() if units.known(value)],
         "modes": _modes_grid(decision),
         "flops": units.flops(decision.get("flops")),

@@ -21,6 +21,7 @@ from evermix.solvers.mirror import mirror_descent
 from evermix.solvers.proposal import Proposal, binding_bounds
 
 Floats = npt.NDArray[np.float64]
+_REFERENCES = 4  # mixtures that a decision's record compares, each of them a forward pass here
 
 
 class _Simulator:
@@ -86,7 +87,7 @@ def decide_by_gradient(problem: Problem) -> ModeOutcome:
     return ModeOutcome(
         proposal,
         predict,
-        n_forward_tokens=heldout.n_tokens,
+        n_forward_tokens=(1 + _REFERENCES) * heldout.n_tokens,
         n_backward_tokens=simulator.n_evaluations * heldout.n_tokens,
     )
 
