@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import yaml
 
-from evermix.ledger import write_json
+from evermix.files import write_json
 from evermix.recipe import Recipe
 
 HERE = Path(__file__).parent

@@ -23,7 +23,8 @@ import numpy as np
 from harness import DomainSetUnderTest, Target
 from simulator_fidelity import truth_mixtures
 
-from evermix.ledger import Project, write_json
+from evermix.files import write_json
+from evermix.ledger import Project
 from evermix.lifecycle.pretraining import run_arm
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.result import assemble

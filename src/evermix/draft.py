@@ -70,7 +70,7 @@ def write_recipe(folder: Path, output: Path, *, overwrite: bool = False) -> Path
         RecipeError: `folder` holds no data, or `output` exists and `overwrite` is not set.
         CorpusError: a data file cannot be read.
     """
-    from evermix.ledger import write_atomically
+    from evermix.files import write_atomically
 
     if output.is_dir():
         raise RecipeError(f"{output}: the output must be a file, not a folder", hint="name a .yaml file")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from evermix.errors import ProjectError
-from evermix.ledger import Project, content_hash, remove_tree, write_atomically, write_json
+from evermix.files import remove_tree, write_atomically, write_json
+from evermix.ledger import Project, content_hash
 
 _HOLD = """
 import sys, time

@@ -17,9 +17,10 @@ from evermix.mixture import Mixture
 from evermix.models.ladder import build_model
 from evermix.recipe import Recipe
 from evermix.schedule import MixtureSchedule
+from evermix.training.checkpoints import newest_checkpoint
 from evermix.training.evaluation import HeldoutText
 from evermix.training.learning_rate import LearningRate
-from evermix.training.segment import Optimisation, Segment, newest_checkpoint, spread_steps, train_segment
+from evermix.training.segment import Optimisation, Segment, spread_steps, train_segment
 
 
 @pytest.fixture(scope="module")

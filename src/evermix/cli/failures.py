@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import signal
@@ -13,6 +12,7 @@ from types import FrameType
 from typing import ParamSpec, TypeVar
 
 from evermix.errors import EvermixError
+from evermix.files import DISK_FULL
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,7 +20,6 @@ R = TypeVar("R")
 FAILED = 2
 INTERRUPTED = 130
 TERMINATED = 143
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FREE_SPACE = "Hint: free some space and run the same command again; what was finished is kept"
 _EXTRAS = {
     "train": ("torch", "transformers", "accelerate", "peft", "tokenizers", "safetensors", "zstandard", "pyarrow"),
@@ -83,7 +82,7 @@ def describe(error: Exception) -> str | None:
 
 def _file_trouble(error: OSError) -> str | None:
     place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-    if error.errno in _DISK_FULL:
+    if error.errno in DISK_FULL:
         return f"{place}the disk is full. {_FREE_SPACE}"
     if not place:
         return None

@@ -16,13 +16,13 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from evermix.corpus.files import new_folder, write_json
 from evermix.corpus.packing import TokenisedDocuments, pack, tokenise
 from evermix.corpus.source import TextSource, iterate
 from evermix.corpus.split import cut, heldout_mask, piece_bytes
 from evermix.corpus.survey import Survey, survey
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CorpusError
+from evermix.files import new_folder, write_json
 
 Result = TypeVar("Result")
 

@@ -12,7 +12,8 @@ The key is a hash of the documents, the tokenizer and the settings: adding a dom
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.corpus.builder import StoreProgress, StoreSettings, build_domains
-from evermix.corpus.files import disk_full_named, write_atomically, write_json
 from evermix.corpus.packing import map_sequences
 from evermix.corpus.source import TextSource
 from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer
 from evermix.domains import Domain, DomainSet
 from evermix.errors import CorpusError
+from evermix.files import DISK_FULL, write_atomically, write_json
 
 __all__ = ["StoreProgress", "StoreSettings", "TokenStore", "build_store"]
 
@@ -180,7 +181,7 @@ def build_store(
     """
     DomainSet(source.name for source in sources)
     folder = Path(folder)
-    with disk_full_named("the token store", folder):
+    with _full_disk_named(folder):
         entries = build_domains(sources, tokenizer, folder, settings, progress or (lambda _: None))
         _keep_tokenizer(tokenizer, folder)
         manifest = {
@@ -199,3 +200,18 @@ def _keep_tokenizer(tokenizer: TextTokenizer, folder: Path) -> None:
     np.save(table, tokenizer.token_bytes)
     write_atomically(folder / f"token_bytes-{tokenizer.fingerprint}.npy", table.getvalue())
     tokenizer.save(folder / f"tokenizer-{tokenizer.fingerprint}.json")
+
+
+@contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """Turn a full disk into a CorpusError that says what was being written and where."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise CorpusError(
+            f"the disk must have room for the token store ({error.strerror})",
+            received=str(folder),
+            hint="free some space or move the project folder; nothing half-written was kept",
+        ) from error

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from evermix.corpus.files import write_json
 from evermix.corpus.source import TextSource, iterate, source_files
 from evermix.corpus.split import content_key
+from evermix.files import write_json
 
 _REPORT_BYTES = 1 << 22
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evermix.corpus.files import write_atomically
 from evermix.corpus.split import content_key
 from evermix.errors import TokenizerError
+from evermix.files import write_atomically
 
 END_TOKEN = "<|endoftext|>"
 _END_TOKENS = (END_TOKEN, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[EOS]", "<|im_end|>")

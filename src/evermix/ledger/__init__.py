@@ -1,7 +1,6 @@
 """The project folder: append-only ledger, run folders with completion markers, and the lock."""
 
-from evermix.ledger.files import read_record, remove_tree, write_atomically, write_json
 from evermix.ledger.journal import Entry, Ledger
 from evermix.ledger.project import Project, content_hash
 
-__all__ = ["Entry", "Ledger", "Project", "content_hash", "read_record", "remove_tree", "write_atomically", "write_json"]
+__all__ = ["Entry", "Ledger", "Project", "content_hash"]

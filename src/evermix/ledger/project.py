@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evermix.errors import ProjectError
-from evermix.ledger.files import write_json
+from evermix.files import write_json
 from evermix.ledger.journal import Ledger
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from rich.console import Console
 
 from evermix.errors import ProjectError
-from evermix.ledger import Project, read_record, write_json
+from evermix.files import read_record, write_json
+from evermix.ledger import Project
 from evermix.lifecycle.deciding import decide
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.result import ArmResult, assemble

@@ -19,13 +19,14 @@ import numpy.typing as npt
 import torch
 
 from evermix.corpus.store import TokenStore
-from evermix.ledger.files import read_record, remove_tree, write_json
+from evermix.files import read_record, remove_tree, write_json
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.schedule import MixtureSchedule
+from evermix.training.checkpoints import full_disk_named
 from evermix.training.evaluation import HeldoutText, evaluate
 from evermix.training.learning_rate import LearningRate
-from evermix.training.segment import Optimisation, Segment, StepReport, full_disk_named, train_segment
+from evermix.training.segment import Optimisation, Segment, StepReport, train_segment
 
 Floats = npt.NDArray[np.float64]
 _MARKER = "probe.json"

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from evermix.ledger import write_atomically
+from evermix.files import write_atomically
 from evermix.report import plots, summary, units
 from evermix.report.project import Findings, load_findings
 from evermix.report.summary import Result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evermix.files import process_alive
 from evermix.report import summary, units
 from evermix.report.project import read_entries, read_json, require_project
 
@@ -81,17 +81,7 @@ def _state(live: Mapping[str, Any], has_result: bool) -> str:
     if live.get("part") == "done" or (not live and has_result):
         return "done"
     pid = live.get("pid")
-    return "running" if isinstance(pid, int) and _alive(pid) else "stopped"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return "running" if isinstance(pid, int) and process_alive(pid) else "stopped"
 
 
 def _utc(text: str) -> datetime:

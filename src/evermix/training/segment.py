@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import math
-import os
-import re
 import time
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from transformers import (
@@ -30,16 +23,13 @@ from transformers import (
 
 from evermix.corpus.dataset import SequenceDataset
 from evermix.corpus.store import TokenStore
-from evermix.errors import CheckpointError, RecipeError
-from evermix.ledger.files import read_record, remove_tree, write_json
+from evermix.errors import RecipeError
+from evermix.files import read_record, remove_tree, write_json
 from evermix.schedule import MixtureSchedule
+from evermix.training.checkpoints import PROGRESS_FILE, check_whole, full_disk_named, newest_checkpoint
 from evermix.training.evaluation import HeldoutText, evaluate
 from evermix.training.learning_rate import LearningRate
 from evermix.training.sampler import StreamSampler
-
-PROGRESS_FILE = "evermix_progress.json"
-# what safetensors and torch say of ENOSPC, EDQUOT and EFBIG
-_FULL_DISK = re.compile(r"os error (28|122|27)\b|No space left|PytorchStreamWriter|inline_container.*unexpected pos")
 
 StepReport = Callable[[int], None]
 
@@ -115,7 +105,7 @@ def train_segment(
     )
     trainer.remove_callback(_default_progress())
     if resume is not None:
-        _check_whole(resume)
+        check_whole(resume)
     try:
         with full_disk_named(folder):
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -125,53 +115,9 @@ def train_segment(
     return recorder.finished()
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint of `folder` that was written whole; torn ones are removed."""
-    whole: list[tuple[int, Path]] = []
-    for path in folder.glob("checkpoint-*"):
-        if (path / PROGRESS_FILE).exists():
-            whole.append((int(path.name.removeprefix("checkpoint-")), path))
-        else:
-            remove_tree(path)
-    return max(whole)[1] if whole else None
-
-
 def _read_progress(checkpoint: Path) -> Progress:
     record = read_record(checkpoint / PROGRESS_FILE, "curve", "seconds")
     return Progress(record["curve"], record["seconds"])
-
-
-@contextmanager
-def full_disk_named(folder: Path) -> Iterator[None]:
-    """The libraries that write checkpoints hide a full disk in errors of their own: raise the OSError that it is."""
-    try:
-        yield
-    except (SafetensorError, RuntimeError) as error:
-        if not _FULL_DISK.search(str(error)):
-            raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-
-
-def _check_whole(checkpoint: Path) -> None:
-    """CheckpointError unless weights, optimiser and trainer state can be read to their ends."""
-    try:
-        with safe_open(checkpoint / "model.safetensors", "pt") if _has_weights(checkpoint) else nullcontext():
-            pass
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
-        for name in ("optimizer.pt", "scheduler.pt"):
-            with zipfile.ZipFile(checkpoint / name) as archive:
-                if archive.testzip() is not None:
-                    raise zipfile.BadZipFile(name)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
-        raise CheckpointError(
-            f"{checkpoint}: a checkpoint to go on from must be whole ({error})",
-            hint=f"delete the folder {checkpoint.parent} and run the same command again: that part is trained anew",
-        ) from error
-
-
-def _has_weights(checkpoint: Path) -> bool:
-    """Large models are saved in several files, which the loader checks against their index."""
-    return not (checkpoint / "model.safetensors.index.json").exists()
 
 
 def _arguments(segment: Segment, folder: Path) -> TrainingArguments:
