@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from evermix.draft import UNSURE, draft_recipe, find_sources, write_recipe
 from evermix.errors import CorpusError, EvermixError, RecipeError
-from evermix.recipe import Recipe, _model_in
+from evermix.recipe import Recipe
+from evermix.recipe.yaml_faults import _model_in
 
 
 def write_jsonl(path: Path, field: str = "text", n_documents: int = 200) -> None:

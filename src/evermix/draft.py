@@ -383,7 +383,7 @@ start: {start}   # mixture before the first decision: uniform, natural, or a sha
 decision:
   at: {at}   # fractions of the budget; several are allowed
   mode: {decision.mode}   # probe-law, interpolation or gradient
-  kl: {decision.kl:g}   # pull towards the prior; 0 trusts the probes alone
+  kl: null   # pull towards the prior; null: what suits the mode; 0 trusts the probes alone
   prior: {decision.prior}   # start, natural or uniform
   # candidates: {decision.candidates}   # mode interpolation
   # gradient_evaluations: {decision.gradient_evaluations}   # mode gradient

@@ -22,7 +22,7 @@ from evermix.corpus.split import cut, heldout_mask, piece_bytes
 from evermix.corpus.survey import Survey, survey
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CorpusError
-from evermix.files import new_folder, write_json
+from evermix.files import new_folder, read_record, write_json
 
 Result = TypeVar("Result")
 
@@ -130,7 +130,7 @@ def _build_domain(source: TextSource, found: Survey, job: _Job) -> dict[str, Any
         with new_folder(job.folder / name) as folder:
             write_json(folder / "meta.json", _write_sequences(source, found, job, folder))
     job.progress(StoreProgress(source.name, "done", found.n_bytes, found.n_bytes))
-    return {"folder": name, **json.loads(meta.read_text())}
+    return {"folder": name, **read_record(meta, "name", "train", "heldout")}
 
 
 def _write_sequences(source: TextSource, found: Survey, job: _Job, folder: Path) -> dict[str, Any]:

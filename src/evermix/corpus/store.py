@@ -11,7 +11,6 @@ The key is a hash of the documents, the tokenizer and the settings: adding a dom
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from evermix.corpus.source import TextSource
 from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer
 from evermix.domains import Domain, DomainSet
 from evermix.errors import CorpusError
-from evermix.files import DISK_FULL, write_atomically, write_json
+from evermix.files import DISK_FULL, read_record, write_atomically, write_json
 
 __all__ = ["StoreProgress", "StoreSettings", "TokenStore", "build_store"]
 
@@ -58,13 +57,13 @@ class TokenStore:
         manifest = Path(folder) / "store.json"
         if not manifest.is_file():
             raise CorpusError("a token store must hold store.json", received=str(folder), hint="build it first")
-        content = json.loads(manifest.read_text())
+        content = read_record(manifest, "folders", "sequence_length", "tokenizer")
         entries = []
         for name in content["folders"]:
             meta = Path(folder) / name / "meta.json"
             if not meta.is_file():
                 raise CorpusError("a part of the token store is gone", received=str(meta), hint="build the store again")
-            entries.append({"folder": name, **json.loads(meta.read_text())})
+            entries.append({"folder": name, **read_record(meta, "name", "train", "heldout")})
         return cls(Path(folder), content["sequence_length"], content["tokenizer"], tuple(entries))
 
     @cached_property

@@ -16,7 +16,7 @@ from typing import Any
 
 from evermix.corpus.source import TextSource, iterate, source_files
 from evermix.corpus.split import content_key
-from evermix.files import write_json
+from evermix.files import read_record, write_json
 
 _REPORT_BYTES = 1 << 22
 
@@ -54,7 +54,7 @@ def survey(source: TextSource, base: Path, cache: Path, report: Callable[[int], 
     """
     kept = cache / f"{_signature(source, base)}.json"
     if kept.is_file():
-        return Survey(**json.loads(kept.read_text()))
+        return Survey(**read_record(kept, *Survey.__dataclass_fields__))
     result = _read(source, base, report)
     write_json(kept, asdict(result))
     return result

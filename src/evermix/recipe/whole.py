@@ -1,0 +1,123 @@
+"""The recipe: one YAML file, read into frozen pydantic models, that says everything about a project."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from evermix.domains import DomainSet
+from evermix.errors import ConstraintError, DomainError
+from evermix.recipe.parts import (
+    ConstraintRecipe,
+    CorpusRecipe,
+    DecisionRecipe,
+    DomainRecipe,
+    Model,
+    ModelRecipe,
+    ObjectiveRecipe,
+    TokenizerRecipe,
+    TrainingRecipe,
+    Weight,
+)
+from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error, unknown_key
+
+
+def _folder_name(value: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise ValueError("must name a folder")
+    return value
+
+
+Start = Literal["natural", "uniform"] | dict[str, Weight]
+
+
+class Recipe(Model):
+    """Everything about one project. `base` is the folder that relative paths start from."""
+
+    project: Annotated[str, AfterValidator(_folder_name)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    domains: tuple[DomainRecipe, ...] = Field(min_length=1)
+    tokenizer: TokenizerRecipe = TokenizerRecipe()
+    corpus: CorpusRecipe = CorpusRecipe()
+    model: ModelRecipe = ModelRecipe()
+    training: TrainingRecipe
+    start: Start = Field("uniform", description="the mixture before the first decision")
+    decision: DecisionRecipe = DecisionRecipe()
+    objective: ObjectiveRecipe = ObjectiveRecipe()
+    constraints: ConstraintRecipe = ConstraintRecipe()
+    arms: tuple[Literal["natural", "uniform", "evermix"], ...] = Field(("evermix",), min_length=1)
+    base: Path = Field(Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        names = [domain.name for domain in self.domains]
+        for position, name in enumerate(names):
+            if name in names[:position]:
+                raise LocatedError(
+                    ("domains", position, "name"), f"domain names must be unique: '{name}' is given twice"
+                )
+        mentioned: dict[tuple[str, ...], dict[str, float]] = {
+            ("objective", "weights"): self.objective.weights or {},
+            ("start",): self.start if isinstance(self.start, dict) else {},
+            ("constraints", "floors"): self.constraints.floors,
+            ("constraints", "caps"): self.constraints.caps,
+            ("constraints", "fixed"): self.constraints.fixed,
+        }
+        for key, weights in mentioned.items():
+            for name in weights:
+                if name not in names:
+                    raise LocatedError((*key, name), f"unknown domain '{name}' (known: {', '.join(names)})")
+        return self
+
+    @model_validator(mode="after")
+    def _sums_fit(self) -> Self:
+        if self.objective.weights is not None and sum(self.objective.weights.values()) <= 0:
+            raise LocatedError(("objective", "weights"), "at least one weight must be positive")
+        if isinstance(self.start, dict) and abs(sum(self.start.values()) - 1) > 1e-6:
+            raise LocatedError(("start",), f"the shares must sum to 1 (they sum to {sum(self.start.values()):g})")
+        fixed = sum(self.constraints.fixed.values())
+        if fixed > 1 + 1e-9:
+            raise LocatedError(("constraints", "fixed"), f"fixed shares must sum to at most 1 (they sum to {fixed:g})")
+        if len(set(self.arms)) != len(self.arms):
+            raise LocatedError(("arms",), f"arms must be unique (given: {', '.join(self.arms)})")
+        return self
+
+    @model_validator(mode="after")
+    def _some_mixture_is_allowed(self) -> Self:
+        """All rules but repetition caps, which need token counts, are judged before any text is read."""
+        try:
+            domains = DomainSet(domain.name for domain in self.domains)
+        except DomainError as error:
+            raise LocatedError(("domains",), str(error)) from error
+        try:
+            replace(self.constraints.build(), max_epochs=None).bounds(domains, 1.0)
+        except ConstraintError as error:
+            raise LocatedError(("constraints",), str(error)) from error
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a YAML recipe; RecipeError names the file, the line and the key of the first fault."""
+        path = Path(path)
+        data, node = read_yaml(path)
+        if "base" in data:
+            raise unknown_key(path, node, "base", cls)
+        try:
+            return cls.model_validate({**data, "base": path.resolve().parent})
+        except ValidationError as error:
+            raise recipe_error(path, node, error, cls) from error
+
+    @property
+    def project_folder(self) -> Path:
+        """The project folder, relative to the current folder as the user typed it."""
+        return Path(self.project)
+
+    def fingerprint(self) -> str:
+        """Hash of everything that can change the result (not the project folder)."""
+        content = self.model_dump(mode="json", exclude={"project", "base"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
