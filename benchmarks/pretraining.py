@@ -185,6 +185,20 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
+def markdown_table(rows: list[dict[str, Any]]) -> str:
+    """The table of the README, from the summary rows of the result file: default mode only."""
+    found = {(r["set"], r["objective"]): r for r in rows if r.get("summary") and r["mode"] == DEFAULT}
+    lines = ["| mean perplexity of | set | under uniform | under natural |", "|---|---|---|---|"]
+    names = {"clean": "the clean domains", "all": "all domains", "skewed": "three domains, .5 / .3 / .2"}
+    for (label, objective), row in sorted(found.items(), key=lambda item: (list(names).index(item[0][1]), item[0][0])):
+        cells = [
+            f"{row[f'gain_over_{against}_percent']:.1f}% ± {row[f'standard_error_{against}_percent']:.1f}"
+            for against in ("uniform", "natural")
+        ]
+        lines.append(f"| {names[objective]} | {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", nargs="+", default=["a", "b"])
@@ -198,7 +212,9 @@ def main() -> None:
         return
     rows = run_jobs(options.sets, options.seeds, options.processes)
     found = [target for label in options.sets for target in targets(rows, label)]
-    harness.write_results("pretraining", options.seeds, [*summary(rows), *rows], found)
+    lines = summary(rows)
+    harness.write_results("pretraining", options.seeds, [*lines, *rows], found)
+    print(markdown_table(lines))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,28 @@
+"""The examples: recipes that load, and whose domains exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evermix.corpus.registry import CORPORA
+from evermix.recipe import Recipe
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_recipe_loads(path: Path) -> None:
+    recipe = Recipe.load(path)
+    assert {domain.registry for domain in recipe.domains if domain.registry} <= set(CORPORA)
+
+
+def test_the_demo_is_as_real_corpora_are() -> None:
+    """At least five clean domains, one of noise and one near duplicate, three arms, a model of at most 1M."""
+    recipe = Recipe.load(Path(__file__).parents[1] / "examples" / "demo.yaml")
+    assert {"hex-noise", "dictionary-reprint"} <= {domain.registry for domain in recipe.domains}
+    assert sum(weight > 0 for weight in (recipe.objective.weights or {}).values()) >= 5
+    assert recipe.arms == ("natural", "uniform", "evermix")
+    assert recipe.model.rung in {"0.2M", "1M"}
+    assert recipe.project == "runs/demo"

@@ -1,0 +1,36 @@
+"""The README's measured table is the one that the committed results give."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "pretraining.json"
+
+
+def test_length() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.skipif(not RESULTS.exists(), reason="the benchmark has not been run")
+def test_measured_table_is_that_of_the_results() -> None:
+    program = (
+        "import json, sys; sys.path.insert(0, 'benchmarks'); import pretraining\n"
+        "print(pretraining.markdown_table(json.load(open('benchmarks/results/pretraining.json'))['rows']))"
+    )
+    table = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert table.stdout.strip() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_result_names_machine_seeds_rows_and_targets() -> None:
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        assert {"machine", "seeds", "rows", "targets"} <= set(content), path.name
+        assert content["rows"], path.name
+        for target in content["targets"]:
+            assert set(target) == {"name", "value", "goal", "unit", "met"}, path.name
