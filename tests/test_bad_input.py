@@ -400,9 +400,8 @@ def test_tokenizer_folder_without_tokenizer(tmp_path: Path, recipe: dict[str, An
 # --- odd input that works ----------------------------------------------------------------------------------------
 
 NAMES = [
-    *["Bücher", "数学", "e\u0301🙂", "my code", "noise - all", "a/b", "../x", "..\\y", "/etc", "CON", "nul.txt", "-rf"],
-    *["a b", "a-b", "[red]x[/red]", "<script>alert(1)</script>", "{{7*7}} %s $x$ _^", "it's", 'a "b"', "new\nline"],
-    *["seed", "old", "name", "web:science:high", "web:science:low", "web", "x" * 400, "x" * 399 + "y"],
+    *["Bücher", "数学", "e\u0301🙂", "a/b", "../x", "/etc", "CON", "[red]x[/red]", "<script>alert(1)</script>"],
+    *["{{7*7}} %s $x$ _^", "new\nline", "old", "web:science:high", "x" * 400],
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from evermix.lifecycle.workbench import Workbench
 from evermix.measure.probes import Component, Probe, ProbeSettings, components, train_probe
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
+from evermix.observations import Observations
 from evermix.recipe import Recipe
 from evermix.training.evaluation import HeldoutText, evaluate
 
@@ -93,15 +95,16 @@ class Evidence:
     flops_evaluation: float
     seconds: float
 
-    @property
-    def trained_on(self) -> Floats:
-        """Q: what each probe was trained on, shape (probes, domains)."""
-        return np.array([probe.component.trained_on.weights for probe in self.probes])
-
-    @property
-    def loss_nats(self) -> Floats:
-        """Held-out losses of the probes, shape (probes, domains)."""
-        return np.array([probe.loss_nats for probe in self.probes])
+    @cached_property
+    def observations(self) -> Observations:
+        """The probes as runs: what each was trained on (Q), and its held-out losses in nats per token."""
+        return Observations(
+            self.old.domains,
+            np.array([probe.component.trained_on.weights for probe in self.probes]),
+            self.old.domains.names,
+            np.array([probe.loss_nats for probe in self.probes]),
+            run_ids=tuple(probe.component.name for probe in self.probes),
+        )
 
 
 def gather_evidence(bench: Workbench, base: TrainedTo) -> Evidence:

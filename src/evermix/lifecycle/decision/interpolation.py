@@ -25,7 +25,7 @@ def decide_by_interpolation(problem: Problem) -> ModeOutcome:
     parts = DomainSet([f"{k}:{probe.component.name}" for k, probe in enumerate(evidence.probes)])
     candidates = dirichlet_candidates(Mixture.uniform(parts), problem.n_candidates, rng)
     shares = np.array([candidate.weights for candidate in candidates])
-    effective = shares @ evidence.trained_on
+    effective = shares @ evidence.observations.weights
     losses = np.array([problem.interpolation.evaluate(w, evidence.heldout).loss_nats for w in shares])
     law = LogLinearLaw().fit(effective, losses)
     kl_weight = scaled_kl_weight(law, problem.objective, problem.prior, rng, problem.kl)

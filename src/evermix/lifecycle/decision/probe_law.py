@@ -21,9 +21,8 @@ from evermix.solvers.kl_scale import scaled_kl_weight
 
 def decide_by_probe_law(problem: Problem) -> ModeOutcome:
     """Fit the law on the probe losses and solve the convex programme."""
-    evidence = problem.evidence
     law = PowerLinkLaw.for_probes(range(len(problem.prior.domains)))
-    law.fit(evidence.trained_on, evidence.loss_nats)
+    law.fit(problem.evidence.observations.weights, problem.evidence.observations.values)
     rng = np.random.default_rng(problem.seed)
     kl_weight = scaled_kl_weight(law, problem.objective, problem.prior, rng, problem.kl)
     return ModeOutcome(solve(law, problem.objective, problem.bounds, problem.prior, kl_weight), law.predict)
