@@ -38,11 +38,13 @@ class Component:
 
     Attributes:
         domain: position of its own domain, or None for `old`.
+        purity: u of `u * domain + (1 - u) * old`; 0 for `old` itself.
     """
 
     name: str
     trained_on: Mixture
     domain: int | None
+    purity: float
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,12 @@ class Probe:
 
 def components(old: Mixture, purities: Sequence[float]) -> list[Component]:
     """`old` first, then for each purity one component per domain, in domain order."""
-    found = [Component("old", old, None)]
+    found = [Component("old", old, None, 0.0)]
     for purity in purities:
         for j, name in enumerate(old.domains.names):
             pure = Mixture(old.domains, np.eye(len(old.domains))[j])
             label = name if len(purities) == 1 else f"{name}@{purity:g}"
-            found.append(Component(label, old.blend(pure, purity), j))
+            found.append(Component(label, old.blend(pure, purity), j, purity))
     return found
 
 

@@ -32,8 +32,7 @@ class _Simulator:
         m = len(problem.prior.domains)
         self.chosen = np.arange(1, m + 1)
         self.old = problem.evidence.old.weights
-        first = problem.evidence.probes[1].component.trained_on.weights[0]
-        self.purity = (first - self.old[0]) / (1 - self.old[0]) if self.old[0] < 1 else 1.0
+        self.purity = problem.evidence.probes[1].component.purity
         self.n_evaluations = 0
 
     def weights(self, p: Floats) -> Floats:
