@@ -127,6 +127,12 @@ def run_jobs(sets: list[str], seeds: list[int], processes: int) -> list[dict[str
         return [row for path in pool.map(work, todo) for row in json.loads(path.read_text())]
 
 
+def collect(sets: list[str]) -> list[dict[str, Any]]:
+    """Rows of the finished jobs of these sets."""
+    paths = sorted(path for label in sets for path in harness.RUNS.glob(f"pretraining-{label}-*.json"))
+    return [row for path in paths for row in json.loads(path.read_text())]
+
+
 def gains(rows: list[dict[str, Any]], label: str, objective: str, mode: str, against: str) -> list[float]:
     """Per seed, percent of mean perplexity under the arm `against` (`best of sweep` for the least of the sweep)."""
     key = f"perplexity_{objective}"
@@ -204,16 +210,18 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["a", "b"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--collect", action="store_true", help="only gather the jobs that are finished")
     parser.add_argument("--job", nargs=3, metavar=("SET", "SEED", "OUTPUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
         label, seed, output = options.job
         write_json(Path(output), job(label, int(seed)))
         return
-    rows = run_jobs(options.sets, options.seeds, options.processes)
+    rows = collect(options.sets) if options.collect else run_jobs(options.sets, options.seeds, options.processes)
     found = [target for label in options.sets for target in targets(rows, label)]
     lines = summary(rows)
-    harness.write_results("pretraining", options.seeds, [*lines, *rows], found)
+    seeds = sorted({row["seed"] for row in rows})
+    harness.write_results("pretraining", seeds, [*lines, *rows], found)
     print(markdown_table(lines))
 
 
