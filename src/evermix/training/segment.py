@@ -222,6 +222,8 @@ class _Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **context: Any
     ) -> TrainerControl:
         """Mark the checkpoint whole, and drop the ones before it."""
+        if not state.is_world_process_zero:
+            return control
         current = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         record = self.finished()
         write_json(current / PROGRESS_FILE, {"curve": record.curve, "seconds": record.seconds})
