@@ -14,6 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,8 @@ def scores(bench: Workbench, under_test: DomainSetUnderTest, per_domain: dict[st
     return row
 
 
-def job(label: str, seed: int) -> list[dict[str, Any]]:
-    """Every arm of one set and seed."""
+def job(label: str, seed: int, output: Path) -> None:
+    """Every arm of one set and seed; `output` holds the rows so far after each of them."""
     under_test = DomainSetUnderTest.load(label)
     rows: list[dict[str, Any]] = []
 
@@ -81,6 +82,7 @@ def job(label: str, seed: int) -> list[dict[str, Any]]:
                 "mixture": {name: round(share, 4) for name, share in row["mixture"].items()},
             }
         )
+        write_json(output, rows)
         print({k: v for k, v in rows[-1].items() if k != "mixture"}, flush=True)
 
     for arm in ("natural", "uniform"):
@@ -89,28 +91,25 @@ def job(label: str, seed: int) -> list[dict[str, Any]]:
         for objective in under_test.objectives():
             add(workbench(under_test, seed, objective, mode), "evermix", mode=mode, objective=objective)
     if label == "a":
-        rows += sweep(workbench(under_test, seed, "all", DEFAULT), under_test, seed)
-    return rows
+        for row in sweep(workbench(under_test, seed, "all", DEFAULT), under_test, seed):
+            rows.append(row)
+            write_json(output, rows)
 
 
-def sweep(bench: Workbench, under_test: DomainSetUnderTest, seed: int) -> list[dict[str, Any]]:
+def sweep(bench: Workbench, under_test: DomainSetUnderTest, seed: int) -> Iterator[dict[str, Any]]:
     """Random mixtures from the same checkpoint on: the near-oracle."""
     base = train_to(bench, "uniform", None, MixtureSchedule.constant(bench.start), bench.decision_steps[0])
-    rows = []
     for number, mixture in enumerate(truth_mixtures(bench, under_test.clean)[2 : 2 + N_SWEEP]):
         schedule = base.schedule.then(base.step * bench.batch_sequences, mixture)
         reached = train_to(bench, f"sweep-{number}", base, schedule, bench.total_steps)
         assert reached.scores is not None
-        rows.append(
-            {
-                "set": under_test.label,
-                "seed": seed,
-                "arm": f"sweep-{number}",
-                **scores(bench, under_test, reached.scores),
-                "mixture": {name: round(float(w), 4) for name, w in mixture.as_dict.items()},
-            }
-        )
-    return rows
+        yield {
+            "set": under_test.label,
+            "seed": seed,
+            "arm": f"sweep-{number}",
+            **scores(bench, under_test, reached.scores),
+            "mixture": {name: round(float(w), 4) for name, w in mixture.as_dict.items()},
+        }
 
 
 def run_jobs(sets: list[str], seeds: list[int], processes: int) -> list[dict[str, Any]]:
@@ -139,12 +138,10 @@ def gains(rows: list[dict[str, Any]], label: str, objective: str, mode: str, aga
     found = []
     for seed in sorted({row["seed"] for row in rows if row["set"] == label}):
         here = [row for row in rows if row["set"] == label and row["seed"] == seed]
-        ours = next(r[key] for r in here if r.get("mode") == mode and r.get("objective") == objective)
-        if against == "best of sweep":
-            theirs = min(r[key] for r in here if r["arm"].startswith("sweep"))
-        else:
-            theirs = next(r[key] for r in here if r["arm"] == against)
-        found.append(100 * (1 - ours / theirs))
+        ours = [r[key] for r in here if r.get("mode") == mode and r.get("objective") == objective]
+        theirs = [r[key] for r in here if r["arm"].startswith("sweep" if against == "best of sweep" else against)]
+        if ours and theirs:
+            found.append(100 * (1 - ours[0] / min(theirs)))
     return found
 
 
@@ -215,7 +212,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.job:
         label, seed, output = options.job
-        write_json(Path(output), job(label, int(seed)))
+        job(label, int(seed), Path(output))
         return
     rows = collect(options.sets) if options.collect else run_jobs(options.sets, options.seeds, options.processes)
     found = [target for label in options.sets for target in targets(rows, label)]

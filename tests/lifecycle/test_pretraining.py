@@ -62,6 +62,7 @@ def test_result_says_what_was_decided_and_what_it_cost(finished: tuple[dict[str,
     assert sum(arm["tokens"].values()) == result["total_tokens"]
     losses = [row["loss_nats"] for row in arm["per_domain"].values()]
     assert arm["mean_perplexity"] == pytest.approx(np.mean(np.exp(losses)))
+    assert arm["means_over_all_domains"]["mean_perplexity"] == pytest.approx(arm["mean_perplexity"])
     assert [point["n_tokens"] for point in arm["curve"]] == [20 * 128, 30 * 128, 40 * 128, 60 * 128]
 
 
@@ -124,7 +125,10 @@ def test_every_mode_keeps_every_constraint(mode: str, tmp_path: Path, tiny_recip
     content["decision"] = content["decision"] | {"mode": mode}
     content["constraints"] = {"fixed": {"code": 0.3}, "caps": {"noise": 0.05}, "floors": {"noise": 0.02}}
     content["objective"] = {"quantity": "bits_per_byte", "weights": {"prose": 1.0, "noise": 0.0}}
-    mixture = _run(content)["arms"]["evermix"]["mixture"]
+    arm = _run(content)["arms"]["evermix"]
+    mixture = arm["mixture"]
+    assert arm["mean_bits_per_byte"] == pytest.approx(arm["per_domain"]["prose"]["bits_per_byte"])
+    assert arm["objective_value"] == pytest.approx(arm["mean_bits_per_byte"])
     assert mixture["code"] == pytest.approx(0.3, abs=1e-6)
     assert 0.02 - 1e-6 <= mixture["noise"] <= 0.05 + 1e-6
 

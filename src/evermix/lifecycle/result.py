@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import evermix
 from evermix.lifecycle.deciding import Decision
 from evermix.lifecycle.segments import TrainedTo
 from evermix.lifecycle.workbench import Workbench
 from evermix.training.sampler import open_stream
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def _arm_row(bench: Workbench, arm: ArmResult) -> dict[str, Any]:
     reached, names = arm.reached, bench.domains.names
     scores = reached.scores or {}
     losses = np.array([scores[name]["loss_nats"] for name in names])
+    bits = np.array([scores[name]["bits_per_byte"] for name in names])
     stream = open_stream(bench.store, reached.schedule, bench.recipe.seed)
     stream.seek(reached.step * bench.batch_sequences)
     n_tokens = bench.total_steps * bench.tokens_per_step
@@ -104,9 +108,8 @@ def _arm_row(bench: Workbench, arm: ArmResult) -> dict[str, Any]:
             for phase in reached.schedule.phases
         ],
         "objective_value": float(bench.objective.value(losses)),
-        "mean_loss_nats": float(losses.mean()),
-        "mean_bits_per_byte": float(np.mean([scores[name]["bits_per_byte"] for name in names])),
-        "mean_perplexity": float(np.exp(losses).mean()),
+        **_means(losses, bits, np.array(bench.objective.weights)),
+        "means_over_all_domains": _means(losses, bits, np.full(len(names), 1 / len(names))),
         "per_domain": scores,
         "epochs": dict(zip(names, stream.epochs().tolist(), strict=True)),
         "tokens": dict(zip(names, (stream.counts * bench.store.sequence_length).tolist(), strict=True)),
@@ -115,6 +118,15 @@ def _arm_row(bench: Workbench, arm: ArmResult) -> dict[str, Any]:
         "seconds_by_part": seconds,
         "curve": list(reached.curve),
         "run_id": reached.run_id,
+    }
+
+
+def _means(losses: Floats, bits_per_byte: Floats, weights: Floats) -> dict[str, float]:
+    """Means over domains, shapes (domains,), under weights that sum to 1: the objective's, or all alike."""
+    return {
+        "mean_loss_nats": float(weights @ losses),
+        "mean_bits_per_byte": float(weights @ bits_per_byte),
+        "mean_perplexity": float(weights @ np.exp(losses)),
     }
 
 

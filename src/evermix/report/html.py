@@ -136,12 +136,15 @@ def _quality_grid(result: Result) -> Grid:
         row += _best([one.get("perplexity") for one in measured], units.perplexity)
         row += [Cell(_loss_with_error(one)) for one in measured]
         rows.append(row)
-    mean = [Cell("mean")]
-    mean += _best([arm.get("mean_bits_per_byte") for arm in arms.values()], units.number)
-    mean += _best([arm.get("mean_perplexity") for arm in arms.values()], units.perplexity)
-    mean += _best([arm.get("mean_loss_nats") for arm in arms.values()], units.number)
+    feet = []
+    for label, means in summary.mean_rows(result).items():
+        foot = [Cell(label)]
+        foot += _best([mean.get("mean_bits_per_byte") for mean in means], units.number)
+        foot += _best([mean.get("mean_perplexity") for mean in means], units.perplexity)
+        foot += _best([mean.get("mean_loss_nats") for mean in means], units.number)
+        feet.append(foot)
     groups = [("", 1), ("bits per byte", len(arms)), ("perplexity", len(arms)), ("loss (nats) ± s.e.", len(arms))]
-    return Grid(["domain", *list(arms) * 3], rows, groups, [mean])
+    return Grid(["domain", *list(arms) * 3], rows, groups, feet)
 
 
 def _loss_with_error(measured: Mapping[str, Any]) -> str:

@@ -51,6 +51,17 @@ def domain_names(result: Result) -> list[str]:
     return list(dict.fromkeys(name for mixture in arms + decided for name in mixture))
 
 
+def mean_rows(result: Result) -> dict[str, list[Mapping[str, float]]]:
+    """Label -> one set of means per arm: under the objective's weights, and over all domains where that differs."""
+    arms = list((result.get("arms") or {}).values())
+    weights = objective_weights(result)
+    if len({round(weight, 12) for weight in weights.values()}) <= 1:
+        return {"mean": arms}
+    counted = sum(weight > 0 for weight in weights.values())
+    label = f"mean of the {counted} in the objective" if counted < len(weights) else "mean as the objective weighs"
+    return {label: arms, f"mean of all {len(weights)}": [arm.get("means_over_all_domains") or {} for arm in arms]}
+
+
 def objective_weights(result: Result) -> dict[str, float]:
     """domain -> weight in the objective, summing to one; all alike if none are given."""
     names = domain_names(result)

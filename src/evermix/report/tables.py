@@ -63,14 +63,9 @@ def quality_table(result: Result) -> Table:
         perplexities = _best_bold([one.get("perplexity") for one in measured], units.perplexity)
         table.add_row(label, *bits, *perplexities)
     table.add_section()
-    means = [arm.get("mean_bits_per_byte") for arm in arms.values()]
-    perplexity_means = [arm.get("mean_perplexity") for arm in arms.values()]
-    table.add_row("mean", *_best_bold(means, units.number), *_best_bold(perplexity_means, units.perplexity))
-    values = [summary.objective_value(result, arm) for arm in arms.values()]
-    cells, blank = _best_bold(values, units.perplexity), [Text()] * len(arms)
-    under_bits = summary.quantity(result) == "bits_per_byte"
-    label = Text(f"objective: {summary.objective_name(result)}")
-    table.add_row(label, *(cells + blank if under_bits else blank + cells))
+    for row, means in summary.mean_rows(result).items():
+        bits = _best_bold([mean.get("mean_bits_per_byte") for mean in means], units.number)
+        table.add_row(row, *bits, *_best_bold([mean.get("mean_perplexity") for mean in means], units.perplexity))
     return table
 
 
