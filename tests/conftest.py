@@ -10,10 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a name that is nowhere fails at once
+
+settings.register_profile("evermix", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("evermix")
 
 _STDLIB = Path(sysconfig.get_path("stdlib"))
 
