@@ -6,8 +6,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from evermix.lifecycle import plan
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "pretraining.json"
@@ -15,6 +18,17 @@ RESULTS = ROOT / "benchmarks" / "results" / "pretraining.json"
 
 def test_length() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_python_example_is_a_recipe_that_plans() -> None:
+    """All but the training itself, which takes an hour."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    example = text.split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(compile(example.split("result = ")[0], "README.md", "exec"), names)
+    planned = plan(names["recipe"])
+    assert planned["domains"] == ["code", "manuals", "chat"]
+    assert planned["decision_steps"] == [round(0.4 * planned["total_steps"])]
 
 
 @pytest.mark.skipif(not RESULTS.exists(), reason="the benchmark has not been run")
