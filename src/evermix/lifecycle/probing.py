@@ -103,7 +103,7 @@ class Evidence:
             np.array([probe.component.trained_on.weights for probe in self.probes]),
             self.old.domains.names,
             np.array([probe.loss_nats for probe in self.probes]),
-            run_ids=tuple(probe.component.name for probe in self.probes),
+            run_ids=tuple(f"{number}:{probe.component.name}" for number, probe in enumerate(self.probes)),
         )
 
 

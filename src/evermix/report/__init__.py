@@ -28,7 +28,7 @@ def status(project: str | Path) -> dict[str, Any]:
     Raises:
         ProjectError: if there is no project in that folder.
     """
-    from evermix.report.status import read_status
+    from evermix.report.progress import read_status
 
     return read_status(Path(project))
 
