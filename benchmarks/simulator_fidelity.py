@@ -1,7 +1,7 @@
 """How well does each decision mode foretell real training? >= 20 mixtures trained from one checkpoint, for each mode:
 Spearman correlation of the predicted with the true mean loss and per domain, and the slope of true against predicted.
 
-    python benchmarks/simulator_fidelity.py [--sets a b] [--seeds 0] [--bases uniform natural]
+    python benchmarks/simulator_fidelity.py [--sets a] [--seeds 0] [--bases uniform natural]
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def compare(predicted: np.ndarray, true: np.ndarray, bench: Workbench, clean: li
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", nargs="+", default=["a", "b"])
+    parser.add_argument("--sets", nargs="+", default=["a"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--bases", nargs="+", default=["uniform", "natural"])
     parser.add_argument("--no-write", action="store_true")
