@@ -137,7 +137,7 @@ def test_equal_standard_errors_change_nothing(law_type: type[MixingLaw]) -> None
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda P, Y: (P, np.where(np.arange(N) == 1, np.nan, Y)), "run 0 in metric 1"),
+        (lambda P, Y: (P, np.where(np.arange(N) == 1, np.nan, Y)), "metric 1 must be known"),
         (lambda P, Y: (P, Y - 10), "must be a number > 0"),
         (lambda P, Y: (P * 100, Y), "weights of run .* must sum to 1"),
         (lambda P, Y: (P - np.eye(K, M), Y), "must be a number >= 0"),

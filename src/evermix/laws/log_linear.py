@@ -38,6 +38,10 @@ class LogLinearLaw(MixingLaw):
         t_: (metrics, domains).
     """
 
+    name = "log-linear"
+    formula = "exp(c) + exp(t . p)"
+    source = "Olmix, arXiv 2602.12237, section 3"
+
     c_: Floats
     t_: Floats
 
@@ -60,11 +64,18 @@ class LogLinearLaw(MixingLaw):
         """Always: a sum of a constant and exp of a linear function."""
         return True
 
-    def fit(self, P: npt.ArrayLike, Y: npt.ArrayLike, sigma: npt.ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        P: npt.ArrayLike,
+        Y: npt.ArrayLike,
+        sigma: npt.ArrayLike | None = None,
+        counts: npt.ArrayLike | None = None,
+    ) -> Self:
         """Fit; see MixingLaw.fit. ObservationError too if runs < live domains + 1 or a domain is dead, at ridge 0."""
-        mixtures, values, weights = checked_runs(P, Y, sigma)
+        runs = checked_runs(P, Y, sigma, counts)
+        mixtures, values, weights = runs.mixtures, runs.values, runs.weights
         self._check_identified(mixtures)
-        spread = np.maximum(values.std(axis=0), 1e-12) if self.scaled else np.ones(values.shape[1])
+        spread = runs.spread if self.scaled else np.ones(values.shape[1])
         squares = self._squares(mixtures, values, weights / spread)
         start, problem = _profile_starts(mixtures, values)
         n_metrics = values.shape[1]

@@ -43,6 +43,10 @@ class PowerLinkLaw(MixingLaw):
         b_, c_, a_: (metrics,). tau_: (metrics, domains).
     """
 
+    name = "power-link"
+    formula = "b + c (sum_j tau_j p_j^g)^(-a)"
+    source = "ours; docs/laws.md"
+
     b_: Floats
     c_: Floats
     a_: Floats
@@ -80,12 +84,19 @@ class PowerLinkLaw(MixingLaw):
         """Whether 0 < g <= 1, which fit demands."""
         return 0 < self.g <= 1
 
-    def fit(self, P: npt.ArrayLike, Y: npt.ArrayLike, sigma: npt.ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        P: npt.ArrayLike,
+        Y: npt.ArrayLike,
+        sigma: npt.ArrayLike | None = None,
+        counts: npt.ArrayLike | None = None,
+    ) -> Self:
         """Fit; see MixingLaw.fit. Any number of runs from 2 on is accepted: the priors fill in."""
-        mixtures, values, weights = checked_runs(P, Y, sigma)
+        runs = checked_runs(P, Y, sigma, counts)
+        mixtures, values, weights = runs.mixtures, runs.values, runs.weights
         n_metrics, n_domains = values.shape[1], mixtures.shape[1]
         free = self._free(n_metrics, n_domains)
-        spread = np.maximum(values.std(axis=0), 1e-6 * values.mean(axis=0))
+        spread = runs.spread
         squares = self._squares(mixtures**self.g, values, weights / spread, free)
         start, problem = self._starts(mixtures**self.g, values, free)
         best = best_of(minimise(squares, start, problem), problem, n_metrics)
