@@ -92,14 +92,15 @@ class Ledger:
 
     def entries(self, kind: str | None = None) -> list[Entry]:
         """All entries in order, or those of one kind."""
-        where = "" if kind is None else " where kind = ?"
-        with self._connect() as connection:
-            rows = connection.execute(
-                f"select number, kind, key, payload, at from entries{where} order by number",
-                () if kind is None else (kind,),
-            ).fetchall()
-        return [Entry(number, kind_, key, json.loads(payload), at) for number, kind_, key, payload, at in rows]
+        return self._select("", ()) if kind is None else self._select(" where kind = ?", (kind,))
 
     def find(self, kind: str, key: str) -> Entry | None:
         """The entry (kind, key), or None if it was never written."""
-        return next((entry for entry in self.entries(kind) if entry.key == key), None)
+        return next(iter(self._select(" where kind = ? and key = ?", (kind, key))), None)
+
+    def _select(self, where: str, values: tuple[str, ...]) -> list[Entry]:
+        with self._connect() as connection:
+            rows = connection.execute(
+                f"select number, kind, key, payload, at from entries{where} order by number", values
+            ).fetchall()
+        return [Entry(number, kind, key, json.loads(payload), at) for number, kind, key, payload, at in rows]
