@@ -58,8 +58,10 @@ def test_live_domains_and_default_run_ids() -> None:
         ({"weights": [[0.5, "x", 0.5], [0.2, 0.8, 0]]}, "rectangular table of numbers"),
         ({"weights": [[1.0], [1.0]]}, r"weights must have the shape \(2, 3\), got \(2, 1\)"),
         ({"weights": np.empty((0, 3)), "run_ids": ()}, "at least one run"),
-        ({"values": [[3.0, 2.0], [np.inf, 2.2]]}, r"value of run 'second', 'a' must be a finite number, got inf"),
-        ({"values": [[3.0, np.nan], [1, 2.2]]}, r"value of run 'first', 'b' .* got nan\. Hint: leave"),
+        (
+            {"values": [[3.0, 2.0], [np.inf, 2.2]]},
+            r"value of run 'second', 'a' must be a number below 1e100 .* got inf",
+        ),
         ({"values": [[3.0, 2.0]]}, r"values must have the shape \(2, 2\)"),
         ({"standard_errors": [[0.1, -0.1], [0, 0]]}, r"standard error of run 'first', 'b' must be >= 0, got -0\.1"),
         ({"run_ids": ("x", "x")}, "every run id must be unique, got 'x'"),

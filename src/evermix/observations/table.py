@@ -1,0 +1,276 @@
+"""Observations: measured runs, each a mixture and the metrics that a model trained on it reached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evermix.domains import Domain, DomainSet
+from evermix.errors import DomainError, ObservationError
+from evermix.observations.orientation import Orientation
+from evermix.observations.replicates import groups_of_equal_rows, pooled_deviation
+from evermix.observations.table_checks import (
+    as_amounts,
+    as_table,
+    check_names,
+    check_standard_errors,
+    check_values,
+    check_weights,
+)
+from evermix.observations.writing import write_folder
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """Runs x domains weights beside runs x metrics values; every array is checked, copied and frozen.
+
+    Attributes:
+        domains: the set whose order the columns of `weights` follow.
+        weights: shape (runs, domains), shares of training tokens. Rows must sum to 1 within 5e-4 per domain (at
+            least 1e-3, at most 1e-2: tables are often rounded to three decimals) and are then renormalised.
+        metrics: unique names of the columns of `values`.
+        values: shape (runs, metrics), in each metric's unit (losses: nats per token); NaN is a missing cell.
+        standard_errors: shape (runs, metrics), >= 0, in the unit of `values`; None when unknown. A metric without
+            any has a column of NaN; elsewhere NaN is allowed only where the value is missing.
+        run_ids: unique names of the runs; None names them "0", "1", ...
+        n_tokens: shape (runs,), tokens that each run was trained on, > 0; None when unknown.
+        n_parameters: shape (runs,), parameters of each run's model, > 0; None when unknown.
+        maximised: the metrics where higher is better.
+
+    Raises:
+        ObservationError: on wrong shapes, a weight that is NaN, negative or a percentage, a row that does not sum
+            to 1, an infinite value, a negative standard error, a repeated or blank name, an unknown maximised metric.
+    """
+
+    domains: DomainSet
+    weights: Floats
+    metrics: tuple[str, ...]
+    values: Floats
+    standard_errors: Floats | None = None
+    run_ids: tuple[str, ...] | None = None
+    n_tokens: Floats | None = None
+    n_parameters: Floats | None = None
+    maximised: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        weights = as_table(self.weights, "weights")
+        n_runs, metrics = len(weights), tuple(self.metrics)
+        run_ids = tuple(str(k) for k in range(n_runs)) if self.run_ids is None else tuple(self.run_ids)
+        check_names("metric", metrics)
+        if len(run_ids) != n_runs:
+            raise ObservationError(f"{n_runs} runs must have as many run ids", received=len(run_ids))
+        check_names("run id", run_ids)
+        weights = as_table(weights, "weights", (n_runs, len(self.domains)))
+        check_weights(self.domains, run_ids, weights)
+        values = as_table(self.values, "values", (n_runs, len(metrics)))
+        check_values(values, run_ids, metrics)
+        errors = None
+        if self.standard_errors is not None:
+            errors = as_table(self.standard_errors, "standard errors", values.shape)
+            check_standard_errors(errors, values, run_ids, metrics)
+            errors.flags.writeable = False
+        unknown = sorted(set(self.maximised) - set(metrics))
+        if unknown:
+            raise ObservationError("a maximised metric must be one of the metrics", received=unknown[0])
+        weights = _renormalised(weights)
+        weights.flags.writeable = values.flags.writeable = False
+        checked = {
+            "weights": weights,
+            "metrics": metrics,
+            "values": values,
+            "standard_errors": errors,
+            "run_ids": run_ids,
+            "n_tokens": as_amounts(self.n_tokens, "n_tokens", n_runs),
+            "n_parameters": as_amounts(self.n_parameters, "n_parameters", n_runs),
+            "maximised": frozenset(self.maximised),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def n_runs(self) -> int:
+        """Number of runs."""
+        return len(self.weights)
+
+    @property
+    def live_domains(self) -> tuple[str, ...]:
+        """Names of the domains that at least one run was trained on; nothing is known about the others."""
+        most = self.weights.max(axis=0)
+        return tuple(name for name, weight in zip(self.domains.names, most, strict=True) if weight > 0)
+
+    @cached_property
+    def orientation(self) -> Orientation:
+        """How these runs' metrics become costs. It depends on the runs: to compare parts, orient them by the whole."""
+        return Orientation.of(self.values, self.metrics, self.maximised)
+
+    @cached_property
+    def costs(self) -> Floats:
+        """The values as costs, > 0 and lower is better, shape (runs, metrics); NaN where missing."""
+        costs = self.orientation.cost(self.values)
+        costs.flags.writeable = False
+        return costs
+
+    @property
+    def cost_errors(self) -> Floats | None:
+        """Standard errors of `costs`: those of the values, since a cost is +-value plus a constant."""
+        return self.standard_errors
+
+    @cached_property
+    def replicates(self) -> tuple[Ints, ...]:
+        """Positions of runs of one mixture (and one budget and model size), for each mixture with two runs or more."""
+        amounts = [np.log(a)[:, None] for a in (self.n_tokens, self.n_parameters) if a is not None]
+        return groups_of_equal_rows(np.hstack([self.weights, *amounts]))
+
+    @cached_property
+    def noise_from_replicates(self) -> Floats:
+        """Pooled standard deviation within `replicates`, shape (metrics,), in each metric's unit; NaN without any."""
+        return pooled_deviation(self.values, self.replicates)
+
+    @cached_property
+    def sigma(self) -> Floats | None:
+        """What laws take as `sigma`: standard errors > 0, shape (runs, metrics), NaN where the value is missing.
+
+        A standard error of 0 (an accuracy of 0 or 1 has such) counts as the least positive one of its metric. A metric
+        without any has one constant: its noise between replicates, else its standard deviation over runs.
+        """
+        if self.standard_errors is None:
+            return None
+        columns = [self._sigma_of(i) for i in range(len(self.metrics))]
+        return np.where(np.isnan(self.values), np.nan, np.stack(columns, axis=1))
+
+    def _sigma_of(self, i: int) -> Floats:
+        assert self.standard_errors is not None
+        errors = self.standard_errors[:, i]
+        positive = errors[errors > 0]
+        if len(positive):
+            return np.where(errors > 0, errors, positive.min())
+        known = self.values[~np.isnan(self.values[:, i]), i]
+        noise, spread = float(self.noise_from_replicates[i]), float(known.std()) if len(known) else 0.0
+        constant = noise if noise > 0 else spread if spread > 0 else 1.0
+        return np.full(self.n_runs, constant)
+
+    def subset(
+        self, runs: npt.ArrayLike | Sequence[str] | None = None, metrics: Sequence[str] | None = None
+    ) -> Observations:
+        """The same with some runs (positions, a mask, or run ids) and metrics (names) only, in the order given.
+
+        Raises:
+            ObservationError: if a run or metric is unknown or asked for twice, or none is left.
+        """
+        rows = np.arange(self.n_runs) if runs is None else self._positions(runs)
+        names = self.metrics if metrics is None else tuple(metrics)
+        columns = [_position("metric", name, self.metrics) for name in names]
+        ids = self.run_ids or ()
+
+        def cells(table: Floats | None) -> Any:
+            return None if table is None else table[rows][:, columns]
+
+        return Observations(
+            domains=self.domains,
+            weights=self.weights[rows],
+            metrics=names,
+            values=cells(self.values),
+            standard_errors=cells(self.standard_errors),
+            run_ids=tuple(ids[k] for k in rows),
+            n_tokens=None if self.n_tokens is None else self.n_tokens[rows],
+            n_parameters=None if self.n_parameters is None else self.n_parameters[rows],
+            maximised=self.maximised & set(names),
+        )
+
+    def _positions(self, runs: npt.ArrayLike | Sequence[str]) -> Ints:
+        chosen = np.asarray(runs)
+        if chosen.dtype.kind in "US":
+            return np.array([_position("run", str(name), self.run_ids or ()) for name in chosen], dtype=np.intp)
+        rows = np.arange(self.n_runs)
+        try:
+            picked: Ints = rows[chosen] if chosen.size else rows[:0]
+        except IndexError as error:
+            raise ObservationError(f"runs must be positions below {self.n_runs}", received=str(error)) from error
+        return picked
+
+    def __len__(self) -> int:
+        return self.n_runs
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Observations) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    def to_csv(self, folder: str | Path) -> None:
+        """Write ratios.csv, metrics.csv, tokens.yaml (standard_errors.csv) and layout.yaml, each atomically.
+
+        `read_observations(folder)` gives equal observations back, except for what readers leave out: constant metrics.
+
+        Raises:
+            ObservationError: if a name cannot be written as UTF-8, or the folder not at all.
+        """
+        write_folder(self, Path(folder))
+
+    def to_json(self) -> str:
+        """One JSON object; floats are written so that they read back exactly, missing cells as null."""
+        record = {
+            "domains": [[d.name, d.n_tokens, d.fingerprint] for d in self.domains],
+            "weights": self.weights.tolist(),
+            "metrics": list(self.metrics),
+            "values": _nulls_for_nan(self.values),
+            "standard_errors": _nulls_for_nan(self.standard_errors),
+            "run_ids": list(self.run_ids or ()),
+            "n_tokens": None if self.n_tokens is None else self.n_tokens.tolist(),
+            "n_parameters": None if self.n_parameters is None else self.n_parameters.tolist(),
+            "maximised": sorted(self.maximised),
+        }
+        return json.dumps(record, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Observations:
+        """Inverse of `to_json`; ObservationError if `text` is not such a record."""
+        try:
+            record = json.loads(text)
+            domains = DomainSet(Domain(*row) for row in record["domains"])
+            fields = {
+                "metrics": tuple(record["metrics"]),
+                "values": record["values"],
+                "standard_errors": record["standard_errors"],
+                "run_ids": tuple(record["run_ids"]),
+                "n_tokens": record.get("n_tokens"),
+                "n_parameters": record.get("n_parameters"),
+                "maximised": frozenset(record.get("maximised", ())),
+            }
+            weights = record["weights"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DomainError) as error:
+            raise ObservationError(
+                "observations must be a JSON record as to_json writes it", received=str(error)
+            ) from error
+        return cls(domains, weights, **fields)
+
+
+def _renormalised(weights: Floats) -> Floats:
+    """Rows divided by their sums; those that sum to 1 but for rounding stay as they are, so that copies are exact."""
+    sums = weights.sum(axis=1, keepdims=True)
+    result: Floats = np.where(np.abs(sums - 1) > _ROUNDING, weights / sums, weights) + 0.0
+    return result
+
+
+def _nulls_for_nan(table: Floats | None) -> list[list[float | None]] | None:
+    if table is None:
+        return None
+    return [[None if cell != cell else cell for cell in row] for row in table.tolist()]
+
+
+def _position(kind: str, name: str, names: Sequence[str]) -> int:
+    if name not in names:
+        known = ", ".join(names[:20])
+        raise ObservationError(f"a {kind} must be one of the observations'", received=name, hint=f"known: {known}")
+    return names.index(name)
