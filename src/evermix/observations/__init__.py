@@ -1,0 +1,7 @@
+"""Observations: runs x domains, runs x metrics; readers that check every cell, and costs that laws can learn."""
+
+from evermix.observations.findings import Finding, LeftOut
+from evermix.observations.orientation import Orientation
+from evermix.observations.table import Observations
+
+__all__ = ["Finding", "LeftOut", "Observations", "Orientation"]
