@@ -150,11 +150,19 @@ class Runs:
         mixtures: (runs, domains), each row summing to 1 within 1e-3.
         values: (runs, metrics), > 0; a missing cell holds the metric's mean and has weight 0.
         weights: (runs, metrics), factor of each residual: sqrt(count) rms(sigma_i) / sigma_ki, 0 where missing.
+        counts: (runs,), > 0, how often each run counts.
     """
 
     mixtures: Floats
     values: Floats
     weights: Floats
+    counts: Floats
+
+    @property
+    def precision(self) -> Floats:
+        """weights without the counts: the factor of a residual where the loss is not quadratic."""
+        share: Floats = self.weights / np.sqrt(self.counts)[:, None]
+        return share
 
     @property
     def n_effective(self) -> Floats:
@@ -193,8 +201,8 @@ def checked_runs(
         raise ObservationError(f"weights of run {worst} must sum to 1", received=float(mixtures[worst].sum()))
     missing = np.isnan(values)
     _refuse(np.isinf(values) | (values <= 0), values, "value of run {} in metric {} must be a number > 0")
-    weights = np.where(missing, 0.0, _relative_precision(sigma, values))
     multiplicity = _multiplicity(counts, len(values))
+    weights = np.where(missing, 0.0, _relative_precision(sigma, values, multiplicity))
     weights *= np.sqrt(multiplicity)[:, None]
     seen = multiplicity > 0
     mixtures, values, weights, missing = mixtures[seen], values[seen], weights[seen], missing[seen]
@@ -203,10 +211,10 @@ def checked_runs(
         worst = int(known.argmin())
         raise ObservationError(f"metric {worst} must be known for at least 2 runs", received=int(known[worst]))
     mean = np.where(missing, 0.0, values).sum(axis=0) / known
-    return Runs(mixtures, np.where(missing, mean, values), weights)
+    return Runs(mixtures, np.where(missing, mean, values), weights, multiplicity[seen])
 
 
-def _relative_precision(sigma: npt.ArrayLike | None, values: Floats) -> Floats:
+def _relative_precision(sigma: npt.ArrayLike | None, values: Floats, counts: Floats) -> Floats:
     """rms(sigma_i) / sigma_ki over the known cells: 1 where standard errors are equal or unknown."""
     if sigma is None:
         return np.ones_like(values)
@@ -217,7 +225,7 @@ def _relative_precision(sigma: npt.ArrayLike | None, values: Floats) -> Floats:
     wrong = ~np.isnan(values) & ~(np.isfinite(errors) & (errors > 0))
     _refuse(wrong, errors, "standard error of run {} in metric {} must be a number > 0")
     known = ~np.isnan(values)
-    mean_square = np.where(known, errors**2, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    mean_square = counts @ np.where(known, errors**2, 0.0) / np.maximum(counts @ known, 1e-300)
     return np.where(known, np.sqrt(mean_square) / np.where(known, errors, 1.0), 0.0)
 
 

@@ -1,12 +1,18 @@
-"""Batched Levenberg-Marquardt: many small least-squares problems (metrics x starts) at once, in numpy.
+"""Batched Levenberg-Marquardt: many small curve fits (metrics x starts) at once, in numpy.
 
-minimise over theta: sum_k rho(r_k(theta)) + (theta - mu)' R (theta - mu) / 2, with theta >= lower, where rho is r^2/2
-or Huber's function (r^2/2 up to delta, then linear), by iteratively reweighted Gauss-Newton steps
-(J'WJ + R + damping diag) d = -(J'W r + R (theta - mu)); coordinates held at their bound are left out of the step.
+minimise over theta: sum_k n_k rho(r_k(theta)) + (theta - mu)' R (theta - mu) / 2, with theta >= lower, where rho is
+r^2/2 or Huber's function (r^2/2 up to delta, then linear) and n_k the multiplicity of residual k. Far from the
+solution the steps are reweighted Gauss-Newton,
+
+    (J'WJ + R + damping diag) d = -(J' rho' + R (theta - mu)),  W = rho'(r) / r,
+
+which always go downhill; near it, where the fit offers second derivatives, W = rho''(r) and sum_k rho'_k r_k'' is
+added: Newton, which converges quadratically. Coordinates held at their bound are left out of the step.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,43 +24,102 @@ Ints = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
 # theta (batch, q), problem numbers (batch,) -> residuals (batch, K), Jacobian (batch, K, q)
 Residuals = Callable[[Floats, Ints], tuple[Floats, Floats]]
+# what a fit has computed at theta and needs for the derivatives: arrays whose first axis is the batch
+Point = tuple[Floats, ...]
+
+_LARGEST_BATCH = 2**23  # numbers in the Hessians, or in the residuals, of one batch: 64 MiB
+_NEWTON_FROM = 0.03  # relative decrease of a step under which second derivatives are used
 
 
 @dataclass(frozen=True)
-class LeastSquares:
-    """The problems; `problem number` picks the data of one metric in `residuals`.
+class CurveFits(ABC):
+    """The problems, one per metric; a `problem number` picks the data of one.
 
     Attributes:
-        residuals: residuals and their Jacobian, for a batch of parameters.
         precision: R, shape (q, q), positive semidefinite.
         mean: mu, shape (problems, q).
         free: shape (problems, q), False holds a parameter at its start.
         lower: shape (q,), least value of each parameter, -inf for none.
         huber_delta: where Huber's function turns linear; None for plain squares.
+        multiplicity: n_k, shape (K,); None for one each.
     """
 
-    residuals: Residuals
     precision: Floats
     mean: Floats
     free: Bools
     lower: Floats
     huber_delta: float | None = None
+    multiplicity: Floats | None = None
+
+    @property
+    def has_second_derivatives(self) -> bool:
+        """Whether `normal` uses `bend`."""
+        return False
+
+    @property
+    def n_residuals(self) -> int:
+        """K where it is known, to bound the memory of a batch."""
+        return 0 if self.multiplicity is None else len(self.multiplicity)
+
+    @abstractmethod
+    def evaluate(self, theta: Floats, problem: Ints) -> tuple[Floats, Point]:
+        """Residuals, shape (batch, K), and what `normal` needs."""
+
+    @abstractmethod
+    def normal(
+        self, theta: Floats, problem: Ints, point: Point, slope: Floats, weight: Floats, bend: Floats | None
+    ) -> tuple[Floats, Floats]:
+        """J' slope, shape (batch, q), and J' diag(weight) J + sum_k bend_k r_k'', shape (batch, q, q)."""
 
     def loss(self, r: Floats, theta: Floats, problem: Ints) -> Floats:
         """The objective, shape (batch,); infinite where a residual is not finite."""
-        size = np.abs(r)
-        delta = np.inf if self.huber_delta is None else self.huber_delta
         with np.errstate(over="ignore", invalid="ignore"):
-            rho = np.where(size <= delta, 0.5 * r**2, delta * size - 0.5 * delta**2 if delta < np.inf else 0.0)
+            if self.huber_delta is None:
+                rho = 0.5 * r**2
+            else:
+                inner = np.minimum(np.abs(r), self.huber_delta)
+                rho = inner * (np.abs(r) - 0.5 * inner)
             off = theta - self.mean[problem]
-            total: Floats = rho.sum(axis=1) + 0.5 * np.einsum("bq,qr,br->b", off, self.precision, off)
+            data = rho.sum(axis=1) if self.multiplicity is None else rho @ self.multiplicity
+            total: Floats = data + 0.5 * ((off @ self.precision) * off).sum(axis=1)
         return np.where(np.isfinite(total), total, np.inf)
 
-    def weights(self, r: Floats) -> Floats:
-        """W of the reweighted step: rho'(r) / r."""
-        if self.huber_delta is None:
-            return np.ones_like(r)
-        return self.huber_delta / np.maximum(np.abs(r), self.huber_delta)
+    def derivatives(self, r: Floats, theta: Floats, problem: Ints, point: Point, exact: Bools) -> tuple[Floats, Floats]:
+        """Gradient and Hessian of the objective; Gauss-Newton's Hessian where `exact` (batch,) is False."""
+        slope, weight = r, np.ones_like(r)
+        if self.huber_delta is not None:
+            size = np.maximum(np.abs(r), self.huber_delta)
+            slope = np.clip(r, -self.huber_delta, self.huber_delta)
+            weight = np.where(exact[:, None], np.abs(r) <= self.huber_delta, self.huber_delta / size)
+        if self.multiplicity is not None:
+            slope, weight = slope * self.multiplicity, weight * self.multiplicity
+        bend = np.where(exact[:, None], slope, 0.0) if exact.any() else None
+        gradient, hessian = self.normal(theta, problem, point, slope, weight, bend)
+        gradient = gradient + (theta - self.mean[problem]) @ self.precision
+        hessian += self.precision
+        return gradient, hessian
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeastSquares(CurveFits):
+    """Fits given by a function for residuals and their whole Jacobian.
+
+    Attributes:
+        residuals: residuals and their Jacobian, for a batch of parameters.
+    """
+
+    residuals: Residuals
+
+    def evaluate(self, theta: Floats, problem: Ints) -> tuple[Floats, Point]:
+        r, J = self.residuals(theta, problem)
+        return r, (J,)
+
+    def normal(
+        self, theta: Floats, problem: Ints, point: Point, slope: Floats, weight: Floats, bend: Floats | None
+    ) -> tuple[Floats, Floats]:
+        J = point[0]
+        transposed = J.transpose(0, 2, 1)
+        return (transposed @ slope[:, :, None])[:, :, 0], transposed @ (weight[:, :, None] * J)
 
 
 @dataclass(frozen=True)
@@ -66,13 +131,23 @@ class Solution:
     converged: Bools
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long to go on: at most `max_iterations`, until a step gains less than `tolerance` relatively."""
+
+    max_iterations: int = 200
+    tolerance: float = 1e-10
+
+
 @dataclass
 class _State:
     theta: Floats
-    r: Floats
-    J: Floats
     loss: Floats
+    gradient: Floats
+    hessian: Floats
+    exact: Bools
     damping: Floats
+    growth: Floats
     problem: Ints
     calm: Ints
 
@@ -80,73 +155,132 @@ class _State:
         return _State(*(value[rows] for value in vars(self).values()))
 
 
-def minimise(
-    squares: LeastSquares, start: Floats, problem: Ints, max_iterations: int = 200, tolerance: float = 1e-9
-) -> Solution:
+def minimise(fits: CurveFits, start: Floats, problem: Ints, patience: Patience = Patience()) -> Solution:
     """Solve problem[b] from start[b], shape (batch, q), for each b at once.
 
-    Converged means: three steps running lowered the objective by less than `tolerance` relatively, or no step
-    however short lowers it.
+    Converged means: the quadratic model foretold a relative gain under `tolerance` for a nearly undamped step, or three
+    steps running gained less than that, or no step however short gained anything.
     """
-    theta, objective = start.copy(), np.full(len(start), np.inf)
-    converged = np.zeros(len(start), dtype=bool)
-    r, J = squares.residuals(theta, problem)
-    loss = squares.loss(r, theta, problem)
-    rows = np.arange(len(start))
-    usable = np.isfinite(loss)
-    state = _State(theta.copy(), r, J, loss, np.full(len(start), 1e-3), problem, np.zeros(len(start), dtype=np.intp))
-    state, rows = state.keep(usable), rows[usable]
-    for _ in range(max_iterations):
-        if not len(rows):
-            break
-        done = _step(squares, state, tolerance)
+    width = max(1, _LARGEST_BATCH // max(start.shape[1] ** 2, fits.n_residuals))
+    parts = [
+        _minimise(fits, start[first : first + width], problem[first : first + width], patience)
+        for first in range(0, len(start), width)
+    ]
+    return Solution(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+
+
+def _minimise(fits: CurveFits, start: Floats, problem: Ints, patience: Patience) -> Solution:
+    theta, n = np.maximum(start, fits.lower), len(start)
+    r, point = fits.evaluate(theta, problem)
+    objective, converged = fits.loss(r, theta, problem), np.zeros(n, dtype=bool)
+    rows = np.flatnonzero(np.isfinite(objective))
+    if not len(rows):
+        return Solution(theta, objective, converged)
+    gauss = np.zeros(len(rows), dtype=bool)
+    values = fits.derivatives(r[rows], theta[rows], problem[rows], tuple(a[rows] for a in point), gauss)
+    damping, calm = np.full(len(rows), 1e-3), np.zeros(len(rows), dtype=np.intp)
+    state = _State(
+        theta[rows], objective[rows], *values, gauss, damping, np.full(len(rows), 2.0), problem[rows], calm
+    )
+    for _ in range(patience.max_iterations):
+        done = _step(fits, state, patience.tolerance)
         theta[rows], objective[rows] = state.theta, state.loss
         converged[rows[done]] = True
         if done.any():
             state, rows = state.keep(~done), rows[~done]
+        if not len(rows):
+            break
     return Solution(theta, objective, converged)
 
 
-def _step(squares: LeastSquares, state: _State, tolerance: float) -> Bools:
+def _step(fits: CurveFits, state: _State, tolerance: float) -> Bools:
     """One damped step of every problem, in place; returns which have converged.
 
-    Damping follows the gain ratio, actual over predicted decrease: times max(1/5, 1 - (2 gain - 1)^3) (Nielsen 1999).
+    Damping follows the gain ratio, actual over foretold decrease: times max(1/10, 1 - (2 gain - 1)^3) after a step that
+    gained, times a growing factor after one that did not (Nielsen 1999).
     """
-    trial, predicted = _trial(squares, state)
-    r, J = squares.residuals(trial, state.problem)
-    loss = squares.loss(r, trial, state.problem)
+    trial, foretold = _trial(fits, state)
+    r, point = fits.evaluate(trial, state.problem)
+    loss = fits.loss(r, trial, state.problem)
     better = loss < state.loss
-    small = state.loss - loss <= tolerance * np.maximum(state.loss, 1e-12)
-    state.calm = np.where(better & small, state.calm + 1, np.where(better, 0, state.calm))
-    gain = np.clip((state.loss - loss) / np.maximum(predicted, 1e-300), -1.0, 2.0)
-    state.theta[better], state.r[better], state.J[better] = trial[better], r[better], J[better]
-    state.loss = np.where(better, loss, state.loss)
-    eased = state.damping * np.clip(1 - (2 * gain - 1) ** 3, 0.2, 2.0)
-    state.damping = np.where(better, np.maximum(eased, 1e-10), state.damping * 4)
-    return (state.calm >= 3) | (state.damping > 1e10) | (state.loss < 1e-26)
+    decrease = np.where(better, state.loss - loss, 0.0)
+    level = np.maximum(state.loss, 1e-12)
+    done = (np.abs(foretold) <= tolerance * level) & (state.damping <= 1e-2) & (foretold >= 0)
+    state.calm = np.where(better & (decrease <= tolerance * level), state.calm + 1, np.where(better, 0, state.calm))
+    gain = np.where(foretold > 0, np.clip(decrease / np.maximum(foretold, 1e-300), 0.0, 2.0), 0.0)
+    eased = np.maximum(state.damping * np.clip(1 - (2 * gain - 1) ** 3, 0.1, 2.0), 1e-12)
+    state.damping = np.where(better, eased, np.maximum(state.damping, 1e-6) * state.growth)
+    state.growth = np.where(better, 2.0, np.minimum(state.growth * 2, 64.0))
+    near = (decrease <= _NEWTON_FROM * level) & fits.has_second_derivatives
+    exact = np.where(better, near, False)
+    changed = np.flatnonzero(better | (exact != state.exact))
+    state.theta[better], state.loss[better] = trial[better], loss[better]
+    state.exact = exact
+    done |= (state.calm >= 3) | (state.damping > 1e10) | (state.loss < 1e-26)
+    _renew(fits, state, changed[~done[changed]], better, (r, point))
+    return done
 
 
-def _trial(squares: LeastSquares, state: _State) -> tuple[Floats, Floats]:
-    """theta + d, moved back onto the bounds, and the decrease that the quadratic model predicts for d."""
-    WJ = state.J * squares.weights(state.r)[:, :, None]
-    off = state.theta - squares.mean[state.problem]
-    gradient = np.einsum("bkq,bk->bq", WJ, state.r) + off @ squares.precision
-    hessian = WJ.transpose(0, 2, 1) @ state.J + squares.precision
-    held = ~squares.free[state.problem] | ((state.theta <= squares.lower) & (gradient > 0))
-    gradient = np.where(held, 0.0, gradient)
-    hessian = np.where(held[:, :, None] | held[:, None, :], 0.0, hessian)
+def _renew(fits: CurveFits, state: _State, rows: Ints, moved: Bools, at: tuple[Floats, Point]) -> None:
+    """Gradient and Hessian of `rows`, at the trial where it was taken and where they stood before otherwise."""
+    r, point = at
+    for taken in (True, False):
+        some = rows[moved[rows] == taken]
+        if not len(some):
+            continue
+        theta, problem = state.theta[some], state.problem[some]
+        if taken:
+            here, parts = r[some], tuple(a[some] for a in point)
+        else:
+            here, parts = fits.evaluate(theta, problem)
+        values = fits.derivatives(here, theta, problem, parts, state.exact[some])
+        state.gradient[some], state.hessian[some] = values
+
+
+def _trial(fits: CurveFits, state: _State) -> tuple[Floats, Floats]:
+    """theta + d, moved back onto the bounds, and the decrease that the quadratic model foretells for d."""
+    gradient, hessian = state.gradient, state.hessian.copy()
+    held = ~fits.free[state.problem] | ((state.theta <= fits.lower) & (gradient > 0))
     diagonal = np.einsum("bqq->bq", hessian)
-    scale = np.maximum(diagonal, 1e-8 * diagonal.max(axis=1, keepdims=True) + 1e-12)
+    if held.any():
+        gradient = np.where(held, 0.0, gradient)
+        hessian[held] = 0.0
+        hessian.transpose(0, 2, 1)[held] = 0.0
+    size = np.abs(diagonal)
+    scale = np.maximum(size, 1e-8 * size.max(axis=1, keepdims=True) + 1e-12)
     added = state.damping[:, None] * scale
     diagonal += added + held
     step = np.linalg.solve(hessian, -gradient[:, :, None])[:, :, 0]
     # model decrease: -g.d - d'Hd/2 = (d'(damping D)d - g.d) / 2
-    predicted: Floats = 0.5 * ((added * step**2).sum(axis=1) - (gradient * step).sum(axis=1))
-    return np.maximum(state.theta + step, squares.lower), predicted
+    foretold: Floats = 0.5 * ((added * step**2).sum(axis=1) - (gradient * step).sum(axis=1))
+    return np.maximum(state.theta + step, fits.lower), foretold
 
 
 def best_of(solution: Solution, problem: Ints, n_problems: int) -> Solution:
     """For each problem the start that ended lowest."""
-    order = np.lexsort((solution.objective, problem))
-    first = order[np.searchsorted(problem[order], np.arange(n_problems))]
+    first = _leaders(solution.objective, problem, n_problems, 1)
     return Solution(solution.theta[first], solution.objective[first], solution.converged[first])
+
+
+def best_of_starts(
+    fits: CurveFits, start: Floats, problem: Ints, stages: tuple[tuple[int, int], ...], patience: Patience = Patience()
+) -> Solution:
+    """Successive halving: in each stage (iterations, keep) every start goes so far and the `keep` best per problem stay.
+
+    What stays after the last stage is brought to convergence; the lowest of each problem is returned.
+    """
+    n_problems = int(problem.max()) + 1
+    for iterations, keep in stages:
+        solution = minimise(fits, start, problem, Patience(iterations, patience.tolerance))
+        rows = _leaders(solution.objective, problem, n_problems, keep)
+        start, problem = solution.theta[rows], problem[rows]
+    return best_of(minimise(fits, start, problem, patience), problem, n_problems)
+
+
+def _leaders(objective: Floats, problem: Ints, n_problems: int, keep: int) -> Ints:
+    """Rows of the `keep` lowest objectives of each problem, grouped by problem."""
+    order = np.lexsort((objective, problem))
+    first = np.searchsorted(problem[order], np.arange(n_problems))
+    rank = np.arange(len(order)) - first[problem[order]]
+    leaders: Ints = order[rank < keep]
+    return leaders

@@ -4,7 +4,7 @@ The domains add up to one effective amount of data, of which the loss falls as a
 concave in p, and x^(-a) is convex and decreasing, so f is convex. Each metric is fitted by itself, residuals in
 standard deviations of the metric over runs, with weak priors (so that few runs suffice):
 
-    sum_k ((f_i(p_k) - y_ki) / sd_i)^2 / 2 + ridge |s_i - prior_log_tau|^2 / 2
+    sum_k w_ki^2 ((f_i(p_k) - y_ki) / sd_i)^2 / 2 + ridge |s_i - prior_log_tau|^2 / 2
         + prior_weight_a (log a_i - log prior_a)^2 / 2
 
 Without `own`, c absorbs a common shift of s_i, so the ridge only draws the s_ij together. With `own`, metric i is the
@@ -14,19 +14,25 @@ loss on training domain own[i]: tau_i,own = 1, and the prior says how little ano
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ConvergenceError, ObservationError
-from evermix.laws.base import Floats, MixingLaw, checked_runs
-from evermix.laws.levenberg_marquardt import Bools, Ints, LeastSquares, best_of, minimise
+from evermix.laws.base import Floats, MixingLaw, Runs, checked_runs
+from evermix.laws.laplace import Uncertainty, noise_of, standard_deviations
+from evermix.laws.levenberg_marquardt import Bools, CurveFits, Ints, Patience, Point, Solution, best_of_starts
+from evermix.laws.weighted_gram import WeightedGram
 
 _FLOORS = (0.2, 0.6, 0.9)
 _EXPONENTS = (0.15, 0.6)
 _B, _LOG_C, _LOG_A, _S = 0, 1, 2, 3
 _LARGEST_EXPONENT = 80.0
+_STAGES = ((5, 3), (12, 2))
+_LARGEST_LOG_A = 5.0
+_WARM_PATIENCE = Patience(max_iterations=30, tolerance=1e-7)
 
 
 class PowerLinkLaw(MixingLaw):
@@ -51,6 +57,8 @@ class PowerLinkLaw(MixingLaw):
     c_: Floats
     a_: Floats
     tau_: Floats
+    fits_: _PowerFits
+    uncertainty_: Uncertainty
 
     def __init__(
         self,
@@ -84,6 +92,21 @@ class PowerLinkLaw(MixingLaw):
         """Whether 0 < g <= 1, which fit demands."""
         return 0 < self.g <= 1
 
+    @property
+    def has_gradient(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def has_std(self) -> bool:
+        """Always."""
+        return True
+
+    @classmethod
+    def n_parameters(cls, n_domains: int) -> int:
+        """b, a and domains tau (c is fixed by a common factor of tau)."""
+        return n_domains + 2
+
     def fit(
         self,
         P: npt.ArrayLike,
@@ -93,21 +116,28 @@ class PowerLinkLaw(MixingLaw):
     ) -> Self:
         """Fit; see MixingLaw.fit. Any number of runs from 2 on is accepted: the priors fill in."""
         runs = checked_runs(P, Y, sigma, counts)
-        mixtures, values, weights = runs.mixtures, runs.values, runs.weights
-        n_metrics, n_domains = values.shape[1], mixtures.shape[1]
-        free = self._free(n_metrics, n_domains)
-        spread = runs.spread
-        squares = self._squares(mixtures**self.g, values, weights / spread, free)
-        start, problem = self._starts(mixtures**self.g, values, free)
-        best = best_of(minimise(squares, start, problem), problem, n_metrics)
-        if not np.isfinite(best.objective).all():
-            metric = int(np.argmin(np.isfinite(best.objective)))
-            raise ConvergenceError(f"the power-link fit of metric {metric} must end at a finite objective")
-        self.b_, self.c_ = best.theta[:, _B], np.exp(best.theta[:, _LOG_C])
-        self.a_, self.tau_ = np.exp(best.theta[:, _LOG_A]), np.exp(best.theta[:, _S:])
-        self.objective_, self.converged_ = best.objective, best.converged
-        self.n_domains_, self.n_metrics_ = n_domains, n_metrics
-        return self
+        fits = self._fits(runs)
+        start, problem = self._starts(runs, fits)
+        return self._take(runs, fits, best_of_starts(fits, start, problem, _STAGES))
+
+    def refit(
+        self,
+        P: npt.ArrayLike,
+        Y: npt.ArrayLike,
+        sigma: npt.ArrayLike | None = None,
+        counts: npt.ArrayLike | None = None,
+    ) -> Self:
+        """A warm start from this solution, and few iterations; see MixingLaw.refit."""
+        self._check_fitted()
+        runs = checked_runs(P, Y, sigma, counts)
+        if runs.mixtures.shape[1] != self.n_domains_ or runs.values.shape[1] != self.n_metrics_:
+            raise ObservationError(
+                f"refit needs {self.n_domains_} domains and {self.n_metrics_} metrics, as in the fit",
+                received=f"{runs.mixtures.shape[1]} and {runs.values.shape[1]}",
+            )
+        fits = self._fits(runs)
+        solution = best_of_starts(fits, self._theta(), np.arange(self.n_metrics_), (), _WARM_PATIENCE)
+        return self.clone()._take(runs, fits, solution)
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """b_i + c_i (tau_i . p^g)^(-a_i), shape (..., domains) -> (..., metrics)."""
@@ -115,6 +145,22 @@ class PowerLinkLaw(MixingLaw):
         with np.errstate(divide="ignore"):
             result: Floats = self.b_ + self.c_ * amount**-self.a_
         return result
+
+    def predict_with_std(self, P: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """`predict`, and the standard deviation by the delta method from the parameters' covariance (laplace.py)."""
+        predicted = self.predict(P)
+        powers = self._mixtures(P).reshape(-1, self.n_domains_) ** self.g
+
+        def slopes(metric: int) -> Floats:
+            """d f / d (b, log c, log a, s), shape (points, q)."""
+            tau, a = self.tau_[metric], self.a_[metric]
+            amount = powers @ tau
+            fall = self.c_[metric] * amount**-a
+            head = np.column_stack([np.ones(len(powers)), fall, -fall * a * np.log(amount)])
+            return np.hstack([head, (-fall * a / amount)[:, None] * powers * tau])
+
+        std = standard_deviations(self.fits_, self._theta(), self.uncertainty_, slopes)
+        return predicted, std.reshape(predicted.shape)
 
     def gradient(self, p: npt.ArrayLike) -> Floats:
         """-a c (tau_i . p^g)^(-a-1) tau_ij g p_j^(g-1), (domains,) -> (metrics, domains); -inf at p_j = 0 if g < 1."""
@@ -124,6 +170,20 @@ class PowerLinkLaw(MixingLaw):
             inner = self.tau_ * (self.g * mixture ** (self.g - 1))
             return -(self.a_ * self.c_ * amount ** (-self.a_ - 1))[:, None] * inner
 
+    def curvature(self, p: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """With A = tau . p^g: d_ij = a c A^(-a-1) tau_ij g (1-g) p_j^(g-2), s_i = (a+1) / (a c A^(-a)); infinite at 0.
+
+        Hessian of c A^-a: -a c A^(-a-1) A'' + a (a+1) c A^(-a-2) A' A'^T, and A' = -g_i / (a c A^(-a-1)).
+        """
+        mixture = self._mixtures(p)
+        amount = self.tau_ @ mixture**self.g
+        s = (self.a_ + 1) / (self.a_ * self.c_ * amount**-self.a_)
+        if self.g == 1:
+            return np.zeros_like(self.tau_), s
+        with np.errstate(divide="ignore"):
+            bend = self.tau_ * (self.g * (1 - self.g) * mixture ** (self.g - 2))
+        return (self.a_ * self.c_ * amount ** (-self.a_ - 1))[:, None] * bend, s
+
     def expressions(self, variable: Any) -> list[Any]:
         """b + exp(log c - a log(tau . p^g)): exact exponential and power cones, no rational approximation of a."""
         import cvxpy as cp  # takes a second: only those who solve wait for it
@@ -132,6 +192,25 @@ class PowerLinkLaw(MixingLaw):
         powers = variable if self.g == 1 else cp.power(variable, self.g, approx=False)
         rows = zip(self.b_, self.c_, self.a_, self.tau_, strict=True)
         return [float(b) + cp.exp(float(np.log(c)) - float(a) * cp.log(tau @ powers)) for b, c, a, tau in rows]
+
+    def _theta(self) -> Floats:
+        """(b, log c, log a, log tau) per metric, shape (metrics, q)."""
+        return np.column_stack([self.b_, np.log(self.c_), np.log(self.a_), np.log(self.tau_)])
+
+    def _take(self, runs: Runs, fits: _PowerFits, solution: Solution) -> Self:
+        if not np.isfinite(solution.objective).all():
+            metric = int(np.argmin(np.isfinite(solution.objective)))
+            raise ConvergenceError(f"the power-link fit of metric {metric} must end at a finite objective")
+        theta = solution.theta
+        self.b_, self.c_ = theta[:, _B], np.exp(theta[:, _LOG_C])
+        self.a_, self.tau_ = np.exp(theta[:, _LOG_A]), np.exp(theta[:, _S:])
+        self.objective_, self.converged_ = solution.objective, solution.converged
+        self.fits_ = fits
+        known = (runs.weights > 0).T.astype(float)
+        self.uncertainty_ = noise_of(fits, theta, known, np.ones(len(theta)))
+        self.noise_ = self.uncertainty_.noise * runs.spread
+        self.n_domains_, self.n_metrics_ = self.tau_.shape[1], len(theta)
+        return self
 
     def _free(self, n_metrics: int, n_domains: int) -> Bools:
         """Which parameters move, shape (metrics, 3 + domains); checks the hyperparameters."""
@@ -150,52 +229,102 @@ class PowerLinkLaw(MixingLaw):
                 free[i, _S + j] = False
         return free
 
-    def _squares(self, powers: Floats, values: Floats, weights: Floats, free: Bools) -> LeastSquares:
+    def _fits(self, runs: Runs) -> _PowerFits:
+        free = self._free(runs.values.shape[1], runs.mixtures.shape[1])
         n_metrics, q = free.shape
-        targets, scales = values.T, weights.T
-
-        def residuals(theta: Floats, problem: Ints) -> tuple[Floats, Floats]:
-            theta = np.clip(theta, -_LARGEST_EXPONENT, _LARGEST_EXPONENT * 10)
-            tau = np.exp(np.clip(theta[:, _S:], -_LARGEST_EXPONENT, _LARGEST_EXPONENT))
-            a = np.exp(np.minimum(theta[:, _LOG_A], 5.0))[:, None]
-            amount = np.maximum(tau @ powers.T, 1e-300)
-            log_amount = np.log(amount)
-            fall = np.exp(np.minimum(theta[:, _LOG_C, None] - a * log_amount, _LARGEST_EXPONENT))
-            scale = scales[problem]
-            J = np.empty((*fall.shape, q))
-            J[:, :, _B] = scale
-            J[:, :, _LOG_C] = scale * fall
-            J[:, :, _LOG_A] = -scale * fall * a * log_amount
-            J[:, :, _S:] = (-scale * fall * a / amount)[:, :, None] * powers * tau[:, None, :]
-            return scale * (theta[:, :1] + fall - targets[problem]), J
-
-        precision = np.diag([0.0, 1e-9, self.prior_weight_a, *[self.ridge] * (q - _S)])
         mean = np.full((n_metrics, q), self.prior_log_tau)
         mean[:, :_S] = 0.0, 0.0, np.log(self.prior_a)
         mean[~free] = 0.0
-        lower = np.append(0.0, np.full(q - 1, -np.inf))
-        return LeastSquares(residuals, precision, mean, free, lower)
+        return _PowerFits(
+            precision=np.diag([0.0, 1e-9, self.prior_weight_a, *[self.ridge] * (q - _S)]),
+            mean=mean,
+            free=free,
+            lower=np.append(0.0, np.full(q - 1, -np.inf)),
+            multiplicity=runs.counts,
+            gram=WeightedGram(runs.mixtures**self.g),
+            targets=np.ascontiguousarray(runs.values.T),
+            scales=np.ascontiguousarray((runs.precision / runs.spread).T),
+        )
 
-    def _starts(self, powers: Floats, values: Floats, free: Bools) -> tuple[Floats, Ints]:
+    def _starts(self, runs: Runs, fits: _PowerFits) -> tuple[Floats, Ints]:
         """For each floor b and exponent a: ridge least squares of (y - b)^(-1/a) on p^g, whose solution is tau."""
-        n_metrics, q = free.shape
-        gram = powers.T @ powers
-        gram += 0.03 * np.trace(gram) / len(gram) * np.eye(len(gram))
+        n_metrics, q = fits.free.shape
+        powers, known = fits.gram.X, (runs.weights > 0).T
+        weights = runs.weights.T**2
+        gram = fits.gram(weights)
+        trace = np.einsum("ijj->i", gram) / (q - _S)
+        gram += 0.03 * trace[:, None, None] * np.eye(q - _S)
+        least = np.where(known, runs.values.T, np.inf).min(axis=1)
+        whole = fits.free[:, _S:].all(axis=1)
         starts = []
         for fraction in _FLOORS:
             for a in _EXPONENTS:
-                b = fraction * values.min(axis=0)
-                log_amount = -np.log(values - b) / a
-                shift = log_amount.max(axis=0)
-                tau = np.linalg.solve(gram, powers.T @ np.exp(log_amount - shift)).T
+                b = fraction * least
+                log_amount = -np.log(np.where(known, runs.values.T - b[:, None], 1.0)) / a
+                shift = np.where(known, log_amount, -np.inf).max(axis=1)
+                right = (weights * np.exp(np.where(known, log_amount - shift[:, None], 0.0))) @ powers
+                tau = np.linalg.solve(gram, right[:, :, None])[:, :, 0]
                 tau = np.maximum(tau, 0.03 * tau.mean(axis=1, keepdims=True).clip(1e-12))
                 s = np.log(tau)
-                level = np.where(free[:, _S:].all(axis=1), s.mean(axis=1) - self.prior_log_tau, 0.0)
+                level = np.where(whole, s.mean(axis=1) - self.prior_log_tau, 0.0)
                 if self.own is not None:
                     level = np.array([s[i, j] if j is not None else level[i] for i, j in enumerate(self.own)])
-                theta = np.empty((n_metrics, q))
-                theta[:, _B], theta[:, _LOG_A] = b, np.log(a)
-                theta[:, _LOG_C] = -a * (shift + level)
-                theta[:, _S:] = s - level[:, None]
-                starts.append(theta)
+                head = np.column_stack([b, -a * (shift + level), np.full(n_metrics, np.log(a))])
+                starts.append(np.hstack([head, s - level[:, None]]))
         return np.concatenate(starts), np.tile(np.arange(n_metrics), len(starts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PowerFits(CurveFits):
+    """Residuals w (b + F - y) with F = exp(e), e = log c - a L, L = log A, A = sum_j tau_j x_j, x = p^g.
+
+    With q_j = tau_j x_j / A: e' = (1, -a L, -a q) in (log c, log a, s), F' = F e', F'' = F (e' e'^T + e''), where e'' is
+    -a L for (log a, log a), -a q for (log a, s) and -a (diag(q) - q q^T) for (s, s). Every Gram is a weighted x x'.
+    """
+
+    gram: WeightedGram
+    targets: Floats
+    scales: Floats
+
+    @property
+    def has_second_derivatives(self) -> bool:
+        return True
+
+    def evaluate(self, theta: Floats, problem: Ints) -> tuple[Floats, Point]:
+        tau = np.exp(np.clip(theta[:, _S:], -_LARGEST_EXPONENT, _LARGEST_EXPONENT))
+        a = np.exp(np.minimum(theta[:, _LOG_A], _LARGEST_LOG_A))[:, None]
+        amount = np.maximum(tau @ self.gram.X.T, 1e-300)
+        log_amount = np.log(amount)
+        fall = np.exp(np.minimum(theta[:, _LOG_C, None] - a * log_amount, _LARGEST_EXPONENT))
+        scale = self.scales[problem]
+        return scale * (theta[:, :1] + fall - self.targets[problem]), (scale, scale * fall, log_amount, amount, tau, a)
+
+    def normal(
+        self, theta: Floats, problem: Ints, point: Point, slope: Floats, weight: Floats, bend: Floats | None
+    ) -> tuple[Floats, Floats]:
+        scale, fall, log_amount, amount, tau, a = point
+        X, n_head = self.gram.X, _S
+        head = np.stack([scale, fall, -a * log_amount * fall], axis=1)  # (batch, 3, runs)
+        tail = -a * fall / amount  # times tau_j x_j
+        gradient, hessian = np.empty(theta.shape), np.empty((*theta.shape, theta.shape[1]))
+        gradient[:, :n_head] = (head @ slope[:, :, None])[:, :, 0]
+        gradient[:, n_head:] = ((slope * tail) @ X) * tau
+        weighted = head * weight[:, None, :]
+        hessian[:, :n_head, :n_head] = weighted @ head.transpose(0, 2, 1)
+        cross, inner = weighted * tail[:, None, :], weight * tail**2
+        if bend is not None:
+            bent = bend * head[:, 2]  # bend F e'_a
+            hessian[:, 1, 1] += (bend * fall).sum(axis=1)
+            hessian[:, 1, 2] += bent.sum(axis=1)
+            hessian[:, 2, 1] += bent.sum(axis=1)
+            hessian[:, 2, 2] += (bent * (1 - a * log_amount)).sum(axis=1)
+            cross[:, 1] += bend * tail
+            cross[:, 2] += bend * tail * (1 - a * log_amount)
+            inner += bend * fall * (a**2 + a) / amount**2
+        across = (cross.reshape(-1, X.shape[0]) @ X).reshape(len(theta), n_head, -1) * tau[:, None, :]
+        hessian[:, :n_head, n_head:] = across
+        hessian[:, n_head:, :n_head] = across.transpose(0, 2, 1)
+        hessian[:, n_head:, n_head:] = self.gram(inner) * tau[:, :, None] * tau[:, None, :]
+        if bend is not None:
+            np.einsum("bqq->bq", hessian)[:, n_head:] += ((bend * tail) @ X) * tau
+        return gradient, hessian

@@ -15,8 +15,9 @@ from evermix.domains import DomainSet
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.lifecycle.decision.problem import ModeOutcome, Problem
 from evermix.mixture import Mixture
-from evermix.solvers.convex import solve
 from evermix.solvers.kl_scale import scaled_kl_weight
+from evermix.solvers.problem import MixtureProblem
+from evermix.solvers.solve import solve
 
 
 def decide_by_interpolation(problem: Problem) -> ModeOutcome:
@@ -27,7 +28,7 @@ def decide_by_interpolation(problem: Problem) -> ModeOutcome:
     shares = np.array([candidate.weights for candidate in candidates])
     effective = shares @ evidence.observations.weights
     losses = np.array([problem.interpolation.evaluate(w, evidence.heldout).loss_nats for w in shares])
-    law = LogLinearLaw().fit(effective, losses)
+    law = LogLinearLaw(huber_delta=0.02, scaled=False).fit(effective, losses)
     kl_weight = scaled_kl_weight(law, problem.objective, problem.prior, rng, problem.kl)
-    proposal = solve(law, problem.objective, problem.bounds, problem.prior, kl_weight)
+    proposal = solve(MixtureProblem(law, problem.objective, problem.bounds, problem.prior, kl_weight))
     return ModeOutcome(proposal, law.predict, n_forward_tokens=len(shares) * evidence.heldout.n_tokens)
