@@ -12,15 +12,17 @@ import numpy.typing as npt
 from evermix.errors import ConstraintError
 
 Floats = npt.NDArray[np.float64]
-Quantity = Literal["loss_nats", "bits_per_byte", "perplexity"]
+Quantity = Literal["metric", "loss_nats", "bits_per_byte", "perplexity"]
+Groups = Mapping[str, "Groups | Sequence[str]"]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """sum_i v_i T_i(loss_i): a weighted mean of a quantity derived from each metric's loss in nats per token.
+    """sum_i v_i T_i(y_i): a weighted mean of a quantity derived from each metric, lower is better.
 
-    T_i is the identity (`loss_nats`), exp (`perplexity`), or multiplication by the metric's own
-    tokens / (bytes ln 2) (`bits_per_byte`). All are increasing and convex, so a convex law stays convex.
+    T_i is the identity (`metric`: whatever the runs measured, turned so that lower is better; `loss_nats`: the same,
+    known to be nats per token), or of a loss in nats per token exp (`perplexity`), or multiplication by the metric's
+    own tokens / (bytes ln 2) (`bits_per_byte`). All are increasing and convex, so a convex law stays convex.
     The mean loss and the mean perplexity rank mixtures differently: optimise the quantity that is reported.
 
     Attributes:
@@ -78,8 +80,45 @@ class Objective:
         factor = None if bits_per_byte_factor is None else tuple(float(f) for f in bits_per_byte_factor)
         return cls(tuple(metrics), tuple(float(weights.get(n, 0.0)) for n in metrics), quantity, factor)
 
+    @classmethod
+    def from_groups(
+        cls,
+        metrics: Sequence[str],
+        groups: Groups,
+        group_weights: Mapping[str, float] | None = None,
+        quantity: Quantity = "metric",
+    ) -> Objective:
+        """Mean over the metrics of a task, mean over the tasks of a family, weighted mean over families.
+
+        Args:
+            metrics: names, in the order of the law's outputs.
+            groups: name -> metrics, or name -> groups, to any depth; every metric is in exactly one group.
+            group_weights: weight of a group among its siblings, by its name or its path "family/task"; 1 where left
+                out. Weight 0 leaves its metrics out of the objective.
+
+        Raises:
+            ConstraintError: naming the metric or group: unknown, in two groups, in none, an empty group, or a weight
+                that is negative or names no group.
+        """
+        given = dict(group_weights or {})
+        weights: dict[str, float] = {}
+        named: set[str] = set()
+        _share_out(groups, 1.0, "", given, weights, named)
+        unused = [name for name in given if name not in named]
+        if unused:
+            raise ConstraintError(
+                "a group weight must name a group", received=unused[0], hint=f"known: {', '.join(sorted(named))}"
+            )
+        alone = [name for name in metrics if name not in weights]
+        if alone:
+            raise ConstraintError(
+                f"metric '{alone[0]}' must be in a group ({len(alone)} of {len(metrics)} are in none)",
+                hint="put metrics that are not to count into a group of weight 0",
+            )
+        return cls.from_dict(metrics, weights, quantity)
+
     def transform(self, losses: Floats) -> Floats:
-        """T of losses in nats, shape (..., metrics) -> (..., metrics), in the objective's quantity."""
+        """T of the metrics, shape (..., metrics) -> (..., metrics), in the objective's quantity."""
         if self.quantity == "perplexity":
             with np.errstate(over="ignore"):  # a law's explosion is an infinite perplexity, not a fault
                 return np.exp(losses)
@@ -93,7 +132,7 @@ class Objective:
 
     @property
     def scale(self) -> Floats:
-        """Factor from nats per token to the quantity, shape (metrics,); ones for loss and perplexity."""
+        """Factor from the metric to the quantity, shape (metrics,); ones but for bits per byte."""
         if self.quantity == "bits_per_byte":
             return np.array(self.bits_per_byte_factor, dtype=np.float64)
         return np.ones(len(self.metrics))
@@ -112,3 +151,45 @@ class Objective:
         slopes = self.transform_slope(np.asarray(losses, dtype=np.float64))
         result: Floats = (weights * slopes)[counted] @ loss_gradients[counted]
         return result
+
+    def curvature(self, losses: Floats) -> Floats:
+        """d2T/dloss2, shape (..., metrics): exp for perplexity, 0 else."""
+        if self.quantity == "perplexity":
+            with np.errstate(over="ignore"):
+                return np.exp(losses)
+        return np.zeros_like(losses)
+
+
+def _share_out(
+    groups: Groups,
+    share: float,
+    path: str,
+    given: Mapping[str, float],
+    weights: dict[str, float],
+    named: set[str],
+) -> None:
+    """Spread `share` over the groups by their weights, and within each evenly; fills `weights` and `named`."""
+    if not groups:
+        raise ConstraintError(f"group '{path or 'the objective'}' must have members", received=0)
+    own = {name: _group_weight(name, f"{path}{name}", given) for name in groups}
+    total = sum(own.values())
+    for name, members in groups.items():
+        named |= {name, f"{path}{name}"}
+        part = share * own[name] / total if total > 0 else 0.0
+        if isinstance(members, Mapping):
+            _share_out(members, part, f"{path}{name}/", given, weights, named)
+            continue
+        metrics = [members] if isinstance(members, str) else list(members)
+        if not metrics:
+            raise ConstraintError(f"group '{path}{name}' must have members", received=0)
+        for metric in metrics:
+            if metric in weights:
+                raise ConstraintError(f"metric '{metric}' must be in one group only", received=f"again in {path}{name}")
+            weights[metric] = part / len(metrics)
+
+
+def _group_weight(name: str, path: str, given: Mapping[str, float]) -> float:
+    weight = given.get(path, given.get(name, 1.0))
+    if not np.isfinite(weight) or weight < 0:
+        raise ConstraintError(f"weight of group '{path}' must be a number >= 0", received=weight)
+    return float(weight)

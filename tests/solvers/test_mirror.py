@@ -14,9 +14,10 @@ from evermix.errors import ConvergenceError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective, Quantity
-from evermix.solvers.convex import solve
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.mirror import mirror_descent
+from evermix.solvers.problem import MixtureProblem
+from evermix.solvers.solve import solve
 
 from .planted import domain_set, objective, planted_law, simplex, total
 
@@ -37,7 +38,7 @@ def remaining_gaps(seed: int, kind: str, quantity: Quantity, evaluations: list[i
     prior = Mixture.normalised(domain_set(m), rng.uniform(0.2, 1, m))
     box = Bounds(np.full(m, 0.02), np.full(m, 0.7), ("cap",) * m)
     kl_weight = scaled_kl_weight(law, goal, prior, rng)
-    exact = solve(law, goal, box, prior, kl_weight)
+    exact = solve(MixtureProblem(law, goal, box, prior, kl_weight))
     best = exact.objective_value + kl_weight * exact.kl_nats
     at_start = float(total(law, goal, prior, kl_weight, box.clip(prior.weights)))
     gaps = []

@@ -1,8 +1,8 @@
 """Certificate of optimality for a convex objective plus KL: how far above the optimum a mixture can be at most.
 
 For convex F(x) = h(x) + lambda KL(x || p0), the linearisation of h at x bounds F from below, so
-F(x) - F* <= max_q <grad h(x), x - q> + lambda (KL(x || p0) - KL(q || p0)), over the box and the simplex. The best q
-is clip(p0 exp((nu - grad h) / lambda), lower, upper) with the one nu that makes its sum 1.
+F(x) - F* <= max_q <grad h(x), x - q> + lambda (KL(x || p0) - KL(q || p0)), over the bounds. The best q is the KL
+projection of p0 exp(-grad h / lambda) onto them.
 """
 
 from __future__ import annotations
@@ -28,22 +28,9 @@ def optimality_gap(x: Floats, gradient: Floats, bounds: Bounds, prior: Floats, k
         weight, base = kl_weight, prior
     else:
         weight, base = _SMALLEST_WEIGHT * max(float(np.ptp(gradient)), 1e-300), np.full(len(x), 1 / len(x))
-    logs = np.log(np.maximum(base, 1e-300))
-    low = float(gradient.min()) - 800 * weight
-    high = float(gradient.max()) + 800 * weight
-    for _ in range(200):
-        middle = (low + high) / 2
-        q = _response(middle, gradient, logs, weight, bounds)
-        low, high = (middle, high) if q.sum() < 1 else (low, middle)
-    q = _response(high, gradient, logs, weight, bounds)
-    q = q / q.sum()
+    q = bounds.project(np.log(np.maximum(base, 1e-300)) - gradient / weight)
     gap = float(gradient @ (x - q)) + kl_weight * (_kl(x, prior) - _kl(q, prior))
     return max(gap, 0.0)
-
-
-def _response(nu: float, gradient: Floats, logs: Floats, weight: float, bounds: Bounds) -> Floats:
-    exponent = np.clip((nu - gradient) / weight + logs, -700.0, 700.0)
-    return np.clip(np.exp(exponent), bounds.lower, bounds.upper)
 
 
 def _kl(p: Floats, q: Floats) -> float:

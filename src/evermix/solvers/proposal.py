@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from evermix.constraints import Bounds
 from evermix.mixture import Mixture
+from evermix.solvers.duals import Dual, dual_values
+from evermix.solvers.problem import MixtureProblem
 
 _TOUCHING = 1e-6
 
@@ -23,9 +28,10 @@ class Proposal:
         kl_weight: lambda, in the objective's quantity per nat.
         binding: domains at a bound, as "name: lower", or "name: upper (epochs)" with the bound's reason.
         status: what the solver said of its own convergence.
-        solver: "convex" or "mirror".
+        solver: "clarabel", "newton", "sampling" or "mirror".
         gap: objective + KL is at most this far above the optimum of the law, in the objective's quantity; None
             where the solver gives no certificate.
+        duals: what relaxing each bound that binds is worth; empty where the law has no gradient.
     """
 
     mixture: Mixture
@@ -37,6 +43,7 @@ class Proposal:
     status: str
     solver: str
     gap: float | None = None
+    duals: tuple[Dual, ...] = ()
 
     @property
     def as_dict(self) -> dict[str, Any]:
@@ -51,6 +58,7 @@ class Proposal:
             "status": self.status,
             "solver": self.solver,
             "gap": self.gap,
+            "duals": [dual.as_dict for dual in self.duals],
         }
 
 
@@ -66,3 +74,21 @@ def binding_bounds(mixture: Mixture, bounds: Bounds) -> tuple[str, ...]:
         elif weight <= lower + _TOUCHING:
             binding.append(f"{name}: lower")
     return tuple(binding)
+
+
+def proposal_at(problem: MixtureProblem, weights: npt.NDArray[np.float64], status: str, solver: str) -> Proposal:
+    """The proposal of a solution `weights`, shape (domains,), with its certificate and dual values."""
+    mixture = Mixture(problem.prior.domains, weights)
+    predicted = problem.law.predict(mixture.weights)
+    return Proposal(
+        mixture=mixture,
+        predicted=tuple(float(x) for x in predicted),
+        objective_value=float(problem.objective.value(predicted)),
+        kl_nats=mixture.kl(problem.prior),
+        kl_weight=float(problem.kl_weight),
+        binding=binding_bounds(mixture, problem.bounds),
+        status=status,
+        solver=solver,
+        gap=problem.gap(mixture.weights) if problem.law.is_convex and problem.law.has_gradient else None,
+        duals=dual_values(problem, mixture.weights) if problem.law.has_gradient else (),
+    )

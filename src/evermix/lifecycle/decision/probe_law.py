@@ -15,8 +15,9 @@ import numpy as np
 
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.lifecycle.decision.problem import ModeOutcome, Problem
-from evermix.solvers.convex import solve
 from evermix.solvers.kl_scale import scaled_kl_weight
+from evermix.solvers.problem import MixtureProblem
+from evermix.solvers.solve import solve
 
 
 def decide_by_probe_law(problem: Problem) -> ModeOutcome:
@@ -25,4 +26,6 @@ def decide_by_probe_law(problem: Problem) -> ModeOutcome:
     law.fit(problem.evidence.observations.weights, problem.evidence.observations.values)
     rng = np.random.default_rng(problem.seed)
     kl_weight = scaled_kl_weight(law, problem.objective, problem.prior, rng, problem.kl)
-    return ModeOutcome(solve(law, problem.objective, problem.bounds, problem.prior, kl_weight), law.predict)
+    return ModeOutcome(
+        solve(MixtureProblem(law, problem.objective, problem.bounds, problem.prior, kl_weight)), law.predict
+    )

@@ -1,0 +1,38 @@
+"""solve: the mixture for a problem, by the method that suits its law."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from evermix.errors import ConstraintError
+from evermix.solvers.convex import solve_by_clarabel, unmet_guards
+from evermix.solvers.problem import MixtureProblem
+from evermix.solvers.proposal import Proposal, proposal_at
+
+Floats = npt.NDArray[np.float64]
+Method = Literal["auto", "clarabel", "newton", "sampling"]
+
+
+def solve(problem: MixtureProblem, method: Method = "auto", start: Floats | None = None) -> Proposal:
+    """The optimal mixture; for a convex law certified (`gap`), and unique when lambda > 0.
+
+    Args:
+        method: "clarabel" and "newton" need a convex law, "sampling" any; "auto" takes newton where the law is convex
+            and has a structured curvature, and clarabel where that fails or ends without a certificate.
+        start: shape (domains,), a mixture to start from (newton and sampling); the prior if None.
+
+    Raises:
+        ConstraintError: if the law is not convex but the method needs it, or the guards cannot be met.
+        ConvergenceError: if no certified optimum is found.
+    """
+    if method in ("clarabel", "newton") and not problem.law.is_convex:
+        raise ConstraintError("the convex solver needs a convex law", received=type(problem.law).__name__)
+    if problem.allows_one_only:  # no interior to search
+        if problem.excess(problem.start) > 1e-9:
+            raise unmet_guards(problem)
+        return proposal_at(problem, problem.start, "optimal", method if method != "auto" else "clarabel")
+    weights, status = solve_by_clarabel(problem)
+    return proposal_at(problem, weights, status, "clarabel")
