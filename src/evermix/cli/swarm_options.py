@@ -1,0 +1,214 @@
+"""The arguments that `fit`, `propose` and `what-if` share: which runs to read, and what is asked of them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evermix.errors import RecipeError
+
+if TYPE_CHECKING:
+    from evermix.observations import Observations, Reading
+    from evermix.recipe.study import StudyRecipe
+
+_SOURCE = "Runs: a folder with ratios and metrics tables, one table (CSV, JSONL, Parquet), or a study's folder."
+_OPTIONS: dict[str, Any] = {
+    "swarm": Annotated[Path, typer.Argument(help=_SOURCE)],
+    "metrics": Annotated[Path | None, typer.Option("--metrics", help="The metrics table, if SWARM holds the shares.")],
+    "token_counts": Annotated[
+        Path | None, typer.Option("--token-counts", help="YAML: tokens available per domain (default: tokens.yaml).")
+    ],
+    "recipe": Annotated[Path | None, typer.Option("--recipe", help="YAML with everything below, and more.")],
+    "law": Annotated[str | None, typer.Option("--law", help="Family of the law (`evermix laws`); default auto.")],
+    "maximise": Annotated[
+        list[str] | None, typer.Option("--maximise", help="Metric where higher is better, or a pattern; repeatable.")
+    ],
+    "drop": Annotated[list[str] | None, typer.Option("--drop", help="Metric to leave out, or a pattern; repeatable.")],
+    "weight": Annotated[
+        list[str] | None,
+        typer.Option("--weight", help="METRIC=WEIGHT in the objective; repeatable; default all alike."),
+    ],
+    "id_column": Annotated[str | None, typer.Option("--id", help="Column that names the runs; default: found.")],
+    "percent": Annotated[bool, typer.Option("--percent", help="The shares are percentages.")],
+    "seed": Annotated[int | None, typer.Option("--seed", help="Of folds and resamples; default 0.")],
+}
+_REQUEST_OPTIONS: dict[str, Any] = {
+    "tokens": Annotated[str | None, typer.Option("--tokens", help="Tokens of the target run, as 1T; caps need it.")],
+    "max_epochs": Annotated[
+        float | None,
+        typer.Option("--max-epochs", help="Most passes over any domain; default 4 where tokens are known."),
+    ],
+    "prior": Annotated[
+        str | None, typer.Option("--prior", help="natural, uniform or swarm; default natural where tokens are known.")
+    ],
+    "kl": Annotated[str | None, typer.Option("--kl", help="Pull towards the prior: a number >= 0, or auto (default).")],
+    "floor": Annotated[float | None, typer.Option("--floor", help="Least share of every domain.")],
+    "cap": Annotated[list[str] | None, typer.Option("--cap", help="DOMAIN=SHARE at most; repeatable.")],
+    "fix": Annotated[list[str] | None, typer.Option("--fix", help="DOMAIN=SHARE exactly; repeatable.")],
+    "guard": Annotated[
+        str | None,
+        typer.Option(
+            "--guard", help="MIXTURE=TOLERANCE: no metric worse than under natural, uniform or prior by more."
+        ),
+    ],
+    "resamples": Annotated[int | None, typer.Option("--resamples", help="Bootstrap resamples; default 200, 0 none.")],
+}
+
+
+@dataclass(frozen=True)
+class SwarmArguments:
+    """What the shared arguments said, by their Python names."""
+
+    given: dict[str, Any]
+
+    @functools.cached_property
+    def recipe(self) -> StudyRecipe:
+        """The recipe file, if any, with the options on top."""
+        from evermix.recipe.study import StudyRecipe
+
+        path = self.given["recipe"]
+        loaded = StudyRecipe() if path is None else StudyRecipe.load(path)
+        return overlaid(loaded, self._overrides())
+
+    @property
+    def is_study(self) -> bool:
+        """Whether the source is a study's project folder."""
+        return (self.given["swarm"] / "ledger.sqlite").exists()
+
+    def reading(self) -> Reading:
+        """The observations, with all that was left out and noticed."""
+        from evermix.observations import Reading, ReadOptions, read_observations
+
+        if self.is_study:
+            from evermix.study import Study
+
+            observations, left_out = Study(self.given["swarm"], recipe=self.recipe).observations()
+            return Reading(observations, left_out, ())
+        given, asked = self.given, self.recipe.objective
+        options = ReadOptions(
+            id_column=given["id_column"],
+            percent=given["percent"],
+            maximise=asked.maximise,
+            drop=asked.drop,
+            tokens_file=given["token_counts"],
+        )
+        source = given["swarm"] if given["metrics"] is None else (given["swarm"], given["metrics"])
+        return read_observations(source, options=options)
+
+    def observations(self) -> Observations:
+        """The observations alone."""
+        return self.reading().observations
+
+    def _overrides(self) -> dict[str, Any]:
+        given = self.given
+        guard = [_guard(given["guard"])] if given.get("guard") else None
+        objective = {
+            "maximise": given["maximise"],
+            "drop": given["drop"],
+            "weights": shares(given["weight"], "--weight", "METRIC=WEIGHT"),
+        }
+        constraints = {
+            "max_epochs": given.get("max_epochs"),
+            "floor": given.get("floor"),
+            "caps": shares(given.get("cap"), "--cap"),
+            "fixed": shares(given.get("fix"), "--fix"),
+        }
+        kl = given.get("kl")
+        return {
+            "law": given["law"],
+            "tokens": given.get("tokens"),
+            "prior": given.get("prior"),
+            "kl": kl if kl in (None, "auto") else _number("--kl", str(kl)),
+            "guards": guard,
+            "resamples": given.get("resamples"),
+            "seed": given["seed"],
+            "objective": _given_only(objective),
+            "constraints": _given_only(constraints),
+        }
+
+
+def overlaid(recipe: StudyRecipe, overrides: dict[str, Any]) -> StudyRecipe:
+    """The recipe with some keys replaced; RecipeError names the first key that does not fit."""
+    from pydantic import ValidationError
+
+    from evermix.recipe.study import StudyRecipe
+
+    data = recipe.model_dump(mode="json", exclude_unset=True)
+    for key, value in overrides.items():
+        if isinstance(value, dict):
+            if value:
+                data[key] = {**data.get(key, {}), **value}
+        elif value is not None:
+            data[key] = value
+    try:
+        return StudyRecipe.model_validate(data)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        message = str(fault["msg"]).removeprefix("Value error, ")
+        raise RecipeError(f"option {key}: {message}", received=fault["input"]) from error
+
+
+def takes_swarm(*, request: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb the shared arguments: it gets them as one `SwarmArguments`, its first parameter."""
+    shared = {**_OPTIONS, **(_REQUEST_OPTIONS if request else {})}
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(verb)
+        def called(**given: Any) -> None:
+            own = {name: value for name, value in given.items() if name not in shared}
+            verb(SwarmArguments({name: given[name] for name in shared}), **own)
+
+        own_parameters = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters = [
+            inspect.Parameter(name, keyword, annotation=annotation, default=_default(name))
+            for name, annotation in shared.items()
+        ]
+        joined = [*parameters, *(p.replace(kind=keyword) for p in own_parameters)]
+        called.__signature__ = inspect.Signature(joined)  # type: ignore[attr-defined]
+        called.__annotations__ = {p.name: p.annotation for p in joined}
+        return called
+
+    return decorate
+
+
+def shares(pairs: list[str] | None, option: str, form: str = "DOMAIN=SHARE") -> dict[str, float] | None:
+    """`["web=0.3"]` -> {"web": 0.3}; None stays None. The last `=` splits, for names that hold one."""
+    if not pairs:
+        return None
+    found: dict[str, float] = {}
+    for pair in pairs:
+        name, sign, number = pair.rpartition("=")
+        if not sign or not name:
+            raise RecipeError(f"{option} must be {form}", received=pair)
+        if name in found:
+            raise RecipeError(f"{option} must name '{name}' once", received=pair)
+        found[name] = _number(option, number)
+    return found
+
+
+def _guard(text: str) -> dict[str, Any]:
+    ((reference, tolerance),) = (shares([text], "--guard", "MIXTURE=TOLERANCE") or {}).items()
+    return {"reference": reference, "tolerance": tolerance}
+
+
+def _number(option: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise RecipeError(f"{option} must be a number", received=text) from error
+
+
+def _given_only(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _default(name: str) -> Any:
+    return {"swarm": inspect.Parameter.empty, "percent": False}.get(name)

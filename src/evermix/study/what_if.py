@@ -1,0 +1,159 @@
+"""what-if: move some shares, and see what every metric is predicted to do, with an interval."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evermix.errors import ConvergenceError, MixtureError, ObservationError
+from evermix.laws.base import MixingLaw
+from evermix.mixture import Mixture
+from evermix.study.fitting import FittedLaw
+from evermix.trust.resampling import choose, resamples
+
+Floats = npt.NDArray[np.float64]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """Two mixtures compared by a fitted law.
+
+    Attributes:
+        before, after: over all domains.
+        metrics: names.
+        value_before, value_after: (metrics,), predicted, in each metric's unit.
+        low, high: (metrics,), interval of value_after - value_before.
+        better: (metrics,), probability over the resampled laws that the metric improves.
+        objective_change: predicted change of the objective (a cost: lower is better), with its interval.
+    """
+
+    before: Mixture
+    after: Mixture
+    metrics: tuple[str, ...]
+    value_before: Floats
+    value_after: Floats
+    low: Floats
+    high: Floats
+    better: Floats
+    objective_change: tuple[float, float, float]
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        change, low, high = self.objective_change
+        rows = zip(self.metrics, self.value_before, self.value_after, self.low, self.high, self.better, strict=True)
+        return {
+            "before": self.before.as_dict,
+            "after": self.after.as_dict,
+            "objective_change": {"change": change, "low": low, "high": high},
+            "metrics": {
+                name: {
+                    "before": float(old),
+                    "after": float(new),
+                    "change": float(new - old),
+                    "low": float(least),
+                    "high": float(most),
+                    "probability_better": float(p),
+                }
+                for name, old, new, least, most, p in rows
+            },
+        }
+
+
+def moved(mixture: Mixture, shares: Mapping[str, float], raises: Mapping[str, float] | None = None) -> Mixture:
+    """`mixture` with some shares set, others raised or lowered by so much, and the rest scaled to keep the sum at 1.
+
+    Raises:
+        MixtureError: if a share leaves [0, 1], the named shares exceed 1, or the others have nothing to give.
+        DomainError: if a name is unknown.
+    """
+    weights = mixture.weights.copy()
+    named = np.zeros(len(weights), dtype=bool)
+    changed = {**shares, **{name: mixture[name] + rise for name, rise in (raises or {}).items()}}
+    if raises and set(raises) & set(shares):
+        raise MixtureError("a share must be set or moved, not both", received=sorted(set(raises) & set(shares))[0])
+    for name, amount in changed.items():
+        j = mixture.domains.index(name)
+        named[j], weights[j] = True, amount
+        if not 0 <= weights[j] <= 1:
+            raise MixtureError(f"the share of '{name}' must stay between 0 and 1", received=float(weights[j]))
+    left = 1 - float(weights[named].sum())
+    others = float(weights[~named].sum())
+    if left < -1e-9 or (left > 1e-9 and others <= 0):
+        raise MixtureError(
+            "the moved shares must sum to at most 1, and to 1 if no other domain has mass", received=1 - left
+        )
+    weights[~named] *= max(left, 0.0) / others if others > 0 else 0.0
+    return Mixture.normalised(mixture.domains, weights)
+
+
+def what_if(
+    fitted: FittedLaw, before: Mixture, after: Mixture, laws: Sequence[MixingLaw], level: float = 0.9
+) -> WhatIf:
+    """Predicted metrics under two mixtures; intervals from laws of resampled runs.
+
+    Args:
+        before, after: over all domains.
+        laws: refitted to resampled runs, at least 2.
+        level: of the two-sided intervals.
+    """
+    pair = np.array([before.weights, after.weights])
+    orientation = fitted.observations.orientation
+    old, new = fitted.law.predict(pair)
+    costs = np.array([law.predict(pair) for law in laws])
+    changes = orientation.value(costs[:, 1]) - orientation.value(costs[:, 0])
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(changes, tails, axis=0)
+    objective = fitted.objective
+    totals = objective.value(costs[:, 1]) - objective.value(costs[:, 0])
+    least, most = np.quantile(totals, tails)
+    return WhatIf(
+        before,
+        after,
+        fitted.observations.metrics,
+        orientation.value(old),
+        orientation.value(new),
+        low,
+        high,
+        (costs[:, 1] < costs[:, 0]).mean(axis=0),
+        (float(objective.value(new) - objective.value(old)), float(least), float(most)),
+    )
+
+
+def try_moves(
+    fitted: FittedLaw,
+    start: Mixture,
+    shares: Mapping[str, float],
+    raises: Mapping[str, float] | None = None,
+    progress: Progress | None = None,
+) -> WhatIf:
+    """`what_if` of moving some shares of `start`; the runs are resampled as often as the recipe says, at least twice."""
+    laws = resampled_laws(fitted, progress)
+    return what_if(fitted, start, moved(start, shares, raises), laws)
+
+
+def resampled_laws(fitted: FittedLaw, progress: Progress | None = None) -> list[MixingLaw]:
+    """The law refitted to resampled runs; resamples that no law fits are left out.
+
+    Raises:
+        ConvergenceError: if fewer than two resamples can be fitted.
+    """
+    observations, law = fitted.observations, fitted.law
+    n = max(fitted.recipe.resamples, 2)
+    kind = choose(observations, law).kind
+    laws: list[MixingLaw] = []
+    draws = resamples(kind, observations, law, n, np.random.default_rng(fitted.recipe.seed))
+    for done, draw in enumerate(draws, start=1):
+        with contextlib.suppress(ConvergenceError, ObservationError):
+            laws.append(law.refit(observations.weights, draw.costs, observations.sigma, draw.counts))
+        if progress is not None:
+            progress(done, n)
+    if len(laws) < 2:
+        raise ConvergenceError("at least two resamples must be fitted", received=len(laws), hint="measure more runs")
+    return laws
