@@ -1,8 +1,31 @@
 """Mixing laws: what a model's metrics will be, as a function of the mixture; one law per file."""
 
+from evermix.laws.autoscale import AutoScaleLaw
 from evermix.laws.base import MixingLaw
+from evermix.laws.bimix import BiMixLaw
+from evermix.laws.boosted_trees import BoostedTreesLaw
+from evermix.laws.cross_validation import CrossValidation, cross_validate
+from evermix.laws.ensemble import EnsembleLaw
+from evermix.laws.gaussian_process import GaussianProcessLaw
 from evermix.laws.log_linear import LogLinearLaw
+from evermix.laws.nearest import NearestLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.laws.registry import LAWS, law_class
+from evermix.laws.residual import ResidualLaw
 
-__all__ = ["LAWS", "LogLinearLaw", "MixingLaw", "PowerLinkLaw", "law_class"]
+__all__ = [
+    "LAWS",
+    "AutoScaleLaw",
+    "BiMixLaw",
+    "BoostedTreesLaw",
+    "CrossValidation",
+    "EnsembleLaw",
+    "GaussianProcessLaw",
+    "LogLinearLaw",
+    "MixingLaw",
+    "NearestLaw",
+    "PowerLinkLaw",
+    "ResidualLaw",
+    "cross_validate",
+    "law_class",
+]

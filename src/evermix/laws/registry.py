@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from evermix.errors import RecipeError
+from evermix.laws.autoscale import AutoScaleLaw
 from evermix.laws.base import MixingLaw
+from evermix.laws.bimix import BiMixLaw
+from evermix.laws.boosted_trees import BoostedTreesLaw
+from evermix.laws.ensemble import EnsembleLaw
+from evermix.laws.gaussian_process import GaussianProcessLaw
 from evermix.laws.log_linear import LogLinearLaw
+from evermix.laws.nearest import NearestLaw
 from evermix.laws.power_link import PowerLinkLaw
+from evermix.laws.residual import ResidualLaw
 
 LAWS: dict[str, type[MixingLaw]] = {
     "log-linear": LogLinearLaw,
     "power-link": PowerLinkLaw,
+    "bimix": BiMixLaw,
+    "autoscale": AutoScaleLaw,
+    "boosted-trees": BoostedTreesLaw,
+    "gaussian-process": GaussianProcessLaw,
+    "residual": ResidualLaw,
+    "ensemble": EnsembleLaw,
+    "nearest": NearestLaw,
 }
 
 
