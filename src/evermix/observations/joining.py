@@ -1,0 +1,178 @@
+"""Joining: rows of several tables that are one run, brought together by run id and never by their order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from evermix.errors import ObservationError
+from evermix.observations.cells import label
+from evermix.observations.columns import Roles
+from evermix.observations.findings import LeftOut
+from evermix.observations.raw import RawTable, Row
+
+Key = tuple[str, ...]
+_FINISHED = frozenset(("finished", "completed", "complete", "success", "succeeded", "done", ""))
+_STATES = _FINISHED | {"crashed", "failed", "killed", "running", "preempted", "preempting", "pending", "queued"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table of a source with the roles of its columns."""
+
+    table: RawTable
+    roles: Roles
+
+
+@dataclass(frozen=True)
+class JoinedRun:
+    """One run: its id, and its rows in the tables of weights, metrics and, where it is there, standard errors."""
+
+    run_id: str
+    weights: Row
+    metrics: Row
+    errors: Row | None = None
+
+
+def join(parts: Sequence[Part], ids: str | None) -> tuple[list[JoinedRun], list[LeftOut]]:
+    """Runs that every table has, in the order of the first, and rows and runs that were left out.
+
+    The key is the run id, or id and seed where an id repeats and a column of seeds tells its rows apart; a table of
+    weights without seeds then holds for all of them.
+
+    Raises:
+        ObservationError: if an id is empty, repeats with different values, or no run is in all tables.
+    """
+    left_out: list[LeftOut] = []
+    if ids is None:
+        (part,) = parts
+        live = _live_rows(part, None, left_out)
+        return [JoinedRun(str(k), row, row) for k, row in enumerate(live, start=1)], left_out
+    rows = [_live_rows(part, ids, left_out) for part in parts]
+    seeded = _seeded(parts, rows, ids)
+    keyed = [
+        _keyed(part, live, (ids, part.roles.seed) if seed and part.roles.seed else (ids,), left_out)
+        for part, live, seed in zip(parts, rows, seeded, strict=True)
+    ]
+    return _matched(parts, keyed, left_out), left_out
+
+
+def _live_rows(part: Part, ids: str | None, left_out: list[LeftOut]) -> list[Row]:
+    """Rows with at least one cell used, of runs that came to their end."""
+    table, state = part.table, part.roles.state
+    states = {label(table.cell(row, state)).lower() for row in table.rows} if state else set()
+    if not states <= _STATES:
+        state = None
+    positions = [table.columns.index(name) for name in part.roles.used]
+    rows = []
+    for row in table.rows:
+        name = f"{table.name}, {row.place}" if ids is None else label(table.cell(row, ids))
+        if all(label(row.cells[j]) == "" for j in positions) and not (ids and name):
+            left_out.append(LeftOut("row", f"{table.name}, {row.place}", "every cell is empty"))
+        elif state and label(table.cell(row, state)).lower() not in _FINISHED:
+            reason = f"its {state} in {table.name} is {label(table.cell(row, state))!r}: not a finished run"
+            left_out.append(LeftOut("run", name, reason))
+        else:
+            rows.append(row)
+    if not rows:
+        raise ObservationError(f"{table.path}: a table must have at least one finished run")
+    return rows
+
+
+def _seeded(parts: Sequence[Part], rows: Sequence[Sequence[Row]], ids: str) -> list[bool]:
+    """Per table, whether its rows are told apart by id and seed."""
+    apart = [_seeds_differ(part, live, ids) for part, live in zip(parts, rows, strict=True)]
+    if not any(apart):
+        return [False] * len(parts)
+    seeded = [part.roles.seed is not None for part in parts]
+    if not all(seeded[1:]):
+        bare = parts[seeded.index(False, 1)].table
+        raise ObservationError(
+            f"{bare.path}: ids that repeat with several seeds elsewhere must have a column of seeds here too",
+            hint=f"add the column {parts[apart.index(True)].roles.seed!r}",
+        )
+    return seeded
+
+
+def _seeds_differ(part: Part, rows: Sequence[Row], ids: str) -> bool:
+    if part.roles.seed is None:
+        return False
+    seeds: dict[str, set[str]] = {}
+    for row in rows:
+        seeds.setdefault(label(part.table.cell(row, ids)), set()).add(label(part.table.cell(row, part.roles.seed)))
+    return any(len(found) > 1 for found in seeds.values())
+
+
+def _keyed(part: Part, rows: Sequence[Row], columns: Sequence[str], left_out: list[LeftOut]) -> dict[Key, Row]:
+    table = part.table
+    found: dict[Key, Row] = {}
+    for row in rows:
+        key = tuple(label(table.cell(row, column)) for column in columns)
+        if "" in key:
+            column = columns[key.index("")]
+            raise ObservationError(
+                f"{table.where(row, column)}: every run must have an id", received=table.cell(row, column)
+            )
+        if key not in found:
+            found[key] = row
+            continue
+        differing = _differing(part, found[key], row)
+        if differing is not None:
+            a, b = (table.cell(r, differing) for r in (found[key], row))
+            raise ObservationError(
+                f"{table.path}: run {'/'.join(key)!r} is in {found[key].place} and in {row.place}, with different "
+                f"values of {differing!r}, {a!r} and {b!r}",
+                hint="remove one, or add a column 'seed' that tells replicates apart",
+            )
+        reason = f"repeats run {'/'.join(key)!r} of {found[key].place} with the same values"
+        left_out.append(LeftOut("row", f"{table.name}, {row.place}", reason))
+    return found
+
+
+def _differing(part: Part, first: Row, second: Row) -> str | None:
+    """The first used column in which two rows say different things."""
+    table = part.table
+    k, other = table.rows.index(first), table.rows.index(second)
+    for column in part.roles.used:
+        a, b = table.parsed(column)[k], table.parsed(column)[other]
+        both_missing = isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b)
+        if a != b and not both_missing:
+            return column
+        if not isinstance(a, float) and table.cell(first, column) != table.cell(second, column):
+            return column
+    return None
+
+
+def _matched(parts: Sequence[Part], keyed: Sequence[Mapping[Key, Row]], left_out: list[LeftOut]) -> list[JoinedRun]:
+    """Runs in the order of the weights, and of the metrics where one row of weights holds for several seeds."""
+    weights, metrics = keyed[0], keyed[min(1, len(keyed) - 1)]
+    errors = keyed[2] if len(keyed) > 2 else {}
+    size = len(next(iter(weights)))
+    by_id: dict[Key, list[Key]] = {}
+    for key in metrics:
+        by_id.setdefault(key[:size], []).append(key)
+    runs = [
+        JoinedRun("/".join(key), row, metrics[key], errors.get(key))
+        for start, row in weights.items()
+        for key in by_id.get(start, [])
+    ]
+    left_out += [LeftOut("run", "/".join(key), _only_in(parts, 0, 1)) for key in weights if key not in by_id]
+    for j, table in enumerate(keyed[1:], start=1):
+        absent = (key for key in table if key[:size] not in weights)
+        left_out += [LeftOut("run", "/".join(key), _only_in(parts, j, 0)) for key in absent]
+    if not runs:
+        examples = " and ".join(f"{_examples(k)} in {part.table.name}" for part, k in zip(parts, keyed, strict=True))
+        raise ObservationError(
+            f"{parts[0].table.path} and {parts[1].table.name} must have runs in common; the ids are {examples}",
+            hint="name the column that both share with id",
+        )
+    return runs
+
+
+def _only_in(parts: Sequence[Part], here: int, there: int) -> str:
+    return f"it is in {parts[here].table.name} and not in {parts[there].table.name}"
+
+
+def _examples(keys: Mapping[Key, Row]) -> str:
+    return ", ".join(repr("/".join(key)) for key in list(keys)[:3]) + (", ..." if len(keys) > 3 else "")
