@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from evermix.errors import ConstraintError
+from evermix.errors import ConstraintError, ConvergenceError
 from evermix.solvers.convex import solve_by_clarabel, unmet_guards
+from evermix.solvers.newton import solve_by_newton
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal, proposal_at
 
@@ -34,5 +35,21 @@ def solve(problem: MixtureProblem, method: Method = "auto", start: Floats | None
         if problem.excess(problem.start) > 1e-9:
             raise unmet_guards(problem)
         return proposal_at(problem, problem.start, "optimal", method if method != "auto" else "clarabel")
-    weights, status = solve_by_clarabel(problem)
-    return proposal_at(problem, weights, status, "clarabel")
+    if method == "newton":
+        return proposal_at(problem, *solve_by_newton(problem, start), "newton")
+    if method == "auto" and has_curvature(problem):
+        try:
+            return proposal_at(problem, *solve_by_newton(problem, start), "newton")
+        except ConvergenceError:  # no interior, guards that cannot be met, or a gap: the reference judges
+            pass
+    return proposal_at(problem, *solve_by_clarabel(problem), "clarabel")
+
+
+def has_curvature(problem: MixtureProblem) -> bool:
+    """Whether the law offers second derivatives as diagonal plus rank one."""
+    try:
+        with np.errstate(all="ignore"):
+            problem.law.curvature(problem.start)
+    except ConstraintError:
+        return False
+    return True
