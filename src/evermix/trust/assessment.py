@@ -1,0 +1,76 @@
+"""Assessment: everything that is said with a proposal: calibration, bootstrap, comparison, cautions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from evermix.observations import Observations
+from evermix.solvers.problem import MixtureProblem
+from evermix.solvers.proposal import Proposal
+from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, Progress, bootstrap
+from evermix.trust.calibration import Calibration, calibrate
+from evermix.trust.cautions import Caution, CautionThresholds, Evidence, cautions
+from evermix.trust.comparison import Comparison, compare
+from evermix.trust.references import Request
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """How far a proposal can be trusted."""
+
+    calibration: Calibration
+    bootstrap: Bootstrap
+    comparison: Comparison
+    cautions: tuple[Caution, ...]
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "calibration": self.calibration.as_dict,
+            "bootstrap": self.bootstrap.as_dict,
+            "comparison": self.comparison.as_dict,
+            "cautions": [caution.as_dict for caution in self.cautions],
+        }
+
+
+@dataclass(frozen=True)
+class AssessmentOptions:
+    """How to assess.
+
+    Attributes:
+        bootstrap: its references are taken from the request unless given.
+        n_folds: of the cross-validation.
+        thresholds: of the cautions.
+    """
+
+    bootstrap: BootstrapOptions = field(default_factory=BootstrapOptions)
+    n_folds: int = 5
+    thresholds: CautionThresholds = field(default_factory=CautionThresholds)
+
+
+def assess(
+    problem: MixtureProblem,
+    proposal: Proposal,
+    observations: Observations,
+    request: Request | None = None,
+    options: AssessmentOptions | None = None,
+    progress: Progress | None = None,
+) -> Assessment:
+    """Cross-validate the law, resample the runs, compare, and say what to doubt.
+
+    Args:
+        problem: with the law fitted to all of `observations`.
+        proposal: its solution.
+        request: what the mixture is for; gives epochs, UniMax and named references.
+    """
+    request, options = request or Request(), options or AssessmentOptions()
+    calibration = calibrate(problem.law, observations, problem.objective, options.n_folds, options.bootstrap.seed)
+    settings = options.bootstrap
+    if settings.references is None:
+        settings = replace(settings, references=request.references(observations.domains, problem.prior))
+    resampled = bootstrap(problem, observations, settings, proposal, calibration.objective.rmse, progress)
+    comparison = compare(problem, proposal, observations, request, resampled)
+    evidence = Evidence(problem, proposal, observations, calibration, resampled, comparison)
+    return Assessment(calibration, resampled, comparison, cautions(evidence, options.thresholds))

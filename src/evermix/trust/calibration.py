@@ -1,0 +1,188 @@
+"""Calibration: how a law predicts runs that it has not seen, per metric and for the objective.
+
+Held-out predictions come from cross-validation (replicates of a mixture in one fold). Of each metric: Spearman rank
+correlation; root mean square error; slope of observed on predicted (ordinary least squares: 1 is honest, under 1
+overstates differences between mixtures); R^2 = 1 - SSE / SST; and the share of runs inside the nominal 50, 80 and 90%
+intervals  predicted +- z sqrt(std^2 + noise^2),  std of the law (0 if the family has none), noise its noise_.
+The objective's standard deviation is that of the weighted sum of metrics, with the correlations of their residuals.
+
+Noise ceiling: no predictor of a noisy measurement correlates with it better than
+sqrt(1 - noise^2 / variance over runs), noise from replicates or standard errors (Spearman 1904).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm, spearmanr
+
+from evermix.laws.base import MixingLaw
+from evermix.laws.cross_validation import CrossValidation, cross_validate
+from evermix.objective import Objective
+from evermix.observations import Observations
+from evermix.trust.measured import run_objective
+
+Floats = npt.NDArray[np.float64]
+LEVELS = (0.5, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How well one quantity is predicted held out; NaN where too few runs, or none that vary, are known.
+
+    Attributes:
+        name: the metric, or "objective".
+        n_runs: runs with a measured value.
+        spearman: rank correlation of predicted and observed, in [-1, 1].
+        rmse: root mean square error, in the unit of the cost.
+        slope: of observed on predicted.
+        r2: 1 - SSE / SST.
+        coverage: share of runs inside the nominal intervals of `LEVELS`.
+        ceiling: greatest correlation that the noise of the runs allows; NaN if the noise is unknown.
+    """
+
+    name: str
+    n_runs: int
+    spearman: float
+    rmse: float
+    slope: float
+    r2: float
+    coverage: tuple[float, float, float]
+    ceiling: float
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; NaN becomes None."""
+        numbers = {name: _plain(getattr(self, name)) for name in ("spearman", "rmse", "slope", "r2", "ceiling")}
+        coverage = {f"{level:.0%}": _plain(share) for level, share in zip(LEVELS, self.coverage, strict=True)}
+        return {"name": self.name, "n_runs": self.n_runs, **numbers, "coverage": coverage}
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Held-out quality of a law.
+
+    Attributes:
+        law: its name.
+        n_folds: of the cross-validation.
+        metrics: one per metric, in order.
+        objective: of the weighted objective; its rmse is the law's out-of-sample error.
+        noise: run-to-run standard deviation of the objective, NaN if unknown.
+        predicted: held-out costs, shape (runs, metrics).
+        predicted_objective, observed_objective: shape (runs,), in the objective's quantity, of all runs.
+    """
+
+    law: str
+    n_folds: int
+    metrics: tuple[HeldOut, ...]
+    objective: HeldOut
+    noise: float
+    predicted: Floats
+    predicted_objective: Floats
+    observed_objective: Floats
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "law": self.law,
+            "n_folds": self.n_folds,
+            "objective": self.objective.as_dict,
+            "noise": _plain(self.noise),
+            "metrics": [metric.as_dict for metric in self.metrics],
+        }
+
+
+def calibrate(
+    law: MixingLaw, observations: Observations, objective: Objective, n_folds: int = 5, seed: int = 0
+) -> Calibration:
+    """Cross-validate `law` (fitted on all runs: its noise_ is what the intervals claim).
+
+    Raises:
+        ObservationError: if objective and observations name other metrics, or runs are too few for the folds.
+    """
+    observed = np.asarray(observations.costs, dtype=np.float64)
+    weights, sigma = observations.weights, observations.sigma
+    heldout = cross_validate(law, weights, observed, sigma=sigma, n_folds=n_folds, seed=seed)
+    std = _total_std(law, heldout)
+    noise = run_noise(observations)
+    metrics = tuple(
+        held_out(name, heldout.predicted[:, i], observed[:, i], std[:, i], float(noise[i]))
+        for i, name in enumerate(observations.metrics)
+    )
+    measured = run_objective(observations, objective, law.predict(weights))
+    predicted = np.asarray(objective.value(heldout.predicted), dtype=np.float64)
+    spread = _objective_std(objective, heldout.predicted, std, observed - law.predict(weights))
+    usable = np.where(measured.usable, measured.values, np.nan)
+    whole = held_out("objective", predicted, usable, spread, measured.noise)
+    return Calibration(
+        law.name, heldout.n_folds, metrics, whole, measured.noise, heldout.predicted, predicted, measured.values
+    )
+
+
+def run_noise(observations: Observations) -> Floats:
+    """Run-to-run standard deviation per metric, shape (metrics,): replicates, else standard errors, else NaN."""
+    noise = np.array(observations.noise_from_replicates, dtype=np.float64)
+    errors = observations.sigma
+    if errors is None:
+        return noise
+    known = ~np.isnan(errors)
+    mean_square = np.where(known, errors**2, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(np.isnan(noise) & known.any(axis=0), np.sqrt(mean_square), noise)
+
+
+def held_out(name: str, predicted: Floats, observed: Floats, std: Floats, noise: float) -> HeldOut:
+    """Compare predictions (runs,) with observations (runs,), NaN where missing; `noise` for the ceiling."""
+    known = np.isfinite(observed) & np.isfinite(predicted)
+    x, y = predicted[known], observed[known]
+    n = int(known.sum())
+    if n < 3 or np.ptp(y) == 0:
+        nan = float("nan")
+        return HeldOut(name, n, nan, nan, nan, nan, (nan, nan, nan), nan)
+    error = y - x
+    total = float(((y - y.mean()) ** 2).sum())
+    varies = bool(np.ptp(x) > 0)
+    rank = float(spearmanr(x, y).statistic) if varies else 0.0
+    slope = float((x - x.mean()) @ (y - y.mean()) / ((x - x.mean()) ** 2).sum()) if varies else float("nan")
+    inside = [float((np.abs(error) <= norm.ppf((1 + level) / 2) * std[known]).mean()) for level in LEVELS]
+    reliability = 1 - noise**2 * (n - 1) / total
+    return HeldOut(
+        name=name,
+        n_runs=n,
+        spearman=rank,
+        rmse=float(np.sqrt((error**2).mean())),
+        slope=slope,
+        r2=1 - float((error**2).sum()) / total,
+        coverage=(inside[0], inside[1], inside[2]),
+        ceiling=float(np.sqrt(max(reliability, 0.0))) if np.isfinite(noise) else float("nan"),
+    )
+
+
+def _total_std(law: MixingLaw, heldout: CrossValidation) -> Floats:
+    """sqrt(std^2 + noise^2), shape (runs, metrics)."""
+    own = np.zeros_like(heldout.predicted) if heldout.std is None else heldout.std
+    total: Floats = np.sqrt(own**2 + law.noise_**2)
+    return total
+
+
+def _objective_std(objective: Objective, predicted: Floats, std: Floats, residuals: Floats) -> Floats:
+    """Standard deviation of the weighted sum, shape (runs,): || R (w T' std) || with R the normalised residuals.
+
+    R'R is the correlation matrix of the metrics' residuals (runs, metrics), so that metrics which err together count
+    together.
+    """
+    weights = np.array(objective.weights)
+    live = weights > 0
+    filled = np.where(np.isnan(residuals), 0.0, residuals)[:, live]
+    size = np.sqrt((filled**2).sum(axis=0))
+    normalised = filled / np.where(size > 0, size, 1.0)
+    factors = (weights * objective.transform_slope(predicted) * std)[:, live]
+    result: Floats = np.sqrt(((factors @ normalised.T) ** 2).sum(axis=1))
+    return result
+
+
+def _plain(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None

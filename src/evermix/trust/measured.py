@@ -1,0 +1,128 @@
+"""What was measured, in the objective's terms: the objective of each run, the best observed run, the runs' noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evermix.errors import ObservationError
+from evermix.mixture import Mixture
+from evermix.objective import Objective
+from evermix.observations import Observations
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.intp]
+_FEWEST_COMPLETE = 5
+
+
+def clusters(observations: Observations) -> list[Ints]:
+    """Runs that are one piece of evidence each: replicates of a mixture together, every other run alone."""
+    groups = [np.asarray(group, dtype=np.intp) for group in observations.replicates]
+    together = {int(k) for group in groups for k in group}
+    return [*groups, *(np.array([k], dtype=np.intp) for k in range(observations.n_runs) if k not in together)]
+
+
+@dataclass(frozen=True, eq=False)
+class RunObjective:
+    """The objective, measured.
+
+    Attributes:
+        values: shape (runs,), the objective of each run's costs, in the objective's quantity, lower is better.
+        complete: shape (runs,), whether every metric that counts was measured; elsewhere the law's prediction stands
+            in for the missing cells.
+        noise: standard deviation of a run's objective around the mean of its mixture, from replicates, else from
+            standard errors (metrics taken as independent); NaN if there are neither.
+    """
+
+    values: Floats
+    complete: Bools
+    noise: float
+
+    @property
+    def usable(self) -> Bools:
+        """Runs to judge by, shape (runs,): the complete ones; all of them if fewer than 5 are complete."""
+        return self.complete if self.complete.sum() >= _FEWEST_COMPLETE else np.ones_like(self.complete)
+
+
+def run_objective(observations: Observations, objective: Objective, predicted: Floats) -> RunObjective:
+    """The objective of each run; `predicted` (runs, metrics) are costs that stand in for missing cells."""
+    if objective.metrics != observations.metrics:
+        raise ObservationError(
+            f"objective and observations must name the same metrics in the same order, {observations.metrics}",
+            received=objective.metrics,
+        )
+    costs = observations.costs
+    counted = np.array(objective.weights) > 0
+    missing = np.isnan(costs)
+    values = np.asarray(objective.value(np.where(missing, predicted, costs)), dtype=np.float64)
+    complete: Bools = ~np.any(missing[:, counted], axis=1)
+    return RunObjective(values, complete, _noise(observations, objective, values, complete))
+
+
+def _noise(observations: Observations, objective: Objective, values: Floats, complete: Bools) -> float:
+    squares, freedom = 0.0, 0
+    for group in observations.replicates:
+        known = values[group][complete[group]]
+        if len(known) > 1:
+            squares += float(((known - known.mean()) ** 2).sum())
+            freedom += len(known) - 1
+    if freedom:
+        return float(np.sqrt(squares / freedom))
+    errors = observations.sigma
+    if errors is None:
+        return float("nan")
+    weights = np.array(objective.weights)
+    live = weights > 0
+    slopes = objective.transform_slope(np.asarray(observations.costs, dtype=np.float64))
+    variances = ((weights * slopes * errors)[:, live] ** 2).sum(axis=1)[complete]
+    return float(np.sqrt(variances.mean())) if len(variances) else float("nan")
+
+
+@dataclass(frozen=True)
+class BestRun:
+    """The mixture with the lowest measured objective.
+
+    Attributes:
+        run_ids: the run, and its replicates.
+        objective_value: mean over them, in the objective's quantity. The best of many noisy runs looks better than it
+            is: to beat it is a demanding test.
+    """
+
+    run_ids: tuple[str, ...]
+    mixture: Mixture
+    objective_value: float
+
+
+def best_run(observations: Observations, measured: RunObjective) -> BestRun:
+    """The best observed run; replicates count by their mean."""
+    best, lowest = None, float("inf")
+    for group in clusters(observations):
+        known = group[measured.usable[group]]
+        mean = float(measured.values[known].mean()) if len(known) else float("inf")
+        if mean < lowest:
+            best, lowest = known, mean
+    if best is None:
+        raise ObservationError("at least one run must have a finite objective")
+    mixture = Mixture(observations.domains, observations.weights[best[0]])
+    ids: Sequence[str] = observations.run_ids or ()
+    return BestRun(tuple(ids[k] for k in best), mixture, lowest)
+
+
+def percent_base(observations: Observations, objective: Objective, value: float) -> float:
+    """Size of an objective value (of costs) in the metrics' own units, to take percentages of; NaN where undefined.
+
+    A cost is sign * metric + shift. Where all metrics that count share one sign and the objective is linear, the
+    objective of the metrics is sign * (value - objective(shift)); where signs differ there is no common unit.
+    """
+    counted = np.array(objective.weights) > 0
+    orientation = observations.orientation
+    sign, shift = np.asarray(orientation.sign)[counted], np.asarray(orientation.shift, dtype=np.float64)
+    if not shift[counted].any():
+        return abs(value) if (sign == 1).all() else float("nan")
+    if objective.quantity == "perplexity" or np.unique(sign).size > 1:
+        return float("nan")
+    return abs(value - float(objective.value(shift)))

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evermix.constraints import NoRegression
+from evermix.errors import ConvergenceError, MixtureError, ObservationError
+from evermix.laws.power_link import PowerLinkLaw
+from evermix.mixture import Mixture
+from evermix.observations import Observations
+from evermix.solvers.problem import MixtureProblem
+from evermix.solvers.solve import solve
+from evermix.trust.bootstrap import BootstrapOptions, bootstrap
+from evermix.trust.calibration import calibrate
+from evermix.trust.references import Request
+from evermix.trust.resampling import choose, resamples
+from tests.solvers.planted import planted_law
+from tests.trust.swarms import LinearLaw, StrictLinearLaw, World, linear_world, world
+
+
+def _fitted_problem(w: World, kl_weight: float = 0.1) -> MixtureProblem:
+    return w.problem(w.fitted(LinearLaw()), kl_weight)
+
+
+def test_intervals_cover_the_truth() -> None:
+    """40 planted worlds: 90% intervals of gain, objective and weights hold the truth in at least 80% (weights 75%)."""
+    gains, objectives, weights = [], [], []
+    for seed in range(40):
+        w = linear_world(30, 0.15, np.random.default_rng(seed))
+        problem = _fitted_problem(w)
+        proposal = solve(problem)
+        trust = bootstrap(problem, w.observations, BootstrapOptions(50, seed), proposal, heldout_rmse=0.1)
+        truth = float(w.true_value(proposal.mixture.weights))
+        natural = float(w.true_value(problem.prior.weights))
+        gains.append(natural - truth in trust.gain("natural").interval)
+        objectives.append(truth in trust.objective_interval("proposal"))
+        low, high = trust.weight_intervals().T
+        best = solve(w.problem(w.truth, 0.1)).mixture.weights
+        weights.append(float(((low <= best) & (best <= high)).mean()))
+    assert np.mean(gains) >= 0.8
+    assert np.mean(objectives) >= 0.8
+    assert np.mean(weights) >= 0.75
+
+
+def test_the_corrected_gain_is_less_biased() -> None:
+    """With few noisy runs the apparent gain is too high on average; the correction takes most of that off."""
+    apparent, corrected, true = [], [], []
+    for seed in range(25):
+        w = linear_world(10, 0.4, np.random.default_rng(100 + seed))
+        problem = _fitted_problem(w)
+        proposal = solve(problem)
+        gain = bootstrap(problem, w.observations, BootstrapOptions(40, seed), proposal, heldout_rmse=0.3).gain(
+            "natural"
+        )
+        apparent.append(gain.apparent)
+        corrected.append(gain.corrected)
+        true.append(float(w.true_value(problem.prior.weights) - w.true_value(proposal.mixture.weights)))
+    assert np.mean(apparent) > np.mean(true)
+    assert abs(np.mean(corrected) - np.mean(true)) < 0.6 * (np.mean(apparent) - np.mean(true))
+
+
+def test_the_probability_to_beat_the_best_run_is_calibrated() -> None:
+    """Over planted worlds its mean is close to how often a measurement of the proposal is below the best run's."""
+    promised, kept = [], []
+    for seed in range(25):
+        rng = np.random.default_rng(200 + seed)
+        noise = float(rng.choice([0.05, 0.3]))
+        w = linear_world(20, noise, rng)
+        problem = _fitted_problem(w)
+        proposal = solve(problem)
+        rmse = calibrate(problem.law, w.observations, w.objective).objective.rmse
+        trust = bootstrap(problem, w.observations, BootstrapOptions(40, seed), proposal, rmse)
+        measured = w.truth.predict(proposal.mixture.weights) + noise * rng.standard_normal((200, 3))
+        promised.append(trust.probability_beats_best_run)
+        kept.append(float((w.objective.value(measured) < trust.best.objective_value).mean()))
+    assert abs(np.mean(promised) - np.mean(kept)) < 0.15
+    assert np.corrcoef(promised, kept)[0, 1] > 0.5
+
+
+def test_replicates_are_drawn_together() -> None:
+    w = linear_world(8, 0.1, np.random.default_rng(0), replicates=3)
+    law = w.fitted(LinearLaw())
+    for draw in resamples("runs", w.observations, law, 20, np.random.default_rng(1)):
+        assert draw.counts is not None
+        counts = draw.counts.reshape(8, 3)
+        assert (counts == counts[:, :1]).all()
+        assert counts[:, 0].sum() == 8
+
+
+def test_wild_residuals_have_the_laws_noise_and_keep_metrics_together() -> None:
+    w = linear_world(12, 0.2, np.random.default_rng(0))
+    law = w.fitted(LinearLaw())
+    fitted = law.predict(w.observations.weights)
+    draws = list(resamples("residuals", w.observations, law, 50, np.random.default_rng(1)))
+    errors = np.array([draw.costs - fitted for draw in draws])
+    np.testing.assert_allclose(np.sqrt((errors**2).mean(axis=(0, 1))), law.noise_, rtol=1e-9)
+    signs = np.sign(errors / errors[0])
+    assert (signs == signs[:, :, :1]).all()
+
+
+def test_few_runs_resample_residuals_and_say_so() -> None:
+    w = linear_world(6, 0.1, np.random.default_rng(3))
+    law = w.fitted(LinearLaw())
+    chosen = choose(w.observations, law)
+    assert chosen.kind == "residuals"
+    assert "too few" in chosen.reason
+    trust = bootstrap(w.problem(law, 0.1), w.observations, BootstrapOptions(20), heldout_rmse=0.1)
+    assert trust.kind == "residuals"
+    assert trust.as_dict["reason"] == chosen.reason
+    many = linear_world(40, 0.1, np.random.default_rng(3))
+    assert choose(many.observations, many.fitted(LinearLaw())).kind == "runs"
+
+
+def test_a_domain_held_by_one_run_resamples_residuals() -> None:
+    rng = np.random.default_rng(4)
+    w = linear_world(40, 0.1, rng)
+    P = w.observations.weights.copy()
+    P[1:, 0] = 0
+    P /= P.sum(axis=1, keepdims=True)
+    observations = Observations(w.observations.domains, P, w.observations.metrics, w.truth.predict(P))
+    law = LinearLaw().fit(observations.weights, observations.costs)
+    assert "domains per draw" in choose(observations, law).reason
+
+
+def test_failed_resamples_are_counted() -> None:
+    w = linear_world(8, 0.1, np.random.default_rng(0))
+    law = w.fitted(StrictLinearLaw())
+    # 8 runs leave 5.3 distinct ones on average: some draws fall under the 5 that the law needs
+    options = BootstrapOptions(60, resampling="runs")
+    trust = bootstrap(w.problem(law, 0.1), w.observations, options, heldout_rmse=0.1)
+    assert trust.n_failed + trust.n_resamples == 60
+    assert trust.n_failed > 0
+    assert trust.failures == {"a strict law over 4 domains needs more runs": trust.n_failed}
+
+
+def test_mostly_failed_is_an_error() -> None:
+    w = linear_world(8, 0.1, np.random.default_rng(0), m=6)
+    law = w.fitted(StrictLinearLaw())
+    with pytest.raises(ConvergenceError, match=r"at most half of the 20 resamples.*strict law"):
+        bootstrap(w.problem(law, 0.1), w.observations, BootstrapOptions(20, resampling="runs"), heldout_rmse=0.1)
+
+
+def test_same_seed_same_answer_and_progress() -> None:
+    w = linear_world(20, 0.1, np.random.default_rng(0))
+    problem = _fitted_problem(w)
+    seen: list[tuple[int, int]] = []
+    first = bootstrap(
+        problem, w.observations, BootstrapOptions(10, 7), heldout_rmse=0.1, progress=lambda i, n: seen.append((i, n))
+    )
+    second = bootstrap(problem, w.observations, BootstrapOptions(10, 7), heldout_rmse=0.1)
+    assert np.array_equal(first.proposals, second.proposals)
+    assert seen == [(i, 10) for i in range(1, 11)]
+
+
+def test_noiseless_runs_leave_no_doubt() -> None:
+    """Without noise every resample gives the same law: intervals have no width, and equal the truth."""
+    w = linear_world(20, 0.0, np.random.default_rng(0))
+    problem = _fitted_problem(w)
+    trust = bootstrap(problem, w.observations, BootstrapOptions(20), heldout_rmse=0.0)
+    true = float(w.true_value(problem.prior.weights) - w.true_value(trust.proposal.mixture.weights))
+    gain = trust.gain("natural")
+    assert gain.interval.low == pytest.approx(true, abs=1e-5)
+    assert gain.interval.high == pytest.approx(true, abs=1e-5)
+    assert gain.optimism == pytest.approx(0, abs=1e-5)
+    assert gain.percent == pytest.approx(100 * true / float(w.true_value(problem.prior.weights)), abs=1e-3)
+
+
+def test_percentages_are_of_the_metric_whatever_its_direction() -> None:
+    """A metric to be maximised has costs with an arbitrary shift; percentages must not depend on it."""
+    w = linear_world(30, 0.05, np.random.default_rng(1))
+    o = w.observations
+    upside = Observations(o.domains, o.weights, o.metrics, 10 - o.values, maximised=frozenset(o.metrics))
+    law = LinearLaw().fit(upside.weights, upside.costs)
+    trust = bootstrap(w.problem(law, 0.1), upside, BootstrapOptions(20), heldout_rmse=0.1)
+    same = bootstrap(_fitted_problem(w), o, BootstrapOptions(20), heldout_rmse=0.1)
+    level = 10 - float(w.true_value(Mixture.natural(o.domains).weights))
+    assert trust.gain("natural").apparent == pytest.approx(same.gain("natural").apparent, rel=1e-3)
+    assert trust.gain("natural").base == pytest.approx(level, rel=0.02)
+    mixed = Observations(o.domains, o.weights, o.metrics, o.values * [1, -1, 1], maximised=frozenset({o.metrics[1]}))
+    law = LinearLaw().fit(mixed.weights, mixed.costs)
+    gain = bootstrap(w.problem(law, 0.1), mixed, BootstrapOptions(5), heldout_rmse=0.1).gain("natural")
+    assert np.isnan(gain.percent)
+    assert gain.as_dict["percent"] is None
+
+
+def test_guards_follow_each_resampled_law() -> None:
+    w = linear_world(30, 0.05, np.random.default_rng(2))
+    law = w.fitted(LinearLaw())
+    natural = Mixture.natural(w.observations.domains)
+    guard = NoRegression(reference=natural, tolerance=0.0)
+    problem = MixtureProblem.guarded(law, w.objective, w.problem(law, 0.05).bounds, natural, 0.05, guard)
+    trust = bootstrap(problem, w.observations, BootstrapOptions(10, guard=guard, keep_laws=True), heldout_rmse=0.1)
+    assert len(trust.laws) == trust.n_resamples
+    for resampled, p in zip(trust.laws, trust.proposals, strict=True):
+        assert (resampled.predict(p) <= resampled.predict(natural.weights) + 1e-4).all()
+
+
+def test_power_link_with_missing_cells() -> None:
+    rng = np.random.default_rng(5)
+    w = world(planted_law("power-link", 5, 3, rng), 30, 0.01, rng)
+    o = w.observations
+    values = o.values.copy()
+    values[rng.random(values.shape) < 0.1] = np.nan
+    holed = World(w.truth, replace(o, values=values), w.objective)
+    law = holed.fitted(PowerLinkLaw())
+    trust = bootstrap(holed.problem(law, 0.02), holed.observations, BootstrapOptions(10))
+    assert trust.n_resamples == 10
+    assert np.isfinite(trust.heldout_rmse)
+    assert trust.gain("natural").apparent > 0
+
+
+def test_bad_input_is_named() -> None:
+    w = linear_world(20, 0.1, np.random.default_rng(0))
+    with pytest.raises(ObservationError, match="at least 2 resamples"):
+        BootstrapOptions(1)
+    with pytest.raises(ObservationError, match="auto, runs or residuals"):
+        BootstrapOptions(resampling="cases")
+    trust = bootstrap(_fitted_problem(w), w.observations, BootstrapOptions(3), heldout_rmse=0.1)
+    with pytest.raises(ObservationError, match="followed"):
+        trust.gain("nonesuch")
+    with pytest.raises(MixtureError, match="reserved"):
+        Request(named={"natural": Mixture.uniform(w.observations.domains)}).references(
+            w.observations.domains, Mixture.uniform(w.observations.domains)
+        )
+    other = replace(w.observations, metrics=("a", "b", "c"))
+    with pytest.raises(ObservationError, match="same metrics"):
+        bootstrap(_fitted_problem(w), other, BootstrapOptions(3), heldout_rmse=0.1)
