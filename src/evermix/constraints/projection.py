@@ -3,8 +3,7 @@
 The solution is q_j = clip(exp(logs_j + nu + sum of mu_g over j's groups), lower_j, upper_j). Where groups are nested
 or disjoint they are a tree under the whole simplex: the total of a node is clip(sum of its children's totals, L, U)
 as a function of the multiplier above it, so each level is one monotone root search for all its nodes at once, exact.
-Overlapping groups: cyclic projection with corrections (dual coordinate ascent), finished by Newton steps on the
-multipliers of the totals that bind.
+Overlapping groups: projected Newton on the dual, concave and once differentiable in the multipliers.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int_]
 _TINY = 1e-300
 _ITERATIONS = 400
-_SWEEPS = 3000
+_STEPS = 500
 _CLOSE = 1e-13
 
 
@@ -36,6 +35,7 @@ class Projection:
         self.log_lower = np.log(np.maximum(lower, _TINY))
         rows = np.vstack([np.ones((1, len(lower)), dtype=bool), members])
         self.rows, self.least, self.greatest = rows, np.append(1.0, group_lower), np.append(1.0, group_upper)
+        self.numbers = rows.astype(np.float64)
         self.tree = _Tree.of(rows)
 
     def __call__(self, logs: Floats) -> Floats:
@@ -127,23 +127,61 @@ class Projection:
         return shares
 
     def _overlapping(self, logs: Floats) -> Floats:
-        """Dual coordinate ascent over the rows, and Newton on those that bind once their set has settled."""
+        """Projected Newton on the dual, a sweep of coordinate ascent wherever Newton stalls."""
         mu = np.zeros(len(self.rows))
-        for sweep in range(_SWEEPS):
-            for g in range(len(mu)):
-                mu[g] = self._row_multiplier(logs + mu @ self.rows - mu[g] * self.rows[g], g)
+        mu[0] = self._row_multiplier(logs, 0)
+        for _ in range(_STEPS):
             if self._residual(logs, mu).max() < _CLOSE:
                 break
-            if sweep % 5 == 4:
-                polished = self._newton(logs, mu)
-                if self._residual(logs, polished).max() < _CLOSE:
-                    mu = polished
-                    break
-        return self._shares(logs + mu @ self.rows)
+            newer = self._newton_step(logs, mu)
+            if newer is None:
+                newer = mu.copy()
+                for g in range(len(mu)):
+                    newer[g] = self._row_multiplier(logs + newer @ self.numbers - newer[g] * self.numbers[g], g)
+            mu = newer
+        return self._shares(logs + mu @ self.numbers)
+
+    def _dual(self, logs: Floats, mu: Floats) -> float:
+        """sum mu_g (least_g if mu_g > 0 else greatest_g) - sum_j Phi_j, to be maximised; Phi' = clip(exp, l, u)."""
+        theta = logs + mu @ self.numbers
+        inner = np.exp(np.clip(theta, self.log_lower, self.log_upper))
+        below = self.lower * np.minimum(theta - self.log_lower, 0.0)
+        above = self.upper * np.maximum(theta - self.log_upper, 0.0)
+        phi = (inner + below + above) * (self.upper > 0)
+        return float(np.where(mu > 0, self.least, self.greatest) @ mu - phi.sum())
+
+    def _newton_step(self, logs: Floats, mu: Floats) -> Floats | None:
+        """A damped Newton step on the rows that bind or are broken, signs kept; None if the dual does not rise."""
+        exponents = logs + mu @ self.numbers
+        shares = self._shares(exponents)
+        totals = self.numbers @ shares
+        ascent = np.where(mu > 0, self.least, self.greatest) - totals
+        idle = mu == 0
+        ascent[idle] = (np.maximum(self.least - totals, 0.0) - np.maximum(totals - self.greatest, 0.0))[idle]
+        ascent[0] = 1 - totals[0]
+        active = ~idle | (np.abs(ascent) > 0)
+        active[0] = True
+        rows = self.numbers[active]
+        curvature = (rows * np.where(self._free(exponents), shares, 0.0)) @ rows.T
+        curvature[np.diag_indices(len(rows))] += 1e-12 * (1 + np.trace(curvature))
+        step = np.zeros(len(mu))
+        step[active] = np.linalg.solve(curvature, ascent[active])
+        step *= min(1.0, 30.0 / max(float(np.abs(step).max()), 1e-300))
+        sign = np.where(mu != 0, np.sign(mu), np.sign(ascent))
+        now = self._dual(logs, mu)
+        for _ in range(30):
+            newer = mu + step
+            crossed = newer * sign < 0
+            crossed[0] = False
+            newer[crossed] = 0.0
+            if self._dual(logs, newer) > now or np.abs(step).max() < 1e-9:
+                return None if np.array_equal(newer, mu) else newer
+            step /= 2
+        return None
 
     def _residual(self, logs: Floats, mu: Floats) -> Floats:
         """By how much each row breaks its bounds, or leaves the bound that its multiplier says it is at."""
-        totals = self.rows @ self._shares(logs + mu @ self.rows)
+        totals = self.numbers @ self._shares(logs + mu @ self.numbers)
         beyond = np.maximum(self.least - totals, totals - self.greatest)
         away = np.where(mu > 0, totals - self.least, self.greatest - totals)
         away[mu == 0] = 0.0
@@ -170,26 +208,6 @@ class Projection:
             middle = (low + high) / 2
             low, high = (middle, high) if total(middle) < target else (low, middle)
         return (low + high) / 2
-
-    def _newton(self, logs: Floats, mu: Floats) -> Floats:
-        """Newton on the multipliers of the rows that bind; their signs and the rest stay."""
-        active = np.abs(mu) > 1e-14
-        active[0] = True
-        rows = self.rows[active].astype(np.float64)
-        bound = np.where(mu > 0, self.least, self.greatest)[active]
-        result = mu.copy()
-        for _ in range(30):
-            exponents = logs + result @ self.rows
-            shares = self._shares(exponents)
-            error = rows @ shares - bound
-            if np.abs(error).max() < _CLOSE / 10:
-                break
-            jacobian = (rows * np.where(self._free(exponents), shares, 0.0)) @ rows.T
-            step = np.linalg.lstsq(jacobian, error, rcond=1e-13)[0]
-            result[active] -= np.clip(step, -1.0, 1.0)
-        kept = np.sign(result) == np.sign(mu)
-        kept[0] = True
-        return np.where(kept, result, mu)
 
 
 class _Tree:

@@ -124,19 +124,27 @@ class MixtureProblem:
     def gap(self, weights: Floats) -> float:
         """Upper bound of the distance of objective + lambda KL to its optimum, for a convex law.
 
-        With guards by Lagrangian duality: for any y >= 0, F(x) - F* <= gap of F + y . (f - ceilings) at x
-        - y . (f(x) - ceilings).
+        Groups and guards by Lagrangian duality: for mu and y >= 0, F(x) - F* <= gap over the box alone of
+        F + mu . (A x - b) + y . (f - ceilings), minus those two terms at x. Valid for any multipliers, and 0 at an
+        optimum for the right ones.
         """
         inner = np.maximum(weights, SMALLEST_SHARE)
         costs, slopes = self.law.predict(inner), self.law.gradient(inner)
         gradient = self.objective.gradient(costs, slopes)
         slack = 0.0
-        if len(self.guards) and self.ceilings is not None:
-            y = self.multipliers(weights).guards
-            gradient = gradient + y @ slopes[self.guards]
-            slack = float(y @ (self.ceilings[self.guards] - costs[self.guards]))
-        gap = optimality_gap(weights, gradient, self.bounds, self.prior.weights, self.kl_weight)
+        if len(self.bounds.groups) or len(self.guards):
+            solved = self.multipliers(weights)
+            gradient = gradient + solved.groups @ self.bounds.group_rows + solved.guards @ slopes[self.guards]
+            side = np.where(solved.groups > 0, self.bounds.group_upper, self.bounds.group_lower)
+            slack = float(solved.groups @ (side - self.bounds.group_rows @ weights))
+            if self.ceilings is not None:
+                slack += float(solved.guards @ (self.ceilings[self.guards] - costs[self.guards]))
+        gap = optimality_gap(weights, gradient, self._box, self.prior.weights, self.kl_weight)
         return max(gap + slack, 0.0)
+
+    @cached_property
+    def _box(self) -> Bounds:
+        return replace(self.bounds, groups=())
 
     def excess(self, weights: Floats) -> float:
         """By how much the worst guard is broken, relative to its ceiling; at most 0 if none is."""
