@@ -59,7 +59,7 @@ class Assembly:
     @cached_property
     def _runs(self) -> list[JoinedRun]:
         """Runs with a metric."""
-        measured: npt.NDArray[np.bool_] = ~np.isnan(self._all_values).all(axis=1)
+        measured = np.array(~np.isnan(self._all_values).all(axis=1), dtype=bool)
         runs = [run for run, good in zip(self.joined, measured, strict=True) if good]
         if not runs:
             raise ObservationError(f"{self._metrics.table.path}: at least one run must have a metric")
@@ -113,7 +113,11 @@ class Assembly:
         found: set[str] = set()
         for pattern in patterns:
             in_file = [metrics[columns.index(name)] for name in matching(pattern, columns)]
-            found.update(matching(pattern, metrics) or in_file or chosen((pattern,), metrics, option))
+            found.update(
+                matching(pattern, metrics)
+                or in_file
+                or chosen((pattern,), metrics, f"{self._metrics.table.path}: {option}")
+            )
         return [name for name in metrics if name in found]
 
     def _standard_errors(self) -> Floats | None:

@@ -83,8 +83,9 @@ def id_column(tables: Sequence[RawTable], given: str | None) -> str | None:
                 return column
     if len(tables) == 1:
         return None
+    others = " and ".join(table.name for table in tables[1:])
     raise ObservationError(
-        f"{' and '.join(table.name for table in tables)} must share a column of run ids to be joined by",
+        f"{tables[0].path} and {others} must share a column of run ids to be joined by",
         hint=f"call it {', '.join(ID_NAMES[:-1])} or {ID_NAMES[-1]}, or name it with id",
     )
 
@@ -95,15 +96,18 @@ def roles(table: RawTable, ids: str | None, options: ReadOptions, holds: frozens
     Raises:
         ObservationError: if a pattern of the options matches no column, or no weights or metrics are found.
     """
-    tokens = _budget(table, options.tokens_column, _TOKENS, "tokens_column")
-    parameters = _budget(table, options.parameters_column, _PARAMETERS, "parameters_column")
+    named = frozenset((*options.domains, *options.metrics))
+    tokens = _budget(table, options.tokens_column, _TOKENS, named)
+    parameters = _budget(table, options.parameters_column, _PARAMETERS, named)
     special = {name for name in (ids, tokens, parameters) if name}
     free = [name for name in table.columns if name not in special and not _beside(name)]
     both = len(holds) > 1
     weights: list[str] = []
     if "weights" in holds:
-        named = chosen(options.domains, table.columns, f"{table.path}: domains") if options.domains else None
-        weights = named if named is not None else find_weights(table, free, alone=not both)
+        if options.domains:
+            weights = chosen(options.domains, table.columns, f"{table.path}: domains")
+        else:
+            weights = find_weights(table, free, alone=not both)
     metrics: list[str] = []
     errors: dict[str, str] = {}
     if "metrics" in holds:
@@ -118,22 +122,22 @@ def roles(table: RawTable, ids: str | None, options: ReadOptions, holds: frozens
         errors,
         tokens,
         parameters,
-        _first(table, SEED_NAMES),
-        _first(table, ("state",)),
+        _first(table, SEED_NAMES, named),
+        _first(table, ("state",), named),
         left_out,
     )
 
 
-def _budget(table: RawTable, given: str | None, names: Sequence[str], option: str) -> str | None:
-    if given is not None and given in table.columns:
-        return given
-    found = _first(table, names)
-    return found if given is None and found is not None and table.holds_numbers(found) else None
+def _budget(table: RawTable, given: str | None, names: Sequence[str], named: frozenset[str]) -> str | None:
+    if given is not None:
+        return given if given in table.columns else None
+    found = _first(table, names, named)
+    return found if found is not None and table.holds_numbers(found) else None
 
 
-def _first(table: RawTable, names: Iterable[str]) -> str | None:
-    """The first column of one of these names, alone or as the last part of `config.<name>`."""
-    plain = {_plain(column): column for column in reversed(table.columns)}
+def _first(table: RawTable, names: Iterable[str], named: frozenset[str]) -> str | None:
+    """The first column of one of these names, alone or as the last part of `config.<name>`, unless it is `named`."""
+    plain = {_plain(column): column for column in reversed(table.columns) if column not in named}
     return next((plain[name] for name in names if name in plain), None)
 
 

@@ -14,8 +14,12 @@ from evermix.observations.table import Observations
 _HIGHER_IS_BETTER = frozenset(("acc", "accuracy", "f1", "em", "bleu", "rouge", "mcc", "auc", "winrate"))
 
 
-def inspect(observations: Observations) -> tuple[Observations, list[LeftOut], list[Finding]]:
+def inspect(observations: Observations, where: str) -> tuple[Observations, list[LeftOut], list[Finding]]:
     """Observations without metrics that no law can learn and runs that are then without any; left out; findings.
+
+    Args:
+        observations: as read.
+        where: the source, for messages.
 
     Raises:
         ObservationError: if no metric remains.
@@ -27,7 +31,7 @@ def inspect(observations: Observations) -> tuple[Observations, list[LeftOut], li
         left_out += [LeftOut("metric", name, reason) for name, reason in reasons.items()]
         if not kept:
             raise ObservationError(
-                f"at least one metric must differ between runs, of {observations.n_runs} that were read",
+                f"{where}: at least one metric must differ between runs, of {observations.n_runs} that were read",
                 received="; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:5]),
             )
         observations = observations.subset(metrics=kept)
@@ -107,5 +111,5 @@ def _replicates(observations: Observations) -> list[Finding]:
     groups = observations.replicates
     if not groups:
         return []
-    detail = f"{len(groups)} mixtures were run more than once, {sum(map(len, groups))} runs in all: they tell the noise"
+    detail = f"mixtures run more than once: {len(groups)}, with {sum(map(len, groups))} runs; they tell the noise"
     return [Finding("replicates", detail)]

@@ -157,10 +157,11 @@ def _matched(parts: Sequence[Part], keyed: Sequence[Mapping[Key, Row]], left_out
         for start, row in weights.items()
         for key in by_id.get(start, [])
     ]
-    left_out += [LeftOut("run", "/".join(key), _only_in(parts, 0, 1)) for key in weights if key not in by_id]
+    unfinished = {(item.name,) for item in left_out if item.kind == "run"}
+    lone = [(key, 0, 1) for key in weights if key not in by_id]
     for j, table in enumerate(keyed[1:], start=1):
-        absent = (key for key in table if key[:size] not in weights)
-        left_out += [LeftOut("run", "/".join(key), _only_in(parts, j, 0)) for key in absent]
+        lone += [(key, j, 0) for key in table if key[:size] not in weights]
+    left_out += [LeftOut("run", "/".join(k), _only_in(parts, a, b)) for k, a, b in lone if k not in unfinished]
     if not runs:
         examples = " and ".join(f"{_examples(k)} in {part.table.name}" for part, k in zip(parts, keyed, strict=True))
         raise ObservationError(

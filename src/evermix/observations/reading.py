@@ -57,7 +57,7 @@ def read_observations(source: str | Path | Sequence[str | Path], *, options: Rea
     runs, unmatched = join(parts, ids)
     assembly = Assembly(files, parts, runs, given)
     observations, unmeasured = assembly.observations()
-    kept, mute, findings = inspect(observations)
+    kept, mute, findings = inspect(observations, str(files.metrics))
     columns = [item for part in parts for item in part.roles.left_out]
     about = [assembly.columns_finding(ids, kept), *assembly.rounding_finding()]
     return Reading(kept, (*columns, *unmatched, *unmeasured, *mute), (*about, *findings))

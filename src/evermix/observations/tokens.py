@@ -37,10 +37,10 @@ def domain_set(
     if tokens is not None:
         counts, left_out = read_token_counts(tokens)
     by_name = {}
+    known = ", ".join(map(repr, list(counts)[:12]))
     for name, column in zip(names, columns, strict=True):
         key = name if name in counts else column
         if tokens is not None and key not in counts:
-            known = ", ".join(list(counts)[:12])
             raise ObservationError(
                 f"{tokens}: every domain of {where.name} must have a token count, one has none",
                 received=name,

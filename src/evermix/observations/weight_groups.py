@@ -90,16 +90,14 @@ def _about(sums: Floats, target: float) -> npt.NDArray[np.bool_]:
 def _blocks(columns: Sequence[str], values: Floats) -> list[list[str]]:
     """Longest runs of neighbouring non-negative columns in which every row sums to about 1, or to about 100."""
     found: list[tuple[int, int]] = []
-    usable: npt.NDArray[np.bool_] = (
-        ~np.isnan(values).any(axis=0) & (values >= 0).all(axis=0) & (values <= 101).all(axis=0)
-    )
+    usable = np.array(~np.isnan(values).any(axis=0) & ((values >= 0) & (values <= 101)).all(axis=0), dtype=bool)
     for start in range(len(columns)):
         if usable[start]:
             stop = start
             while stop < len(columns) and usable[stop]:
                 stop += 1
             sums = np.cumsum(values[:, start:stop], axis=1)
-            whole: npt.NDArray[np.bool_] = _about(sums, 1).all(axis=0) | _about(sums, 100).all(axis=0)
+            whole = np.array(_about(sums, 1).all(axis=0) | _about(sums, 100).all(axis=0), dtype=bool)
             whole[0] = False
             if whole.any():
                 found.append((start, start + int(np.flatnonzero(whole)[-1]) + 1))

@@ -1,0 +1,167 @@
+"""The layouts that people have are read without options, and by id."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evermix.errors import ObservationError
+from evermix.observations import ReadOptions, read_observations
+
+MIXTURES = {"r1": (0.5, 0.5, 0.0), "r2": (0.2, 0.3, 0.5), "r3": (0.1, 0.1, 0.8), "r4": (1.0, 0.0, 0.0)}
+LOSSES = {"r1": (3.0, 2.5), "r2": (2.9, 2.7), "r3": (2.8, 2.2), "r4": (3.3, 2.1)}
+
+
+def write(path: Path, *rows: Any) -> Path:
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(rows)
+    return path
+
+
+def check(source: Any, domains: tuple[str, ...], measured: tuple[str, ...], **options: Any) -> Any:
+    reading = read_observations(source, options=ReadOptions(**options))
+    observed = reading.observations
+    assert observed.domains.names == domains
+    assert observed.metrics == measured
+    assert sorted(observed.run_ids or ()) == sorted(MIXTURES)
+    for k, run_id in enumerate(observed.run_ids or ()):
+        np.testing.assert_allclose(observed.weights[k], MIXTURES[run_id])
+        np.testing.assert_allclose(observed.values[k], LOSSES[run_id])
+    return reading
+
+
+def test_olmix_layout(tmp_path: Path) -> None:
+    head = ("", "run", "name", "index")
+    ratios = [(k, run, f"swarm-{k}", k, *MIXTURES[run]) for k, run in enumerate(MIXTURES)]
+    metrics = [(k, run, f"swarm-{k}", 9 - k, *LOSSES[run]) for k, run in enumerate(reversed(LOSSES))]
+    write(tmp_path / "ratios.csv", (*head, "art_and_design", "games", "art_history"), *ratios)
+    write(tmp_path / "metrics.csv", (*head, "arc:rc::olmes", "mbpp:3shot::none"), *metrics)
+    (tmp_path / "tokens.yaml").write_text(
+        "token_counts:\n  games: 7\n  art_history: 1e3\n  art_and_design: 67760078203\nrelative_sizes:\n  games: 1.0\n"
+    )
+    names = ("art_and_design", "games", "art_history")
+    reading = check(tmp_path, names, ("arc:rc::olmes", "mbpp:3shot::none"))
+    np.testing.assert_array_equal(reading.observations.domains.n_tokens, [67760078203, 7, 1000])
+    assert [item.name for item in reading.left_out if item.kind == "column"] == [
+        "(unnamed column 1)",
+        "name",
+        "index",
+    ] * 2
+    assert "tokens.yaml: relative_sizes" in [item.name for item in reading.left_out]
+
+
+def test_regmix_layout(tmp_path: Path) -> None:
+    names = [f"train_the_pile_{name}" for name in ("arxiv", "pile_cc", "dm_mathematics")]
+    losses = [f"metric/the_pile_{name}_val_loss" for name in ("arxiv", "pile_cc")]
+    ratios = write(tmp_path / "train_mixture.csv", ("index", *names), *((r, *MIXTURES[r]) for r in MIXTURES))
+    metrics = write(tmp_path / "train_loss.csv", ("index", *losses), *((r, *LOSSES[r]) for r in reversed(LOSSES)))
+    short = ("arxiv", "pile_cc", "dm_mathematics"), ("arxiv", "pile_cc")
+    check(tmp_path, *short)
+    write(tmp_path / "test_mixture.csv", ("index", *names))
+    write(tmp_path / "test_loss.csv", ("index", *losses))
+    with pytest.raises(
+        ObservationError, match=r"2: \(test_mixture.csv, test_loss.csv\); \(train_mixture.csv, train_loss"
+    ):
+        read_observations(tmp_path)
+    check((ratios, metrics), *short)
+    check([str(ratios), str(metrics)], tuple(names), tuple(losses), strip=False)
+    dropped = read_observations((ratios, metrics), options=ReadOptions(drop=("metric/the_pile_arxiv_val_loss",)))
+    assert dropped.observations.metrics == ("pile_cc",)
+
+
+@pytest.mark.parametrize("style", ["config.weights.{}", "config/mixture/{}", "weights.{}", "{}_ratio", "mix/{}", "{}"])
+def test_one_wide_table(tmp_path: Path, style: str) -> None:
+    columns = [style.format(name) for name in ("web:science:high", "web:science:low", "code")]
+    rows = [(run, 4e8, *MIXTURES[run], 0.3 + k, *LOSSES[run]) for k, run in enumerate(MIXTURES)]
+    source = write(tmp_path / "runs.csv", ("run", "n_tokens", *columns, "lr", "eval/loss", "eval/bpb"), *rows)
+    options = {"metrics": ("eval/*",)}
+    reading = check(source, ("web:science:high", "web:science:low", "code"), ("eval/loss", "eval/bpb"), **options)
+    assert reading.observations.n_tokens.tolist() == [4e8] * 4
+    assert [item.name for item in reading.left_out] == ["lr"]
+
+
+def test_wandb_csv_export(tmp_path: Path) -> None:
+    head = ("Name", "State", "Notes", "Runtime", "weights.web", "weights.code", "weights.math", "lr", "weight_decay")
+    rows = [
+        (run, "finished", "", 60 + k, *MIXTURES[run], 0.1 * k, 0.1, 99, k, LOSSES[run][0], LOSSES[run][1], 5 - k)
+        for k, run in enumerate(MIXTURES)
+    ]
+    crashed = ("r9", "crashed", "", 5, "", "", "", "", "", "", 1, "", "", "")
+    header = (*head, "_step", "_runtime", "eval/loss", "eval/code/bpb", "train/loss")
+    source = write(tmp_path / "wandb.csv", header, *rows, crashed)
+    reading = check(source, ("web", "code", "math"), ("eval/loss", "eval/code/bpb"))
+    left = {(item.kind, item.name) for item in reading.left_out}
+    assert {("run", "r9"), ("column", "train/loss"), ("column", "lr"), ("column", "weight_decay")} < left
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
+def test_wandb_nested_export(tmp_path: Path, suffix: str) -> None:
+    records = [
+        {
+            "id": run,
+            "config": {"lr": {"value": 0.1 * k}, "weights": {"value": dict(zip("abc", MIXTURES[run], strict=True))}},
+            "summary": {"eval/loss": LOSSES[run][0], "acc": LOSSES[run][1], "_step": 10 + k, "_wandb": {"runtime": k}},
+            "tags": ["x"],
+        }
+        for k, run in enumerate(MIXTURES)
+    ]
+    source = tmp_path / f"runs{suffix}"
+    if suffix == ".parquet":
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(arrow.Table.from_pylist(records), source)
+    else:
+        text = "\n".join(map(json.dumps, records)).encode()
+        source.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
+    reading = check(source, ("a", "b", "c"), ("eval/loss", "acc"), maximise=("acc",))
+    assert reading.observations.maximised == {"acc"}
+
+
+def test_percentages_on_request(tmp_path: Path) -> None:
+    rows = [(run, *(100 * w for w in MIXTURES[run])) for run in MIXTURES]
+    ratios = write(tmp_path / "mixtures.tsv", ("run", "web", "code", "math"))
+    ratios.write_text("\n".join("\t".join(map(str, row)) for row in [("run", "web", "code", "math"), *rows]))
+    write(tmp_path / "losses.csv", ("run", "x", "y"), *((run, *LOSSES[run]) for run in LOSSES))
+    check(tmp_path, ("web", "code", "math"), ("x", "y"), percent=True)
+
+
+def test_standard_errors_beside_metrics_and_in_their_own_table(tmp_path: Path) -> None:
+    write(tmp_path / "ratios.csv", ("run", "web", "code", "math"), *((r, *MIXTURES[r]) for r in MIXTURES))
+    rows = [(r, LOSSES[r][0], 0.1, *LOSSES[r][1:], 0.2) for r in LOSSES]
+    write(tmp_path / "metrics.csv", ("run", "acc,none", "acc_stderr,none", "loss", "loss_se"), *rows)
+    reading = check(tmp_path, ("web", "code", "math"), ("acc,none", "loss"))
+    np.testing.assert_array_equal(reading.observations.standard_errors, [[0.1, 0.2]] * 4)
+    write(tmp_path / "standard_errors.csv", ("run", "loss"), *((r, 0.5) for r in reversed(LOSSES)))
+    np.testing.assert_array_equal(read_observations(tmp_path).observations.standard_errors, [[0.1, 0.5]] * 4)
+
+
+def test_seeds_make_replicates(tmp_path: Path) -> None:
+    write(tmp_path / "ratios.csv", ("run", "web", "code"), ("a", 0.5, 0.5), ("b", 0.1, 0.9))
+    rows = [("b", 1, 2.0), ("a", 1, 3.0), ("a", 2, 3.2), ("b", 2, 2.4)]
+    write(tmp_path / "metrics.csv", ("run", "seed", "loss"), *rows)
+    observed = read_observations(tmp_path).observations
+    assert observed.run_ids == ("a/1", "a/2", "b/1", "b/2")
+    np.testing.assert_array_equal(observed.values[:, 0], [3.0, 3.2, 2.0, 2.4])
+    assert [group.tolist() for group in observed.replicates] == [[0, 1], [2, 3]]
+    np.testing.assert_allclose(observed.noise_from_replicates, [np.sqrt((0.02 + 0.08) / 2)])
+
+
+def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
+    (tmp_path / "ratios.csv").write_text('\nrun,web,"co\nde"\n\n"a\nb",0.5,0.5\nc,0.5,x\n')
+    (tmp_path / "metrics.csv").write_text('run,loss\n"a\nb",1\nc,2\n')
+    with pytest.raises(ObservationError, match=r"ratios.csv, line 7, column 'co\\nde': .* got 'x'"):
+        read_observations(tmp_path)
+
+
+def test_options_precede_the_layout(tmp_path: Path) -> None:
+    write(tmp_path / "ratios.csv", ("key", "web", "code"), ("a", 0.5, 0.5), ("b", 0.1, 0.9))
+    write(tmp_path / "metrics.csv", ("key", "acc", "loss"), ("a", 0.5, 2), ("b", 0.1, 3))
+    (tmp_path / "layout.yaml").write_text("id: key\nmaximise: [acc]\n")
+    assert read_observations(tmp_path).observations.maximised == {"acc"}
+    other = read_observations(tmp_path, options=ReadOptions(maximise=("l*",)))
+    assert other.observations.maximised == {"loss"}
