@@ -6,7 +6,7 @@ Olmix (arXiv 2602.12237), mixture reuse: with inner weights ptilde on the bundle
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,3 +90,67 @@ def expand(component_mixture: Mixture, virtual: VirtualDomain, leaves: DomainSet
         if name != virtual.name:
             weights[leaves.index(name)] += weight
     return Mixture(leaves, weights)
+
+
+def flatten(virtual: VirtualDomain, others: Iterable[VirtualDomain]) -> VirtualDomain:
+    """The same bundle over leaves only: an inner domain that is one of `others` is replaced by its inner mixture.
+
+    Raises:
+        DomainError: if virtual domains contain each other in a circle.
+    """
+    shares = _leaf_shares(virtual.name, {other.name: other for other in others} | {virtual.name: virtual}, ())
+    return VirtualDomain(virtual.name, Mixture.normalised(DomainSet(shares), list(shares.values())))
+
+
+def _leaf_shares(name: str, known: Mapping[str, VirtualDomain], path: tuple[str, ...]) -> dict[str, float]:
+    if name in path:
+        raise DomainError("virtual domains must not contain each other", received=" > ".join((*path, name)))
+    shares: dict[str, float] = {}
+    for inner, weight in known[name].inner.as_dict.items():
+        parts = _leaf_shares(inner, known, (*path, name)) if inner in known else {inner: 1.0}
+        for leaf, share in parts.items():
+            if weight * share > 0:
+                shares[leaf] = shares.get(leaf, 0.0) + weight * share
+    return shares
+
+
+def effective_prior(leaf_prior: Mixture, components: DomainSet, virtual: Iterable[VirtualDomain]) -> Mixture:
+    """The prior over components with which KL over components is KL over expanded leaves, up to a constant.
+
+    With disjoint components, leaf l of component c gets q_l = r_c i_cl, so
+
+        KL(expand(r) || p0) = sum_c r_c (log r_c + KL(i_c || p0)) = KL(r || pi) - log Z,
+        pi_c = exp(-KL(i_c || p0)) / Z,   Z = sum_c exp(-KL(i_c || p0)).
+
+    A component that is a leaf has exp(-KL) = p0_l. A solver that takes pi as its prior therefore needs no change
+    (METHODS 1.4: the KL prior over the expanded leaves). A component whose bundle holds a leaf without prior mass
+    gets pi = 0: its KL is infinite.
+
+    Args:
+        leaf_prior: p0, over the leaves.
+        components: what is mixed: virtual domains and leaves.
+        virtual: the virtual domains among them; also those nested inside, which are flattened.
+
+    Raises:
+        DomainError: if a leaf belongs to two components (then no such prior exists), a component is neither virtual
+            nor a leaf, or an inner domain is no leaf.
+        MixtureError: if no component has prior mass.
+    """
+    known = {each.name: each for each in virtual}
+    owner: dict[str, str] = {}
+    logs = np.empty(len(components))
+    for k, name in enumerate(components.names):
+        inner = _leaf_shares(name, known, ()) if name in known else {name: 1.0}
+        logs[k] = 0.0
+        for leaf, share in inner.items():
+            if leaf in owner:
+                raise DomainError(
+                    f"components must not share leaves for an exact prior: '{leaf}' is in '{owner[leaf]}' and '{name}'",
+                    hint="collapse with both, or take the leaf out of the bundle",
+                )
+            owner[leaf] = name
+            mass = leaf_prior[leaf]
+            logs[k] += share * (np.log(mass / share) if mass > 0 else -np.inf)
+    if not np.isfinite(logs).any():
+        raise MixtureError("a component must have prior mass on all its leaves", received=leaf_prior.as_dict)
+    return Mixture.normalised(components, np.exp(logs - logs.max()))

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evermix.errors import ConvergenceError
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -60,9 +62,12 @@ class StructuredHessian:
 
 
 def _cholesky(matrix: Floats) -> Any:
-    from scipy.linalg import cho_factor  # scipy takes a moment: only those who solve wait for it
+    from scipy.linalg import LinAlgError, cho_factor  # scipy takes a moment: only those who solve wait for it
 
-    return cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+    try:
+        return cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+    except LinAlgError as error:
+        raise ConvergenceError("the Newton system must stay positive definite to working precision") from error
 
 
 def _cholesky_solve(factor: Any, right: Floats) -> Floats:

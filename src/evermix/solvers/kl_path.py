@@ -1,0 +1,203 @@
+"""The path of proposals over the strength of the KL term, and its choice by cross-fitting.
+
+The strength `kl` is dimensionless: lambda = kl * spread of the predicted objective (`kl_scale`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evermix.errors import ConvergenceError, ObservationError
+from evermix.laws.base import MixingLaw
+from evermix.solvers.kl_scale import scaled_kl_weight
+from evermix.solvers.problem import MixtureProblem
+from evermix.solvers.proposal import Proposal
+from evermix.solvers.solve import solve
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int_]
+DEFAULT_KL = 0.05
+KL_GRID = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_FEWEST_SPLITS = 3
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """One strength of the KL term.
+
+    Attributes:
+        kl: dimensionless strength.
+        proposal: the optimum at it; its kl_weight is kl times the spread.
+        n_effective: exp(entropy) of the mixture, the effective number of domains.
+    """
+
+    kl: float
+    proposal: Proposal
+    n_effective: float
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"kl": self.kl, "n_effective": self.n_effective, "proposal": self.proposal.as_dict}
+
+
+def kl_path(problem: MixtureProblem, kls: Sequence[float] = KL_GRID, seed: int = 0) -> tuple[PathPoint, ...]:
+    """The optimum at each strength, each started from its stronger neighbour; in the order of `kls`.
+
+    `problem.kl_weight` itself does not count. A strength at which no optimum can be certified (0, for a law without a
+    bounded minimum) is left out.
+
+    Args:
+        seed: of the mixtures that measure the spread.
+    """
+    unit = scaled_kl_weight(problem.law, problem.objective, problem.prior, np.random.default_rng(seed), 1.0)
+    points: dict[float, PathPoint] = {}
+    start = None
+    for kl in sorted(set(kls), reverse=True):
+        try:
+            proposal = solve(problem.with_kl_weight(kl * unit), start=start)
+        except ConvergenceError:
+            if kl > 0:
+                raise
+            continue
+        if not np.isfinite(proposal.objective_value):
+            continue
+        start = proposal.mixture.weights
+        live = start[start > 0]
+        points[kl] = PathPoint(float(kl), proposal, float(np.exp(-live @ np.log(live))))
+    return tuple(points[kl] for kl in dict.fromkeys(kls) if kl in points)
+
+
+@dataclass(frozen=True)
+class SwarmRuns:
+    """Runs to choose kl by.
+
+    Attributes:
+        weights: (runs, domains), mixtures.
+        costs: (runs, metrics), NaN where missing.
+        sigma: (runs, metrics) standard errors, or None.
+        labels: (runs,), equal for replicates of one mixture, which must stay in one half; None if all differ.
+    """
+
+    weights: Floats
+    costs: Floats
+    sigma: Floats | None = None
+    labels: Ints | None = None
+
+    def fit(self, law: MixingLaw, runs: Ints) -> MixingLaw:
+        """An unfitted clone of `law`, fitted to some of the runs."""
+        sigma = None if self.sigma is None else self.sigma[runs]
+        return law.clone().fit(self.weights[runs], self.costs[runs], sigma)
+
+    def halves(self, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """Two random halves, replicates kept together."""
+        labels = np.arange(len(self.weights)) if self.labels is None else np.asarray(self.labels)
+        names = rng.permutation(np.unique(labels))
+        first = np.isin(labels, names[: len(names) // 2])
+        return np.flatnonzero(first), np.flatnonzero(~first)
+
+
+@dataclass(frozen=True)
+class KlChoice:
+    """What cross-fitting says.
+
+    Attributes:
+        kl: the choice, dimensionless.
+        kls: strengths compared.
+        scores: (kls,), mean judged objective of the proposals, relative to the prior's, in spreads; lower is better.
+        standard_errors: (kls,), of each score's difference to the best.
+        n_judgements: halves that judged.
+        reason: one sentence.
+    """
+
+    kl: float
+    kls: tuple[float, ...]
+    scores: tuple[float, ...]
+    standard_errors: tuple[float, ...]
+    n_judgements: int
+    reason: str
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "kl": self.kl,
+            "kls": list(self.kls),
+            "scores": list(self.scores),
+            "standard_errors": list(self.standard_errors),
+            "n_judgements": self.n_judgements,
+            "reason": self.reason,
+        }
+
+
+def choose_kl(
+    problem: MixtureProblem, runs: SwarmRuns, kls: Sequence[float] = KL_GRID, n_repeats: int = 5, seed: int = 0
+) -> KlChoice:
+    """The strength whose proposals hold up best before a law that has not seen the runs they come from.
+
+    Repeatedly: split the runs in random halves; a law fitted to one half proposes at every strength, a law fitted to
+    the other half judges; then the halves change places. Of the strengths within one standard error (of the paired
+    difference) of the best mean, the largest is chosen. Guards do not count here: they would move with each law.
+
+    Returns:
+        the choice; 0.05 with the reason if the law cannot be fitted to halves of so few runs.
+    """
+    rng = np.random.default_rng(seed)
+    free = replace(problem, ceilings=None)
+    grid = tuple(sorted({float(kl) for kl in kls}))
+    judged: list[Floats] = []
+    failure = ""
+    for repeat in range(n_repeats):
+        first, second = runs.halves(rng)
+        try:
+            laws = runs.fit(problem.law, first), runs.fit(problem.law, second)
+            for proposer, judge in (laws, laws[::-1]):
+                judged.append(_judged(free, proposer, judge, grid, repeat))
+        except (ObservationError, ConvergenceError) as error:
+            failure = error.rule
+    if len(judged) < 2 * _FEWEST_SPLITS and len(judged) < 2 * n_repeats:
+        reason = (
+            f"the {problem.law.name} law cannot be cross-fitted on halves of {len(runs.weights)} runs"
+            + (f" ({failure})" if failure else "")
+            + f", so kl is the default of {DEFAULT_KL:g}"
+        )
+        return KlChoice(DEFAULT_KL, grid, (), (), len(judged), reason)
+    return _one_standard_error(np.array(judged), grid)
+
+
+def _judged(problem: MixtureProblem, proposer: MixingLaw, judge: MixingLaw, kls: Sequence[float], seed: int) -> Floats:
+    """Judge's objective at the proposals minus at the prior, in the judge's spreads, shape (kls,)."""
+    path = {point.kl: point.proposal.mixture.weights for point in kl_path(replace(problem, law=proposer), kls, seed)}
+    objective = problem.objective
+    spread = scaled_kl_weight(judge, objective, problem.prior, np.random.default_rng(seed), 1.0)
+    reference = float(objective.value(judge.predict(problem.prior.weights)))
+    scores = [
+        (float(objective.value(judge.predict(path[kl]))) - reference) / max(spread, 1e-300) if kl in path else np.inf
+        for kl in kls
+    ]
+    return np.array(scores)
+
+
+def _one_standard_error(judged: Floats, kls: tuple[float, ...]) -> KlChoice:
+    """The largest strength within one standard error of the best; judged: (judgements, kls)."""
+    finite = np.isfinite(judged).all(axis=0)
+    means = np.where(finite, np.where(np.isfinite(judged), judged, 0.0).mean(axis=0), np.inf)
+    best = int(means.argmin())
+    differences = np.where(finite, judged, 0.0) - judged[:, [best]]
+    # the two judgements of one split share their laws: a split counts once
+    paired = differences.reshape(-1, 2, len(kls)).mean(axis=1)
+    errors = paired.std(axis=0, ddof=1) / np.sqrt(len(paired)) if len(paired) > 1 else np.zeros(len(kls))
+    within = finite & (means - means[best] <= errors)
+    within[best] = True
+    chosen = int(np.flatnonzero(within).max())
+    reason = (
+        f"kl {kls[chosen]:g} is the strongest pull within one standard error of the best ({kls[best]:g}) over "
+        f"{len(judged)} judgements by laws that had not seen the proposer's runs"
+    )
+    scores = tuple(float(x) for x in means)
+    return KlChoice(kls[chosen], kls, scores, tuple(float(x) for x in errors), len(judged), reason)
