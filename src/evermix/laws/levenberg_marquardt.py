@@ -29,6 +29,8 @@ Point = tuple[Floats, ...]
 
 _LARGEST_BATCH = 2**23  # numbers in the Hessians, or in the residuals, of one batch: 64 MiB
 _NEWTON_FROM = 0.03  # relative decrease of a step under which second derivatives are used
+_FLOOR_ON_FAILURE = 1e-4  # least damping after a step that did not gain
+_LEAVE_NEWTON = 2.0**6  # growth factor of the damping after five failures running
 
 
 @dataclass(frozen=True)
@@ -179,9 +181,7 @@ def _minimise(fits: CurveFits, start: Floats, problem: Ints, patience: Patience)
     gauss = np.zeros(len(rows), dtype=bool)
     values = fits.derivatives(r[rows], theta[rows], problem[rows], tuple(a[rows] for a in point), gauss)
     damping, calm = np.full(len(rows), 1e-3), np.zeros(len(rows), dtype=np.intp)
-    state = _State(
-        theta[rows], objective[rows], *values, gauss, damping, np.full(len(rows), 2.0), problem[rows], calm
-    )
+    state = _State(theta[rows], objective[rows], *values, gauss, damping, np.full(len(rows), 2.0), problem[rows], calm)
     for _ in range(patience.max_iterations):
         done = _step(fits, state, patience.tolerance)
         theta[rows], objective[rows] = state.theta, state.loss
@@ -209,10 +209,11 @@ def _step(fits: CurveFits, state: _State, tolerance: float) -> Bools:
     state.calm = np.where(better & (decrease <= tolerance * level), state.calm + 1, np.where(better, 0, state.calm))
     gain = np.where(foretold > 0, np.clip(decrease / np.maximum(foretold, 1e-300), 0.0, 2.0), 0.0)
     eased = np.maximum(state.damping * np.clip(1 - (2 * gain - 1) ** 3, 0.1, 2.0), 1e-12)
-    state.damping = np.where(better, eased, np.maximum(state.damping, 1e-6) * state.growth)
-    state.growth = np.where(better, 2.0, np.minimum(state.growth * 2, 64.0))
+    state.damping = np.where(better, eased, np.maximum(state.damping, _FLOOR_ON_FAILURE) * state.growth)
+    state.growth = np.where(better, 2.0, state.growth * 2)
     near = (decrease <= _NEWTON_FROM * level) & fits.has_second_derivatives
-    exact = np.where(better, near, False)
+    exact = np.where(better, near, state.exact & (state.growth < _LEAVE_NEWTON))
+    state.damping[state.exact & ~exact] = 1e-3
     changed = np.flatnonzero(better | (exact != state.exact))
     state.theta[better], state.loss[better] = trial[better], loss[better]
     state.exact = exact
@@ -262,19 +263,36 @@ def best_of(solution: Solution, problem: Ints, n_problems: int) -> Solution:
     return Solution(solution.theta[first], solution.objective[first], solution.converged[first])
 
 
-def best_of_starts(
-    fits: CurveFits, start: Floats, problem: Ints, stages: tuple[tuple[int, int], ...], patience: Patience = Patience()
-) -> Solution:
-    """Successive halving: in each stage (iterations, keep) every start goes so far and the `keep` best per problem stay.
+@dataclass(frozen=True)
+class Search:
+    """Successive halving over starts, and how it ended.
 
-    What stays after the last stage is brought to convergence; the lowest of each problem is returned.
+    Attributes:
+        best: the lowest end of each problem.
+        agreed: (problems,), whether all that were brought to the end ended equally low, within 1e-6: one basin.
+    """
+
+    best: Solution
+    agreed: Bools
+
+
+def search(
+    fits: CurveFits, start: Floats, problem: Ints, stages: tuple[tuple[int, int], ...], patience: Patience = Patience()
+) -> Search:
+    """In each stage (iterations, keep) every start goes so far and the `keep` best of each problem stay.
+
+    What stays after the last stage is brought to convergence. Problems are numbered from 0 without gaps.
     """
     n_problems = int(problem.max()) + 1
     for iterations, keep in stages:
         solution = minimise(fits, start, problem, Patience(iterations, patience.tolerance))
         rows = _leaders(solution.objective, problem, n_problems, keep)
         start, problem = solution.theta[rows], problem[rows]
-    return best_of(minimise(fits, start, problem, patience), problem, n_problems)
+    solution = minimise(fits, start, problem, patience)
+    best = best_of(solution, problem, n_problems)
+    level = best.objective[problem]
+    apart = solution.objective > level + 1e-6 * np.abs(level)
+    return Search(best, np.bincount(problem[apart], minlength=n_problems) == 0)
 
 
 def _leaders(objective: Floats, problem: Ints, n_problems: int, keep: int) -> Ints:

@@ -4,14 +4,14 @@ Fitted by Huber loss on the residuals, each metric by itself:
 
     sum_k n_k rho(w_ki (f_i(p_k) - y_ki)) + ridge |t_i - mean(t_i)|^2 / 2,     exp(c_i) >= 0.
 
-For a fixed floor b = exp(c), log(y - b) = t . p is linear least squares: those fits, and perturbations of them, start a
+For a fixed floor b = exp(c), log(y - b) = t . p is linear least squares: those fits, and random points, start a
 batched Levenberg-Marquardt over (b, t), all metrics and starts at once. exp of a linear function is convex, so the law
 is. It has domains + 1 parameters per metric: with fewer runs than that it is not identified.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -20,13 +20,15 @@ import numpy.typing as npt
 from evermix.errors import ConvergenceError, ObservationError
 from evermix.laws.base import Floats, MixingLaw, Runs, checked_runs
 from evermix.laws.laplace import Uncertainty, noise_of, standard_deviations
-from evermix.laws.levenberg_marquardt import CurveFits, Ints, Patience, Point, Solution, best_of_starts
+from evermix.laws.levenberg_marquardt import CurveFits, Ints, Patience, Point, Solution, search
 from evermix.laws.weighted_gram import WeightedGram
 
-_FLOORS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.97)
+_FLOORS = (0.0, 0.6, 0.9)
 _LARGEST_EXPONENT = 80.0
-_STAGES = ((6, 6), (15, 2))
-_WARM_PATIENCE = Patience(max_iterations=30, tolerance=1e-7)
+_FIRST_STAGES, _FURTHER_STAGES = ((8, 6),), ((10, 16), (20, 8))
+_N_FIRST = 8
+_WIDTHS = (1.0, 3.0)
+_WARM_PATIENCE = Patience(max_iterations=100, tolerance=1e-7)
 _TINY_RIDGE = 1e-6
 
 
@@ -41,8 +43,8 @@ class LogLinearLaw(MixingLaw):
         scaled: divide residuals by the metric's standard deviation over runs, so that no unit matters.
         ridge: weight of |t_i - mean(t_i)|^2 / 2 beside the summed loss; above zero it allows fewer runs than
             parameters, and domains that no run has seen.
-        n_restarts: perturbed starts beside the profile starts; some metrics have two basins.
-        seed: of the perturbations.
+        n_restarts: random starts beside the profile starts, most of them only for metrics with several basins.
+        seed: of the random starts.
 
     Attributes after fit:
         c_: (metrics,), log of the floor, -inf where the floor is zero.
@@ -63,7 +65,7 @@ class LogLinearLaw(MixingLaw):
         huber_delta: float = 0.3,
         scaled: bool = True,
         ridge: float = 0.0,
-        n_restarts: int = 12,
+        n_restarts: int = 40,
         seed: int = 0,
     ) -> None:
         self.huber_delta = huber_delta
@@ -99,8 +101,7 @@ class LogLinearLaw(MixingLaw):
         if self.ridge == 0:
             _check_identified(runs)
         fits = self._fits(runs)
-        start, problem = self._starts(runs)
-        return self._take(runs, fits, best_of_starts(fits, start, problem, _STAGES))
+        return self._take(runs, fits, self._search(runs, fits))
 
     def refit(
         self,
@@ -109,7 +110,9 @@ class LogLinearLaw(MixingLaw):
         sigma: npt.ArrayLike | None = None,
         counts: npt.ArrayLike | None = None,
     ) -> Self:
-        """A warm start from this solution. What the runs do not identify stays near it, by a ridge of 1e-6."""
+        """Started from this solution and from one profile fit; a ridge of 1e-6 towards this solution, at ridge 0,
+        keeps in place what the runs do not identify.
+        """
         self._check_fitted()
         runs = checked_runs(P, Y, sigma, counts)
         if runs.mixtures.shape[1] != self.n_domains_ or runs.values.shape[1] != self.n_metrics_:
@@ -119,8 +122,8 @@ class LogLinearLaw(MixingLaw):
             )
         theta = np.column_stack([np.exp(self.c_), self.t_])
         fits = self._fits(runs, around=theta if self.ridge == 0 else None)
-        solution = best_of_starts(fits, theta, np.arange(self.n_metrics_), (), _WARM_PATIENCE)
-        return self.clone()._take(runs, fits, solution)
+        start, problem = _rows(np.stack([theta, _profile_starts(runs)[1]]), np.arange(self.n_metrics_))
+        return self.clone()._take(runs, fits, search(fits, start, problem, (), _WARM_PATIENCE).best)
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """exp(c_i) + exp(t_i . p), shape (..., domains) -> (..., metrics)."""
@@ -193,20 +196,24 @@ class LogLinearLaw(MixingLaw):
             scales=np.ascontiguousarray((runs.precision / unit).T),
         )
 
-    def _starts(self, runs: Runs) -> tuple[Floats, Ints]:
-        """The profile starts, and n_restarts perturbations of the middle one, half of them near, half far.
-
-        Every metric is given the same perturbations, so that it is fitted alike alone and among others.
-        """
-        profile = _profile_starts(runs)
-        rng = np.random.default_rng(self.seed)
-        n_metrics, q = profile.shape[1:]
-        width = np.where(np.arange(self.n_restarts) % 2, 1.0, 0.25)[:, None, None]
-        near = profile[np.arange(self.n_restarts) % len(profile)]
-        near[:, :, 1:] += width * rng.standard_normal((self.n_restarts, 1, q - 1))
-        near[:, :, 0] *= rng.uniform(0.0, 1.0, (self.n_restarts, 1))
-        starts = np.concatenate([profile, near])
-        return starts.reshape(-1, q), np.tile(np.arange(n_metrics), len(starts))
+    def _search(self, runs: Runs, fits: _ExponentialFits) -> Solution:
+        """The profile starts and a few random ones; the rest of n_restarts for metrics whose ends differ."""
+        rng, profile = np.random.default_rng(self.seed), _profile_starts(runs)
+        n_metrics = profile.shape[1]
+        scattered = _scattered(runs, min(self.n_restarts, _N_FIRST), rng)
+        start, problem = _rows(np.concatenate([profile, scattered]), np.arange(n_metrics))
+        first = search(fits, start, problem, _FIRST_STAGES)
+        open_problems = np.flatnonzero(~first.agreed)
+        n_further = self.n_restarts - len(scattered)
+        if n_further <= 0 or not len(open_problems):
+            return first.best
+        scattered = _scattered(runs, n_further, rng)[:, open_problems]
+        start, place = _rows(scattered, np.arange(len(open_problems)))
+        further = search(fits.of(open_problems), start, place, _FURTHER_STAGES).best
+        better = further.objective < first.best.objective[open_problems]
+        for name, values in vars(first.best).items():
+            values[open_problems[better]] = getattr(further, name)[better]
+        return first.best
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +223,11 @@ class _ExponentialFits(CurveFits):
     gram: WeightedGram
     targets: Floats
     scales: Floats
+
+    def of(self, problems: Ints) -> _ExponentialFits:
+        """The fits of some metrics."""
+        some = {name: getattr(self, name)[problems] for name in ("mean", "free", "targets", "scales")}
+        return replace(self, **some)
 
     @property
     def has_second_derivatives(self) -> bool:
@@ -264,7 +276,7 @@ def _check_identified(runs: Runs) -> None:
 
 
 def _profile_starts(runs: Runs) -> Floats:
-    """For each floor b, shape (floors, metrics, q): least squares of log(y - b) on p, weights (y - b)^2 (errors in y)."""
+    """For each floor b, shape (floors, metrics, q): least squares of log(y - b) on p, weighted by (y - b)^2."""
     mixtures, values = runs.mixtures, runs.values
     n_domains, n_metrics = mixtures.shape[1], values.shape[1]
     least = np.where(runs.weights > 0, values, np.inf).min(axis=0)
@@ -277,3 +289,23 @@ def _profile_starts(runs: Runs) -> Floats:
     right = (flat * np.log(above).reshape(flat.shape)) @ mixtures
     t = np.linalg.solve(normal, right[..., None])[..., 0].reshape(len(_FLOORS), n_metrics, n_domains)
     return np.concatenate([floors[:, :, None], t], axis=2)
+
+
+def _scattered(runs: Runs, n: int, rng: np.random.Generator) -> Floats:
+    """n random starts, shape (n, metrics, q): floor b between 0 and the least value, t about log(mean - b) - (0 to 2).
+
+    Every metric is given the same draws, so that it is fitted alike alone and among others, in any unit.
+    """
+    n_domains, n_metrics = runs.mixtures.shape[1], runs.values.shape[1]
+    share = runs.weights**2 / (runs.weights**2).sum(axis=0)
+    least, mean = np.where(share > 0, runs.values, np.inf).min(axis=0), (share * runs.values).sum(axis=0)
+    floor = rng.uniform(0.0, 1.0, (n, 1)) * least
+    width = np.array(_WIDTHS)[np.arange(n) % len(_WIDTHS)][:, None, None]
+    level = np.log(np.maximum(mean - floor, 1e-9 * mean)) - rng.uniform(0.0, 2.0, (n, 1))
+    t = level[:, :, None] + width * rng.standard_normal((n, 1, n_domains))
+    return np.concatenate([np.broadcast_to(floor[:, :, None], (n, n_metrics, 1)), t], axis=2)
+
+
+def _rows(starts: Floats, problems: Ints) -> tuple[Floats, Ints]:
+    """(starts, metrics, q) as a batch, with the problem of each row."""
+    return starts.reshape(-1, starts.shape[2]), np.tile(problems, len(starts))

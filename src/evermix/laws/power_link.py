@@ -23,7 +23,7 @@ import numpy.typing as npt
 from evermix.errors import ConvergenceError, ObservationError
 from evermix.laws.base import Floats, MixingLaw, Runs, checked_runs
 from evermix.laws.laplace import Uncertainty, noise_of, standard_deviations
-from evermix.laws.levenberg_marquardt import Bools, CurveFits, Ints, Patience, Point, Solution, best_of_starts
+from evermix.laws.levenberg_marquardt import Bools, CurveFits, Ints, Patience, Point, Solution, minimise, search
 from evermix.laws.weighted_gram import WeightedGram
 
 _FLOORS = (0.2, 0.6, 0.9)
@@ -32,7 +32,7 @@ _B, _LOG_C, _LOG_A, _S = 0, 1, 2, 3
 _LARGEST_EXPONENT = 80.0
 _STAGES = ((5, 3), (12, 2))
 _LARGEST_LOG_A = 5.0
-_WARM_PATIENCE = Patience(max_iterations=30, tolerance=1e-7)
+_WARM_PATIENCE = Patience(max_iterations=100, tolerance=1e-7)
 
 
 class PowerLinkLaw(MixingLaw):
@@ -118,7 +118,7 @@ class PowerLinkLaw(MixingLaw):
         runs = checked_runs(P, Y, sigma, counts)
         fits = self._fits(runs)
         start, problem = self._starts(runs, fits)
-        return self._take(runs, fits, best_of_starts(fits, start, problem, _STAGES))
+        return self._take(runs, fits, search(fits, start, problem, _STAGES).best)
 
     def refit(
         self,
@@ -136,7 +136,7 @@ class PowerLinkLaw(MixingLaw):
                 received=f"{runs.mixtures.shape[1]} and {runs.values.shape[1]}",
             )
         fits = self._fits(runs)
-        solution = best_of_starts(fits, self._theta(), np.arange(self.n_metrics_), (), _WARM_PATIENCE)
+        solution = minimise(fits, self._theta(), np.arange(self.n_metrics_), _WARM_PATIENCE)
         return self.clone()._take(runs, fits, solution)
 
     def predict(self, P: npt.ArrayLike) -> Floats:
@@ -278,8 +278,9 @@ class PowerLinkLaw(MixingLaw):
 class _PowerFits(CurveFits):
     """Residuals w (b + F - y) with F = exp(e), e = log c - a L, L = log A, A = sum_j tau_j x_j, x = p^g.
 
-    With q_j = tau_j x_j / A: e' = (1, -a L, -a q) in (log c, log a, s), F' = F e', F'' = F (e' e'^T + e''), where e'' is
-    -a L for (log a, log a), -a q for (log a, s) and -a (diag(q) - q q^T) for (s, s). Every Gram is a weighted x x'.
+    With q_j = tau_j x_j / A: e' = (1, -a L, -a q) in (log c, log a, s), F' = F e' and F'' = F (e' e'^T + e''), where
+    e'' is -a L for (log a, log a), -a q for (log a, s) and -a (diag(q) - q q^T) for (s, s). Every Gram is a weighted
+    x x'.
     """
 
     gram: WeightedGram
