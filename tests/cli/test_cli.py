@@ -45,7 +45,7 @@ def test_docs_page_is_up_to_date() -> None:
     assert page.read_text(encoding="utf-8") == markdown(), "run `make docs`"
 
 
-@pytest.mark.parametrize("verb", [verb.__name__ for verb in VERBS])
+@pytest.mark.parametrize("verb", list(VERBS))
 def test_every_help_has_examples(verb: str) -> None:
     assert f"Examples:\n    evermix {verb}" in help_text(verb)
 

@@ -8,11 +8,15 @@ import typer
 
 from evermix.cli.corpora import corpora
 from evermix.cli.failures import end_on_sigterm, one_line_errors
+from evermix.cli.fit import fit
 from evermix.cli.init import init
+from evermix.cli.laws import laws
 from evermix.cli.log import log
+from evermix.cli.propose import propose
 from evermix.cli.report import report
 from evermix.cli.run import run
 from evermix.cli.status import status
+from evermix.cli.what_if import what_if
 
 app = typer.Typer(
     name="evermix",
@@ -22,9 +26,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-VERBS = (run, status, report, log, init, corpora)
-for verb in VERBS:
-    app.command()(one_line_errors(verb))
+VERBS = {
+    verb.__name__.replace("_", "-"): verb
+    for verb in (run, status, report, log, init, corpora, fit, propose, what_if, laws)
+}
+for name, verb in VERBS.items():
+    app.command(name)(one_line_errors(verb))
 
 
 def _show_version(wanted: bool) -> None:
@@ -49,6 +56,12 @@ def evermix(
       evermix run recipe.yaml          train, decide the mixture, train on, report
       evermix status runs/my-data      how far it is
       evermix report runs/my-data      write report.html
+
+    \b
+    With runs of your own and your own trainer (no torch needed):
+      evermix fit swarm/               a law per metric, judged on held-out runs
+      evermix propose swarm/           the mixture it recommends, and how far to trust it
+      evermix what-if swarm/ --set code=0.3
     """
 
 

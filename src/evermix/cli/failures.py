@@ -22,8 +22,10 @@ INTERRUPTED = 130
 TERMINATED = 143
 _FREE_SPACE = "Hint: free some space and run the same command again; what was finished is kept"
 _EXTRAS = {
-    "train": ("torch", "transformers", "accelerate", "peft", "tokenizers", "safetensors", "zstandard", "pyarrow"),
-    "report": ("matplotlib", "jinja2"),
+    "train": ("torch", "transformers", "accelerate", "peft", "tokenizers", "safetensors", "zstandard"),
+    "plot": ("matplotlib", "jinja2"),
+    "parquet": ("pyarrow",),
+    "regress": ("lightgbm", "sklearn"),
     "datasets": ("datasets",),
 }
 
@@ -94,7 +96,6 @@ def _missing_extra(error: ModuleNotFoundError) -> str | None:
     package = (error.name or "").split(".")[0]
     for extra, packages in _EXTRAS.items():
         if package in packages:
-            extra = "train" if extra == "report" else extra
             return f"this needs the package {package}, which is not installed. Hint: pip install 'evermix[{extra}]'"
     return None
 

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evermix.cli.options import AsJson, console, print_json
 from evermix.cli.swarm_options import SwarmArguments, takes_swarm
 
+if TYPE_CHECKING:
+    from evermix.study import FittedLaw
+    from evermix.trust import Screened
+
 Plots = Annotated[Path | None, typer.Option("--plots", help="Write plots (SVG and PNG) into this folder.")]
+Everything = Annotated[bool, typer.Option("--all", help="Show every row of every table.")]
+Screen = Annotated[bool, typer.Option("--screen", help="Judge each metric: can it tell mixtures apart at all?")]
 
 
 @takes_swarm(request=False)
-def fit(swarm: SwarmArguments, plots: Plots = None, json: AsJson = False) -> None:
+def fit(
+    swarm: SwarmArguments,
+    screen: Screen = False,
+    everything: Everything = False,
+    plots: Plots = None,
+    json: AsJson = False,
+) -> None:
     """Fit a law per metric to measured runs, and show how well it foretells held-out ones.
 
     Nothing is dropped silently: the answer lists what was left out and why. `evermix propose` goes on
@@ -24,21 +36,29 @@ def fit(swarm: SwarmArguments, plots: Plots = None, json: AsJson = False) -> Non
     Examples:
       evermix fit swarm/                          ratios.csv + metrics.csv, joined by run
       evermix fit mixtures.csv --metrics losses.csv
-      evermix fit swarm/ --maximise "*accuracy*" --law power-link
+      evermix fit swarm/ --maximise "*accuracy*" --law power-link --screen
       evermix fit swarm/ --json > fit.json
     """
     from evermix.cli.progress import bar
-    from evermix.report import swarm_tables
+    from evermix.report import fit_tables
     from evermix.study import fit as fit_law
 
     reading = swarm.reading()
     with bar("fitting and judging on held-out runs"):
         fitted = fit_law(reading.observations, swarm.recipe, reading.left_out)
+        screened = _screened(fitted) if screen else None
     if plots is not None:
-        from evermix.report import swarm_plots
+        from evermix.report.swarm_plots import draw_fit
 
-        swarm_plots.draw_fit(fitted, plots)
+        draw_fit(fitted, plots)
     if json:
-        print_json(swarm_tables.fit_record(fitted, reading))
+        print_json(fit_tables.fit_record(fitted, reading, screened))
         return
-    swarm_tables.print_fit(fitted, reading, console())
+    fit_tables.print_fit(fitted, reading, console(), screened, everything)
+
+
+def _screened(fitted: FittedLaw) -> tuple[Screened, ...]:
+    from evermix.trust import ScreeningOptions, screen
+
+    options = ScreeningOptions(seed=fitted.recipe.seed)
+    return screen(fitted.law, fitted.observations, options, fitted.calibration)

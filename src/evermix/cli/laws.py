@@ -13,12 +13,9 @@ def laws(json: AsJson = False) -> None:
       evermix laws
       evermix laws --json
     """
-    from evermix.laws import law_table
+    from evermix.report.law_table import law_rows, laws_table
 
-    rows = law_table()
     if json:
-        print_json(rows)
+        print_json(law_rows())
         return
-    from evermix.report.swarm_tables import laws_table
-
-    console().print(laws_table(rows))
+    console().print(laws_table(law_rows()))

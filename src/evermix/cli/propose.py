@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evermix.cli.fit import Plots
+from evermix.cli.fit import Everything, Plots
 from evermix.cli.options import AsJson, console, print_json
 from evermix.cli.swarm_options import SwarmArguments, takes_swarm
 
@@ -15,7 +15,13 @@ Out = Annotated[Path | None, typer.Option("--out", help="Write the mixture, doma
 
 
 @takes_swarm(request=True)
-def propose(swarm: SwarmArguments, out: Out = None, plots: Plots = None, json: AsJson = False) -> None:
+def propose(
+    swarm: SwarmArguments,
+    out: Out = None,
+    everything: Everything = False,
+    plots: Plots = None,
+    json: AsJson = False,
+) -> None:
     """Propose the mixture that the law finds best, and say how far it can be trusted.
 
     Prints shares with intervals and epochs per domain, the comparison with natural, uniform, UniMax and
@@ -29,7 +35,7 @@ def propose(swarm: SwarmArguments, out: Out = None, plots: Plots = None, json: A
       evermix propose runs/my-study --plots plots/
     """
     from evermix.cli.progress import bar
-    from evermix.report import swarm_tables
+    from evermix.report import fit_tables, proposal_tables
     from evermix.study import fit, propose
 
     reading = swarm.reading()
@@ -42,11 +48,11 @@ def propose(swarm: SwarmArguments, out: Out = None, plots: Plots = None, json: A
 
         write_json(out, found.mixture.as_dict)
     if plots is not None:
-        from evermix.report import swarm_plots
+        from evermix.report.swarm_plots import draw_fit, draw_proposal
 
-        swarm_plots.draw_fit(fitted, plots)
-        swarm_plots.draw_proposal(found, plots)
+        draw_fit(fitted, plots)
+        draw_proposal(found, plots)
     if json:
-        print_json({"fit": swarm_tables.fit_record(fitted, reading), **found.as_dict})
+        print_json({"fit": fit_tables.fit_record(fitted, reading), **found.as_dict})
         return
-    swarm_tables.print_proposal(found, reading, console())
+    proposal_tables.print_proposal(found, reading, console(), everything)

@@ -28,7 +28,7 @@ def markdown() -> str:
         f"```\n{help_text()}\n```",
     ]
     for verb in VERBS:
-        parts += [f"## evermix {verb.__name__}", f"```\n{help_text(verb.__name__)}\n```"]
+        parts += [f"## evermix {verb}", f"```\n{help_text(verb)}\n```"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -14,7 +14,7 @@ import typer
 from evermix.errors import RecipeError
 
 if TYPE_CHECKING:
-    from evermix.observations import Observations, Reading
+    from evermix.observations import Reading
     from evermix.recipe.study import StudyRecipe
 
 _SOURCE = "Runs: a folder with ratios and metrics tables, one table (CSV, JSONL, Parquet), or a study's folder."
@@ -52,9 +52,11 @@ _REQUEST_OPTIONS: dict[str, Any] = {
     "cap": Annotated[list[str] | None, typer.Option("--cap", help="DOMAIN=SHARE at most; repeatable.")],
     "fix": Annotated[list[str] | None, typer.Option("--fix", help="DOMAIN=SHARE exactly; repeatable.")],
     "guard": Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            "--guard", help="MIXTURE=TOLERANCE: no metric worse than under natural, uniform or prior by more."
+            "--guard",
+            help="MIXTURE=TOLERANCE: no metric worse than under natural, uniform, prior or best-observed by more than "
+            "this fraction; repeatable.",
         ),
     ],
     "resamples": Annotated[int | None, typer.Option("--resamples", help="Bootstrap resamples; default 200, 0 none.")],
@@ -73,7 +75,14 @@ class SwarmArguments:
         from evermix.recipe.study import StudyRecipe
 
         path = self.given["recipe"]
-        loaded = StudyRecipe() if path is None else StudyRecipe.load(path)
+        if path is not None:
+            loaded = StudyRecipe.load(path)
+        elif self.is_study:
+            from evermix.study.study import Study
+
+            loaded = Study(self.given["swarm"]).recipe
+        else:
+            loaded = StudyRecipe()
         return overlaid(loaded, self._overrides())
 
     @property
@@ -86,13 +95,13 @@ class SwarmArguments:
         from evermix.observations import Reading, ReadOptions, read_observations
 
         if self.is_study:
-            from evermix.study import Study
+            from evermix.study.study import Study
 
             observations, left_out = Study(self.given["swarm"], recipe=self.recipe).observations()
             return Reading(observations, left_out, ())
         given, asked = self.given, self.recipe.objective
         options = ReadOptions(
-            id_column=given["id_column"],
+            id=given["id_column"],
             percent=given["percent"],
             maximise=asked.maximise,
             drop=asked.drop,
@@ -101,13 +110,9 @@ class SwarmArguments:
         source = given["swarm"] if given["metrics"] is None else (given["swarm"], given["metrics"])
         return read_observations(source, options=options)
 
-    def observations(self) -> Observations:
-        """The observations alone."""
-        return self.reading().observations
-
     def _overrides(self) -> dict[str, Any]:
         given = self.given
-        guard = [_guard(given["guard"])] if given.get("guard") else None
+        guards = [_guard(text) for text in given.get("guard") or []] or None
         objective = {
             "maximise": given["maximise"],
             "drop": given["drop"],
@@ -125,7 +130,7 @@ class SwarmArguments:
             "tokens": given.get("tokens"),
             "prior": given.get("prior"),
             "kl": kl if kl in (None, "auto") else _number("--kl", str(kl)),
-            "guards": guard,
+            "guards": guards,
             "resamples": given.get("resamples"),
             "seed": given["seed"],
             "objective": _given_only(objective),
@@ -150,9 +155,18 @@ def overlaid(recipe: StudyRecipe, overrides: dict[str, Any]) -> StudyRecipe:
         return StudyRecipe.model_validate(data)
     except ValidationError as error:
         fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
         message = str(fault["msg"]).removeprefix("Value error, ")
-        raise RecipeError(f"option {key}: {message}", received=fault["input"]) from error
+        message = f"{message[:1].lower()}{message[1:]}"
+        raise RecipeError(f"{_option(fault['loc'])}: {message}", received=fault["input"]) from error
+
+
+def _option(location: tuple[int | str, ...]) -> str:
+    """The option that a key of the recipe came from: ("constraints", "caps", "web") -> "--cap web"."""
+    named = {"max_epochs": "max-epochs", "caps": "cap", "fixed": "fix", "weights": "weight", "guards": "guard"}
+    keys = [str(key) for key in location if key not in ("objective", "constraints") and not isinstance(key, int)]
+    keys = keys or [str(key) for key in location] or ["recipe"]
+    rest = [key for key in keys[1:2] if keys[0] in ("caps", "fixed", "weights")]
+    return " ".join([f"--{named.get(keys[0], keys[0])}", *rest])
 
 
 def takes_swarm(*, request: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -196,7 +210,7 @@ def shares(pairs: list[str] | None, option: str, form: str = "DOMAIN=SHARE") -> 
 
 def _guard(text: str) -> dict[str, Any]:
     ((reference, tolerance),) = (shares([text], "--guard", "MIXTURE=TOLERANCE") or {}).items()
-    return {"reference": reference, "tolerance": tolerance}
+    return {"reference": reference.replace("-", " "), "tolerance": tolerance}
 
 
 def _number(option: str, text: str) -> float:

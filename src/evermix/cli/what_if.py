@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evermix.cli.fit import Everything
 from evermix.cli.options import AsJson, console, print_json
 from evermix.cli.swarm_options import SwarmArguments, shares, takes_swarm
+from evermix.errors import MixtureError
 
-From = Annotated[str, typer.Option("--from", help="Start from: natural, uniform, prior, proposal or best-observed.")]
+if TYPE_CHECKING:
+    from evermix.mixture import Mixture
+    from evermix.study import FittedLaw
+
+_FROM = "Start from natural, uniform, prior, best-observed, proposal, or a file that `propose --out` wrote."
+From = Annotated[str, typer.Option("--from", help=_FROM)]
 Set = Annotated[list[str] | None, typer.Option("--set", help="DOMAIN=SHARE; repeatable. The others keep proportions.")]
 Move = Annotated[list[str] | None, typer.Option("--move", help="DOMAIN=+SHARE or -SHARE to add; repeatable.")]
 
@@ -20,6 +29,7 @@ def what_if(
     start: From = "prior",
     set_shares: Set = None,
     move: Move = None,
+    everything: Everything = False,
     json: AsJson = False,
 ) -> None:
     """Move some shares and see what every metric is predicted to do, with a 90% interval.
@@ -31,17 +41,46 @@ def what_if(
       evermix what-if swarm/ --from proposal --set code=0 --tokens 1T --json
     """
     from evermix.cli.progress import bar
-    from evermix.report import swarm_tables
+    from evermix.report.what_if_tables import print_what_if
     from evermix.study import fit, try_moves
 
+    to_set, to_move = shares(set_shares, "--set") or {}, shares(move, "--move", "DOMAIN=+SHARE or -SHARE") or {}
+    if not to_set and not to_move:
+        raise MixtureError("what-if needs a share to set or to move", hint="--set DOMAIN=SHARE or --move DOMAIN=+SHARE")
     reading = swarm.reading()
     with bar("fitting and judging on held-out runs"):
         fitted = fit(reading.observations, swarm.recipe, reading.left_out)
+        before = _mixture(fitted, start)
     with bar("resampling") as advance:
-        answer = try_moves(
-            fitted, start, shares(set_shares, "--set") or {}, shares(move, "--move") or {}, progress=advance
-        )
+        answer = try_moves(fitted, before, to_set, to_move, progress=advance)
     if json:
         print_json(answer.as_dict)
         return
-    swarm_tables.print_what_if(answer, fitted, console())
+    print_what_if(answer, fitted, console(), everything)
+
+
+def _mixture(fitted: FittedLaw, start: str) -> Mixture:
+    """A mixture by its name, or from a JSON file of shares."""
+    from evermix.study import named_mixture, propose
+
+    if start == "proposal":
+        return propose(fitted, fitted.recipe.model_copy(update={"resamples": 0})).mixture
+    if start.endswith(".json"):
+        return named_mixture(fitted, read_shares(Path(start)))
+    return named_mixture(fitted, start.replace("-", " "))
+
+
+def read_shares(path: Path) -> dict[str, float]:
+    """domain -> share from a JSON file; MixtureError naming the file."""
+    try:
+        record = json_module.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MixtureError(f"{path}: shares must be a JSON object, domain -> share", received=str(error)) from error
+    numbers = isinstance(record, dict) and all(
+        isinstance(share, int | float) and not isinstance(share, bool) for share in record.values()
+    )
+    if not numbers:
+        raise MixtureError(
+            f"{path}: shares must be a JSON object, domain -> share", hint="as `propose --out` writes it"
+        )
+    return {str(name): float(share) for name, share in record.items()}

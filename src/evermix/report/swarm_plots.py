@@ -1,0 +1,21 @@
+"""All plots of a fit and of a proposal, into one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evermix.report.effects_plot import draw_effects
+from evermix.report.prediction_plot import draw_predictions
+from evermix.report.weights_plot import draw_weights
+from evermix.study import FittedLaw, Recommendation
+
+
+def draw_fit(fitted: FittedLaw, folder: Path) -> None:
+    """predictions and effects, each as SVG and PNG."""
+    draw_predictions(fitted, folder)
+    draw_effects(fitted, folder)
+
+
+def draw_proposal(found: Recommendation, folder: Path) -> None:
+    """weights, each as SVG and PNG."""
+    draw_weights(found, folder)
