@@ -53,6 +53,8 @@ class StructuredHessian:
     def solve_with_equalities(self, right: Floats, equalities: Floats) -> tuple[Floats, Floats]:
         """dx and nu of H dx + E' nu = right, E dx = 0, shapes (k, columns) and (equalities, columns)."""
         both = self.solve(np.hstack([right, equalities.T]))
+        if not np.isfinite(both).all():
+            raise ConvergenceError("the Newton step must be finite")
         free, pulls = both[:, : right.shape[1]], both[:, right.shape[1] :]
         nu: Floats = np.linalg.lstsq(equalities @ pulls, equalities @ free, rcond=None)[0].astype(np.float64)
         dx = free - pulls @ nu
