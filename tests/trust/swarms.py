@@ -113,7 +113,7 @@ class World:
         domains = self.observations.domains
         m = len(domains)
         bounds = changes.pop("bounds", Bounds(np.zeros(m), np.ones(m), ("",) * m))
-        prior = changes.pop("prior", Mixture.natural(domains))
+        prior = changes.pop("prior") if "prior" in changes else Mixture.natural(domains)
         return MixtureProblem(law, self.objective, bounds, prior, kl_weight, **changes)
 
     def fitted(self, law: MixingLaw) -> MixingLaw:

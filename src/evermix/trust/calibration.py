@@ -6,6 +6,9 @@ overstates differences between mixtures); R^2 = 1 - SSE / SST; and the share of 
 intervals  predicted +- z sqrt(std^2 + noise^2),  std of the law (0 if the family has none), noise its noise_.
 The objective's standard deviation is that of the weighted sum of metrics, with the correlations of their residuals.
 
+A prediction further than one observed range outside the observed values is moved there and counted as an explosion:
+a law that leaves what it has seen can be wrong by any factor, and one such run would hide all others.
+
 Noise ceiling: no predictor of a noisy measurement correlates with it better than
 sqrt(1 - noise^2 / variance over runs), noise from replicates or standard errors (Spearman 1904).
 """
@@ -26,6 +29,7 @@ from evermix.observations import Observations
 from evermix.trust.measured import run_objective
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 LEVELS = (0.5, 0.8, 0.9)
 
 
@@ -42,6 +46,7 @@ class HeldOut:
         r2: 1 - SSE / SST.
         coverage: share of runs inside the nominal intervals of `LEVELS`.
         ceiling: greatest correlation that the noise of the runs allows; NaN if the noise is unknown.
+        n_exploded: predictions further than one observed range outside the observed values.
     """
 
     name: str
@@ -52,13 +57,20 @@ class HeldOut:
     r2: float
     coverage: tuple[float, float, float]
     ceiling: float
+    n_exploded: int = 0
 
     @property
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; NaN becomes None."""
         numbers = {name: _plain(getattr(self, name)) for name in ("spearman", "rmse", "slope", "r2", "ceiling")}
         coverage = {f"{level:.0%}": _plain(share) for level, share in zip(LEVELS, self.coverage, strict=True)}
-        return {"name": self.name, "n_runs": self.n_runs, **numbers, "coverage": coverage}
+        return {
+            "name": self.name,
+            "n_runs": self.n_runs,
+            **numbers,
+            "coverage": coverage,
+            "n_exploded": self.n_exploded,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +83,7 @@ class Calibration:
         metrics: one per metric, in order.
         objective: of the weighted objective; its rmse is the law's out-of-sample error.
         noise: run-to-run standard deviation of the objective, NaN if unknown.
-        predicted: held-out costs, shape (runs, metrics).
+        predicted: held-out costs, explosions moved, shape (runs, metrics).
         predicted_objective, observed_objective: shape (runs,), in the objective's quantity, of all runs.
     """
 
@@ -109,18 +121,19 @@ def calibrate(
     heldout = cross_validate(law, weights, observed, sigma=sigma, n_folds=n_folds, seed=seed)
     std = _total_std(law, heldout)
     noise = run_noise(observations)
+    limited = _within_reach(heldout.predicted, observed)
+    exploded = limited != heldout.predicted
     metrics = tuple(
-        held_out(name, heldout.predicted[:, i], observed[:, i], std[:, i], float(noise[i]))
+        held_out(name, limited[:, i], observed[:, i], std[:, i], float(noise[i]), exploded[:, i])
         for i, name in enumerate(observations.metrics)
     )
     measured = run_objective(observations, objective, law.predict(weights))
-    predicted = np.asarray(objective.value(heldout.predicted), dtype=np.float64)
-    spread = _objective_std(objective, heldout.predicted, std, observed - law.predict(weights))
+    predicted = np.asarray(objective.value(limited), dtype=np.float64)
+    spread = _objective_std(objective, limited, std, observed - law.predict(weights))
     usable = np.where(measured.usable, measured.values, np.nan)
-    whole = held_out("objective", predicted, usable, spread, measured.noise)
-    return Calibration(
-        law.name, heldout.n_folds, metrics, whole, measured.noise, heldout.predicted, predicted, measured.values
-    )
+    counted = np.array(objective.weights) > 0
+    whole = held_out("objective", predicted, usable, spread, measured.noise, exploded[:, counted].any(axis=1))
+    return Calibration(law.name, heldout.n_folds, metrics, whole, measured.noise, limited, predicted, measured.values)
 
 
 def run_noise(observations: Observations) -> Floats:
@@ -134,7 +147,15 @@ def run_noise(observations: Observations) -> Floats:
     return np.where(np.isnan(noise) & known.any(axis=0), np.sqrt(mean_square), noise)
 
 
-def held_out(name: str, predicted: Floats, observed: Floats, std: Floats, noise: float) -> HeldOut:
+def _within_reach(predicted: Floats, observed: Floats) -> Floats:
+    """Predictions moved to at most one observed range outside the observed values, both (runs, metrics)."""
+    least, most = np.nanmin(observed, axis=0), np.nanmax(observed, axis=0)
+    return np.clip(predicted, least - (most - least), most + (most - least))
+
+
+def held_out(
+    name: str, predicted: Floats, observed: Floats, std: Floats, noise: float, exploded: Bools | None = None
+) -> HeldOut:
     """Compare predictions (runs,) with observations (runs,), NaN where missing; `noise` for the ceiling."""
     known = np.isfinite(observed) & np.isfinite(predicted)
     x, y = predicted[known], observed[known]
@@ -158,6 +179,7 @@ def held_out(name: str, predicted: Floats, observed: Floats, std: Floats, noise:
         r2=1 - float((error**2).sum()) / total,
         coverage=(inside[0], inside[1], inside[2]),
         ceiling=float(np.sqrt(max(reliability, 0.0))) if np.isfinite(noise) else float("nan"),
+        n_exploded=0 if exploded is None else int(exploded[known].sum()),
     )
 
 

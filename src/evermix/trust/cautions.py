@@ -130,9 +130,14 @@ def _gain(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
         if evidence.proposal.mixture.total_variation(evidence.bootstrap.mixtures[name]) < 1e-6:
             text = f"The proposal is the {name} mixture: nothing better was found within the constraints."
             found.append(Caution("gain below noise", "note", text, "Loosen the constraints or the KL weight.", numbers))
+        elif high <= 0:
+            text = f"The proposal is predicted to be worse than {name}: {gain.corrected:.4g}, "
+            text += f"90% interval {low:.4g} to {high:.4g}."
+            advice = f"Lower the KL weight, loosen the constraints, or take {name}."
+            found.append(Caution("gain below noise", "serious", text, advice, numbers))
         elif low <= 0:
             text = f"The gain over {name} may be nothing: {gain.corrected:.4g}, 90% interval {low:.4g} to {high:.4g}."
-            found.append(Caution("gain below noise", "serious" if high <= 0 else "warning", text, remedy, numbers))
+            found.append(Caution("gain below noise", "warning", text, remedy, numbers))
         elif gain.corrected < noise:
             text = f"The gain over {name}, {gain.corrected:.4g}, is smaller than the noise of one run, {noise:.4g}."
             found.append(Caution("gain below noise", "warning", text, remedy, numbers))
@@ -222,6 +227,13 @@ def _poor_law(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
         text = f"Only {whole.coverage[2]:.0%} of held-out runs fall into the law's 90% intervals."
         remedy = "Trust the held-out error, not the law's own standard deviation."
         found.append(Caution("poor law", "warning", text, remedy, numbers))
+    if whole.n_exploded:
+        text = (
+            f"The law's prediction of {whole.n_exploded} of {whole.n_runs} held-out runs lies far outside what any run"
+        )
+        text += " measured: it explodes where it has seen nothing."
+        remedy = "Keep the proposal near the runs: floors, caps or a larger KL weight."
+        found.append(Caution("poor law", "note", text, remedy, numbers))
     return found
 
 

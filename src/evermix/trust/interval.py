@@ -32,7 +32,8 @@ class Gain:
     Attributes:
         over: the reference.
         apparent: predicted by the law on all runs, in the objective's quantity; too high on average.
-        optimism: how much too high, by the bootstrap.
+        optimism: how much too high, by the bootstrap; below zero where refits shrink the differences, which is not
+            credited.
         interval: of the true gain, optimism taken off.
         probability: share of resamples by which the gain is positive.
         base: what percentages are taken of, the size of the objective at the reference; NaN where undefined.
@@ -47,8 +48,8 @@ class Gain:
 
     @property
     def corrected(self) -> float:
-        """apparent - optimism: what to expect."""
-        return self.apparent - self.optimism
+        """apparent - max(optimism, 0): what to expect."""
+        return self.apparent - max(self.optimism, 0.0)
 
     @property
     def percent(self) -> float:

@@ -22,7 +22,7 @@ from evermix.trust.measured import Ints, clusters
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["runs", "residuals"]
-_ABSENT_DOMAINS = 0.25  # expected number of sampled domains that a draw of runs loses
+_ABSENT_DOMAINS = 1.0  # expected number of sampled domains that a draw of runs loses
 _LEAST_COST = 1e-6  # of the law's prediction: a resampled cost stays positive
 
 
