@@ -48,7 +48,8 @@ def join(parts: Sequence[Part], ids: str | None) -> tuple[list[JoinedRun], list[
     if ids is None:
         (part,) = parts
         live = _live_rows(part, None, left_out)
-        return [JoinedRun(str(k), row, row) for k, row in enumerate(live, start=1)], left_out
+        kept = {row.place for row in live}
+        return [JoinedRun(str(k), r, r) for k, r in enumerate(part.table.rows, start=1) if r.place in kept], left_out
     rows = [_live_rows(part, ids, left_out) for part in parts]
     seeded = _seeded(parts, rows, ids)
     keyed = [
