@@ -87,7 +87,7 @@ class LiveLaw(MixingLaw):
         return self._spread_out(self.inner_.gradient(self._renormalised(p)) / (1 - self.dead_share))
 
     def curvature(self, p: npt.ArrayLike) -> tuple[Floats, Floats]:
-        """See MixingLaw.curvature; the rank-one factor is that of the inner law, since the gradient carries the scale."""
+        """See MixingLaw.curvature; the rank-one factor is the inner law's, for the gradient carries the scale."""
         diagonal, factor = self.inner_.curvature(self._renormalised(p))
         return self._spread_out(diagonal / (1 - self.dead_share) ** 2), factor
 

@@ -13,7 +13,7 @@ from evermix.constraints import Constraints, GroupTotal
 from evermix.recipe.parts import Amount, ConstraintRecipe, Model, Share, Weight
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error
 
-Groups = dict[str, "tuple[str, ...] | Groups"]
+Groups = dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]]
 PriorName = Literal["auto", "natural", "uniform", "swarm"]
 
 
@@ -57,7 +57,11 @@ class StudyObjectiveRecipe(Model):
     unit: Literal["metric", "deviations"] = Field(
         "metric", description="count every metric in its own unit, or in standard deviations over the runs"
     )
-    aggregate: Literal["mean", "worst"] = Field("mean", description="worst: the metric that gains least over the prior")
+    aggregate: Literal["mean", "worst metric", "worst law"] = Field(
+        "mean",
+        description="what is minimised: the weighted mean; the metric that gains least over the prior; or the mean "
+        "under the least kind of the laws that resampled runs give",
+    )
 
     def maximised(self, metrics: Sequence[str]) -> frozenset[str]:
         """Those of `metrics` where higher is better."""

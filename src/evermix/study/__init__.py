@@ -1,7 +1,8 @@
 """Study: the whole decision without any trainer: observations -> law -> proposal, and ask / tell / propose / update."""
 
 from evermix.study.fitting import FittedLaw, fit
-from evermix.study.proposing import Recommendation, propose
+from evermix.study.next_runs import first_design, next_mixtures
+from evermix.study.proposing import Recommendation, best_mixture, propose
 from evermix.study.request import named_mixture
 from evermix.study.study import Asked, Study
 from evermix.study.what_if import WhatIf, moved, try_moves, what_if
@@ -12,9 +13,12 @@ __all__ = [
     "Recommendation",
     "Study",
     "WhatIf",
+    "best_mixture",
+    "first_design",
     "fit",
     "moved",
     "named_mixture",
+    "next_mixtures",
     "propose",
     "try_moves",
     "what_if",

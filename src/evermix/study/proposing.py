@@ -3,27 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.recipe.study import StudyRecipe
-from evermix.solvers.kl_path import KlPath, KlChoice, choose_kl
+from evermix.solvers.kl_path import KlChoice, PathPoint, SwarmRuns, choose_kl, kl_path
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal
 from evermix.solvers.solve import solve
-from evermix.solvers.worst_case import solve_worst_case
+from evermix.solvers.worst_case import least_worst_change, least_worst_law
 from evermix.study.fitting import FittedLaw
 from evermix.study.request import Problems, problems
+from evermix.study.resampled import resampled_laws
 from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, bootstrap
 from evermix.trust.cautions import Caution, Evidence, cautions
 from evermix.trust.comparison import Comparison, compare
+from evermix.trust.measured import clusters
 from evermix.trust.references import Request
 
 Progress = Callable[[int, int], None]
+_QUICK_KL = 0.2  # where a choice by cross-fitting would be too slow; flat optimum on both public swarms (docs/log.md)
+_WORST_OF = 30  # resampled laws of a worst case
+
+
+@dataclass(frozen=True, eq=False)
+class KlStrength:
+    """The pull towards the prior.
+
+    Attributes:
+        weight: lambda, in the objective's quantity per nat.
+        source: how it was chosen, a phrase for people.
+        choice: the cross-fitting that chose it; None if it was given.
+        path: the optimum at every strength compared; empty if it was given.
+    """
+
+    weight: float
+    source: str
+    choice: KlChoice | None = None
+    path: tuple[PathPoint, ...] = ()
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "weight": self.weight,
+            "source": self.source,
+            "choice": None if self.choice is None else self.choice.as_dict,
+            "path": [
+                {"kl": point.kl, "n_effective": point.n_effective, **point.proposal.as_dict} for point in self.path
+            ],
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +68,7 @@ class Recommendation:
         fitted: the law it rests on.
         problem: what was solved.
         proposal: the answer, with the shadow prices of what held it back.
-        kl_source: how the KL weight was chosen, a phrase for people.
+        kl: how strongly the prior pulls, and how that was chosen.
         comparison: the proposal beside natural, uniform, UniMax and the best observed run.
         bootstrap: the resampled runs; None if none were asked for.
         cautions: what speaks against using it as it is; none are looked for without resamples.
@@ -44,7 +78,7 @@ class Recommendation:
     recipe: StudyRecipe
     problem: MixtureProblem
     proposal: Proposal
-    kl_source: str
+    kl: KlStrength
     comparison: Comparison
     bootstrap: Bootstrap | None
     cautions: tuple[Caution, ...]
@@ -62,7 +96,7 @@ class Recommendation:
             "prior": {"source": self.fitted.prior.source, "mixture": dict(self.fitted.prior.mixture.as_dict)},
             "n_tokens": self.recipe.tokens,
             "law": self.fitted.law.name,
-            "kl": {"weight": self.problem.kl_weight, "source": self.kl_source},
+            "kl": self.kl.as_dict,
             "proposal": self.proposal.as_dict,
             "comparison": self.comparison.as_dict,
             "bootstrap": None if self.bootstrap is None else self.bootstrap.as_dict,
@@ -86,9 +120,9 @@ def propose(fitted: FittedLaw, recipe: StudyRecipe | None = None, progress: Prog
     """
     recipe = recipe or fitted.recipe
     asked = problems(fitted, recipe)
-    kl_weight, kl_source = _kl_weight(asked)
-    problem = asked.with_kl_weight(kl_weight)
-    proposal = _solved(problem, recipe)
+    kl = _kl_strength(asked)
+    problem = asked.with_kl_weight(kl.weight)
+    proposal = _solved(problem, fitted, recipe)
     wanted = Request(recipe.tokens, recipe.constraints.max_epochs or 4.0)
     resampled = None if recipe.resamples == 0 else _resampled(asked, problem, proposal, wanted, progress)
     comparison = compare(problem, proposal, fitted.observations, wanted, resampled)
@@ -96,26 +130,52 @@ def propose(fitted: FittedLaw, recipe: StudyRecipe | None = None, progress: Prog
     if resampled is not None:
         evidence = Evidence(problem, proposal, fitted.observations, fitted.calibration, resampled, comparison)
         doubts = cautions(evidence)
-    return Recommendation(fitted, recipe, problem, proposal, kl_source, comparison, resampled, doubts)
+    return Recommendation(fitted, recipe, problem, proposal, kl, comparison, resampled, doubts)
 
 
-def _solved(problem: MixtureProblem, recipe: StudyRecipe) -> Proposal:
-    if recipe.objective.aggregate == "worst":
-        return solve_worst_case(problem, problem.prior)
+def best_mixture(fitted: FittedLaw, law: MixingLaw | None = None) -> Mixture:
+    """The optimum alone, without evidence, under the fitted law or another in its place; kl "auto" counts as 0.2."""
+    asked = problems(fitted)
+    problem = asked.with_kl_weight(_given_strength(asked, _QUICK_KL).weight)
+    return solve(problem if law is None else replace(problem, law=law, ceilings=asked.ceilings(law))).mixture
+
+
+def _solved(problem: MixtureProblem, fitted: FittedLaw, recipe: StudyRecipe) -> Proposal:
+    if recipe.objective.aggregate == "worst metric":
+        return least_worst_change(problem, problem.prior).proposal
+    if recipe.objective.aggregate == "worst law":
+        return least_worst_law(problem, resampled_laws(fitted, _WORST_OF)).proposal
     return solve(problem)
 
 
-def _kl_weight(asked: Problems) -> tuple[float, str]:
-    """lambda in the objective's quantity per nat, and how it was chosen."""
+def _kl_strength(asked: Problems) -> KlStrength:
     recipe, fitted = asked.recipe, asked.fitted
+    if recipe.kl_weight is not None or recipe.kl != "auto":
+        return _given_strength(asked, _QUICK_KL)
+    observations = fitted.observations
+    labels = np.empty(observations.n_runs, dtype=np.intp)
+    for label, rows in enumerate(clusters(observations)):
+        labels[rows] = label
+    runs = SwarmRuns(observations.weights, observations.costs, observations.sigma, labels)
+    problem = asked.with_kl_weight(1.0)
+    choice = choose_kl(problem, runs, seed=recipe.seed)
+    strength = _spread(asked)
+    path = kl_path(problem, seed=recipe.seed)
+    return KlStrength(choice.kl * strength, f"{choice.kl:g} of the objective's spread: {choice.reason}", choice, path)
+
+
+def _given_strength(asked: Problems, otherwise: float) -> KlStrength:
+    recipe = asked.recipe
     if recipe.kl_weight is not None:
-        return recipe.kl_weight, "given, in the objective's unit per nat"
-    if recipe.kl == "auto":
-        raise NotImplementedError
-    rng = np.random.default_rng(recipe.seed)
-    prior = fitted.prior.mixture
-    weight = scaled_kl_weight(fitted.law, fitted.objective, prior, rng, recipe.kl)
-    return weight, f"{recipe.kl:g} of the predicted spread of the objective"
+        return KlStrength(recipe.kl_weight, "given, in the objective's unit per nat")
+    kl = otherwise if recipe.kl == "auto" else recipe.kl
+    return KlStrength(kl * _spread(asked), f"{kl:g} of the objective's predicted spread, as given")
+
+
+def _spread(asked: Problems) -> float:
+    fitted = asked.fitted
+    rng = np.random.default_rng(asked.recipe.seed)
+    return scaled_kl_weight(fitted.law, fitted.objective, fitted.prior.mixture, rng, 1.0)
 
 
 def _resampled(
@@ -126,8 +186,6 @@ def _resampled(
         n_resamples=recipe.resamples,
         seed=recipe.seed,
         references=wanted.references(fitted.observations.domains, fitted.prior.mixture),
-        ceilings=asked.ceilings if asked.guards else None,
-        keep_laws=True,
     )
     rmse = fitted.calibration.objective.rmse
     return bootstrap(problem, fitted.observations, options, proposal, rmse, progress)

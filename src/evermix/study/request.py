@@ -38,7 +38,7 @@ class Problems:
         )
 
     def ceilings(self, law: MixingLaw) -> Floats | None:
-        """Highest allowed cost of each metric under a law, shape (metrics,), inf where unguarded; None without guards."""
+        """Highest allowed cost of each metric under a law, (metrics,), inf where unguarded; None without guards."""
         if not self.guards:
             return None
         orientation = self.fitted.observations.orientation

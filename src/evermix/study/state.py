@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,23 @@ class Told:
     metrics: dict[str, float]
     standard_errors: dict[str, float]
     n_tokens: int | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run to be asked for, with the metrics that the law foretells; None where there is no law yet."""
+
+    mixture: Mixture
+    foretold: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """A run's metrics as the law foretold them when it was asked for, and as they were measured."""
+
+    run_id: str
+    predicted: dict[str, float]
+    measured: dict[str, float]
 
 
 class State:
@@ -90,14 +107,28 @@ class State:
         waiting = (e for e in self._asks if e.payload["era"] == self.era and e.key not in told)
         return [(e.key, Mixture.from_dict(self.domains, e.payload["shares"])) for e in waiting]
 
-    def write_ask(self, mixture: Mixture, predicted: Mapping[str, float] | None) -> str:
-        """Append an asked run under the next free name, and return the name."""
-        shares = {name: share for name, share in mixture.as_dict.items() if share > 0}
-        payload = {"era": self.era, "shares": shares, "predicted": dict(predicted) if predicted else None}
+    def write_ask(self, choose: Callable[[int], Planned | None]) -> tuple[str, Mixture] | None:
+        """Append the era's next asked run and return its name and mixture; None if `choose` has none to give.
+
+        Args:
+            choose: position within the era -> the run to make. Where another process takes a position first, the
+                next one is tried, so that no two processes make the same run.
+        """
         number = len(self._asks)
-        while not self.ledger.append("ask", run_id := f"run-{number:04d}", payload):
+        while True:
+            planned = choose(number - self._asked_before_era)
+            if planned is None:
+                return None
+            shares = {name: share for name, share in planned.mixture.as_dict.items() if share > 0}
+            foretold = None if planned.foretold is None else dict(planned.foretold)
+            run_id = f"run-{number:04d}"
+            if self.ledger.append("ask", run_id, {"era": self.era, "shares": shares, "predicted": foretold}):
+                return run_id, planned.mixture
             number += 1
-        return run_id
+
+    @property
+    def _asked_before_era(self) -> int:
+        return sum(e.payload["era"] < self.era for e in self._asks)
 
     def write_tell(self, told: Told) -> None:
         """Append a measured run.
@@ -127,9 +158,20 @@ class State:
             raise ProjectError(f"{self.ledger.path}: another process has updated the study", hint="look at it first")
         return after
 
-    def write_proposal(self, record: dict[str, Any]) -> None:
-        """Append a proposal, unless the very same is there."""
+    def write_proposal(self, mixture: Mapping[str, float], recipe: StudyRecipe) -> None:
+        """Append a proposal with the runs and the recipe that it rests on, unless the very same is there."""
+        record: dict[str, Any] = {
+            "mixture": dict(mixture),
+            "runs": [e.key for e in self._tells],
+            "recipe": recipe.model_dump(mode="json", exclude_unset=True),
+        }
         self.ledger.append("proposal", content_hash(record), record)
+
+    def foretold(self) -> list[Foretold]:
+        """Told runs that were asked for with a prediction."""
+        measured = {e.key: e.payload["metrics"] for e in self._tells}
+        asked = ((e.key, e.payload["predicted"]) for e in self._asks)
+        return [Foretold(key, predicted, measured[key]) for key, predicted in asked if predicted and key in measured]
 
     def observations(self, recipe: StudyRecipe) -> tuple[Observations, tuple[LeftOut, ...]]:
         """All told runs over today's domains.

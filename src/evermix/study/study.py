@@ -6,11 +6,16 @@ study can be closed, killed and opened again, and several processes may ask and 
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from evermix.designs.belief import Evidence
+from evermix.designs.settled import Settledness, how_settled
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ObservationError, ProjectError
 from evermix.ledger import Project
@@ -20,8 +25,8 @@ from evermix.recipe.study import StudyRecipe
 from evermix.study.domain_update import DomainUpdate
 from evermix.study.fitting import FittedLaw, fit
 from evermix.study.next_runs import first_design, next_mixtures
-from evermix.study.proposing import Progress, Recommendation, propose
-from evermix.study.state import State, Told
+from evermix.study.proposing import Progress, Recommendation, best_mixture, propose
+from evermix.study.state import Foretold, Planned, State, Told
 
 Domains = DomainSet | Mapping[str, int | None] | Sequence[str]
 
@@ -77,19 +82,31 @@ class Study:
         Every call gives new runs, also in several processes; what was asked and never told stays in `pending`.
 
         Raises:
-            ObservationError: if n < 1.
+            ObservationError: if n < 1, or the first swarm is used up and fewer than 4 of its runs are told.
         """
         if n < 1:
             raise ObservationError("the number of runs to ask for must be at least 1", received=n)
+        state = self._state()
+        design = first_design(state.domains, self.recipe, era=state.era)
+        worth_most = self._worth_most(state, n - max(len(design) - state.n_asked, 0))
         asked: list[Asked] = []
-        design = first_design(self._state(), self.recipe)
         while len(asked) < n:
-            state = self._state()
-            waiting = design[state.n_asked : state.n_asked + n - len(asked)]
-            for mixture in waiting or next_mixtures(state, self.recipe, n - len(asked)):
-                run_id = state.write_ask(mixture, self.predicted(mixture) if not waiting else None)
-                asked.append(Asked(run_id, mixture))
+            given = self._state().write_ask(functools.partial(_planned, design, worth_most))
+            if given is None:  # other processes took what was left of the design
+                worth_most = self._worth_most(self._state(), n - len(asked))
+                continue
+            asked.append(Asked(*given))
         return asked
+
+    def _worth_most(self, state: State, n: int) -> Iterator[Planned]:
+        """The next n runs by the law of the told ones; none if n < 1."""
+        if n < 1:
+            return iter(())
+        fitted = self.fit()
+        pending = [mixture for _, mixture in state.pending()]
+        mixtures = next_mixtures(fitted, n, pending, seed=state.n_asked)
+        metrics = fitted.observations.metrics
+        return iter([Planned(m, dict(zip(metrics, fitted.predict(m).tolist(), strict=True))) for m in mixtures])
 
     def tell(
         self,
@@ -132,21 +149,27 @@ class Study:
 
     def fit(self) -> FittedLaw:
         """The law of all told runs."""
-        return fit(*self.observations()[:1], self.recipe, self.observations()[1])
+        observations, stranded = self.observations()
+        return fit(observations, self.recipe, stranded)
 
     def propose(self, progress: Progress | None = None) -> Recommendation:
-        """The mixture to train on, with its evidence; it is written into the ledger, once per state of knowledge."""
-        recommendation = propose(self.fit(), self.recipe, progress)
-        self._state().write_proposal(recommendation.as_dict)
+        """The mixture to train on, with its evidence; the ledger keeps it, once per state of knowledge."""
+        recommendation = propose(self.fit(), progress=progress)
+        self._state().write_proposal(recommendation.mixture.as_dict, recommendation.recipe)
         return recommendation
 
-    def predicted(self, mixture: Mixture) -> dict[str, float] | None:
-        """Metrics that the law foretells for a mixture, or None while there are too few runs for a law."""
-        observations, _ = self.observations()
-        if observations.n_runs < len(observations.domains) + 1:
-            return None
+    def foretold(self) -> list[Foretold]:
+        """What the law said of runs before they were made, beside what was measured: an honest record."""
+        return self._state().foretold()
+
+    def settled(self, n_resamples: int = 30) -> Settledness:
+        """How much more runs could still change the mixture; see designs.StoppingRule."""
         fitted = self.fit()
-        return dict(zip(fitted.live.metrics, fitted.predict(mixture).tolist(), strict=True))
+        observations = fitted.observations
+        evidence = Evidence(observations.weights, observations.costs, observations.sigma)
+        rng = np.random.default_rng(self.recipe.seed)
+        value = fitted.objective.value
+        return how_settled(fitted.law, evidence, value, lambda law: best_mixture(fitted, law), rng, n_resamples)
 
     def update(
         self,
@@ -178,6 +201,11 @@ class Study:
     def _shares(self, mixture: Mixture | Mapping[str, float]) -> dict[str, float]:
         given = mixture if isinstance(mixture, Mixture) else Mixture.from_dict(self.domains, mixture)
         return {name: share for name, share in given.as_dict.items() if share > 0}
+
+
+def _planned(design: Sequence[Mixture], worth_most: Iterator[Planned], position: int) -> Planned | None:
+    """The run at a position of an era: of the first swarm, and past its end one of those worth most."""
+    return Planned(design[position]) if position < len(design) else next(worth_most, None)
 
 
 def _domain_set(domains: Domains) -> DomainSet:

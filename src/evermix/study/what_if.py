@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evermix.errors import ConvergenceError, MixtureError, ObservationError
+from evermix.errors import MixtureError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.study.fitting import FittedLaw
-from evermix.trust.resampling import choose, resamples
+from evermix.study.resampled import resampled_laws
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -133,27 +132,6 @@ def try_moves(
     raises: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> WhatIf:
-    """`what_if` of moving some shares of `start`; the runs are resampled as often as the recipe says, at least twice."""
-    laws = resampled_laws(fitted, progress)
+    """`what_if` of moving some shares of `start`; runs are resampled as often as the recipe says, at least twice."""
+    laws = resampled_laws(fitted, fitted.recipe.resamples, progress)
     return what_if(fitted, start, moved(start, shares, raises), laws)
-
-
-def resampled_laws(fitted: FittedLaw, progress: Progress | None = None) -> list[MixingLaw]:
-    """The law refitted to resampled runs; resamples that no law fits are left out.
-
-    Raises:
-        ConvergenceError: if fewer than two resamples can be fitted.
-    """
-    observations, law = fitted.observations, fitted.law
-    n = max(fitted.recipe.resamples, 2)
-    kind = choose(observations, law).kind
-    laws: list[MixingLaw] = []
-    draws = resamples(kind, observations, law, n, np.random.default_rng(fitted.recipe.seed))
-    for done, draw in enumerate(draws, start=1):
-        with contextlib.suppress(ConvergenceError, ObservationError):
-            laws.append(law.refit(observations.weights, draw.costs, observations.sigma, draw.counts))
-        if progress is not None:
-            progress(done, n)
-    if len(laws) < 2:
-        raise ConvergenceError("at least two resamples must be fitted", received=len(laws), hint="measure more runs")
-    return laws
