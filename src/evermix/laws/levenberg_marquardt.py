@@ -30,6 +30,7 @@ Point = tuple[Floats, ...]
 _LARGEST_BATCH = 2**23  # numbers in the Hessians, or in the residuals, of one batch: 64 MiB
 _NEWTON_FROM = 0.03  # relative decrease of a step under which second derivatives are used
 _FLOOR_ON_FAILURE = 1e-4  # least damping after a step that did not gain
+_SAME_BASIN = 1e-4
 _LEAVE_NEWTON = 2.0**6  # growth factor of the damping after five failures running
 
 
@@ -269,7 +270,7 @@ class Search:
 
     Attributes:
         best: the lowest end of each problem.
-        agreed: (problems,), whether all that were brought to the end ended equally low, within 1e-6: one basin.
+        agreed: (problems,), whether all starts of the last stage came equally low, within 1e-4: one basin.
     """
 
     best: Solution
@@ -284,15 +285,15 @@ def search(
     What stays after the last stage is brought to convergence. Problems are numbered from 0 without gaps.
     """
     n_problems = int(problem.max()) + 1
+    agreed = np.ones(n_problems, dtype=bool)
     for iterations, keep in stages:
         solution = minimise(fits, start, problem, Patience(iterations, patience.tolerance))
         rows = _leaders(solution.objective, problem, n_problems, keep)
+        level = best_of(solution, problem, n_problems).objective[problem]
+        apart = solution.objective > level + _SAME_BASIN * np.abs(level)
+        agreed = np.bincount(problem[apart], minlength=n_problems) == 0
         start, problem = solution.theta[rows], problem[rows]
-    solution = minimise(fits, start, problem, patience)
-    best = best_of(solution, problem, n_problems)
-    level = best.objective[problem]
-    apart = solution.objective > level + 1e-6 * np.abs(level)
-    return Search(best, np.bincount(problem[apart], minlength=n_problems) == 0)
+    return Search(best_of(minimise(fits, start, problem, patience), problem, n_problems), agreed)
 
 
 def _leaders(objective: Floats, problem: Ints, n_problems: int, keep: int) -> Ints:

@@ -23,12 +23,12 @@ from evermix.laws.laplace import Uncertainty, noise_of, standard_deviations
 from evermix.laws.levenberg_marquardt import CurveFits, Ints, Patience, Point, Solution, search
 from evermix.laws.weighted_gram import WeightedGram
 
-_FLOORS = (0.0, 0.6, 0.9)
+_FLOORS = (0.3, 0.9)
 _LARGEST_EXPONENT = 80.0
-_FIRST_STAGES, _FURTHER_STAGES = ((8, 6),), ((10, 16), (20, 8))
-_N_FIRST = 8
+_FIRST_STAGES, _FURTHER_STAGES = ((7, 5), (20, 2)), ((10, 16), (20, 6), (20, 2))
+_N_FIRST = 6
 _WIDTHS = (1.0, 3.0)
-_WARM_PATIENCE = Patience(max_iterations=100, tolerance=1e-7)
+_WARM_PATIENCE = Patience(max_iterations=50, tolerance=1e-7)
 _TINY_RIDGE = 1e-6
 
 
@@ -62,7 +62,7 @@ class LogLinearLaw(MixingLaw):
 
     def __init__(
         self,
-        huber_delta: float = 0.3,
+        huber_delta: float = 0.5,
         scaled: bool = True,
         ridge: float = 0.0,
         n_restarts: int = 40,
@@ -128,7 +128,7 @@ class LogLinearLaw(MixingLaw):
     def predict(self, P: npt.ArrayLike) -> Floats:
         """exp(c_i) + exp(t_i . p), shape (..., domains) -> (..., metrics)."""
         mixtures = self._mixtures(P)
-        result: Floats = np.exp(self.c_) + np.exp(mixtures @ self.t_.T)
+        result: Floats = np.exp(self.c_) + np.exp(np.minimum(mixtures @ self.t_.T, _LARGEST_EXPONENT))
         return result
 
     def predict_with_std(self, P: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -32,7 +32,7 @@ _B, _LOG_C, _LOG_A, _S = 0, 1, 2, 3
 _LARGEST_EXPONENT = 80.0
 _STAGES = ((5, 3), (12, 2))
 _LARGEST_LOG_A = 5.0
-_WARM_PATIENCE = Patience(max_iterations=100, tolerance=1e-7)
+_WARM_PATIENCE = Patience(max_iterations=50, tolerance=1e-7)
 
 
 class PowerLinkLaw(MixingLaw):
