@@ -1,5 +1,6 @@
 """Mixing laws: what a model's metrics will be, as a function of the mixture; one law per file."""
 
+from evermix.laws.automatic import AutoLaw
 from evermix.laws.autoscale import AutoScaleLaw
 from evermix.laws.base import MixingLaw
 from evermix.laws.bimix import BiMixLaw
@@ -9,12 +10,14 @@ from evermix.laws.ensemble import EnsembleLaw
 from evermix.laws.gaussian_process import GaussianProcessLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.nearest import NearestLaw
+from evermix.laws.pooled_power_link import PooledPowerLinkLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.laws.registry import LAWS, law_class
 from evermix.laws.residual import ResidualLaw
 
 __all__ = [
     "LAWS",
+    "AutoLaw",
     "AutoScaleLaw",
     "BiMixLaw",
     "BoostedTreesLaw",
@@ -24,6 +27,7 @@ __all__ = [
     "LogLinearLaw",
     "MixingLaw",
     "NearestLaw",
+    "PooledPowerLinkLaw",
     "PowerLinkLaw",
     "ResidualLaw",
     "cross_validate",

@@ -14,7 +14,7 @@ from evermix.laws.base import Floats
 from evermix.laws.levenberg_marquardt import Ints, LeastSquares
 from evermix.laws.separable import SeparableLaw, Terms
 
-_STARTS = ((0.03, 0.1), (0.03, 0.5), (0.3, 0.3), (0.3, 1.0))
+_STARTS = ((0.03, 0.3), (0.3, 0.5))
 
 
 class AutoScaleLaw(SeparableLaw):

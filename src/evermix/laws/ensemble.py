@@ -19,10 +19,9 @@ from scipy.optimize import nnls
 
 from evermix.errors import ObservationError
 from evermix.laws.base import Floats, MixingLaw, checked_runs
-from evermix.laws.cross_validation import cells, fold_labels, held_out
+from evermix.laws.cross_validation import Cells, cells, fold_labels, held_out
 from evermix.laws.gaussian_process import GaussianProcessLaw
-from evermix.laws.power_link import PowerLinkLaw
-from evermix.laws.residual import ResidualLaw
+from evermix.laws.pooled_power_link import PooledPowerLinkLaw
 
 _LEAST_WEIGHT = 1e-3
 
@@ -31,8 +30,7 @@ class EnsembleLaw(MixingLaw):
     """Average of laws with weights per metric that held-out predictions decide.
 
     Args:
-        members: unfitted laws; None for power-link at g = 0.5, 0.7 and 1, with a Gaussian process on its residual,
-            and a Gaussian process alone.
+        members: unfitted laws; None for pooled power-link at g = 0.5, 0.7 and 1 and Gaussian processes at 0.5 and 1.
         n_folds, seed: of the held-out predictions.
         shrinkage: pull towards the weights of all metrics together, and of those towards equal weights.
 
@@ -85,19 +83,22 @@ class EnsembleLaw(MixingLaw):
         data = cells(P, Y, sigma, counts)
         data = data if data.counts is None else data.rows(data.counts > 0)
         labels = fold_labels(data.mixtures, self.n_folds, self.seed)
-        members, predictions, self.left_out_ = [], [], []
+        members, predictions, left_out = [], [], []
         for law in default_members() if self.members is None else self.members:
             try:
                 predictions.append(held_out(law, data, labels)[0])
-                members.append(data.fit(law))
+                members.append(law)
             except ObservationError as error:
-                self.left_out_.append((law.name, str(error)))
+                left_out.append((law.name, str(error)))
         if not members:
-            raise ObservationError("an ensemble needs a member that the runs suffice for", received=self.left_out_)
-        runs = checked_runs(data.mixtures, data.values, data.sigma, data.counts)
-        errors = np.stack(predictions, axis=2) - runs.values[:, :, None]
-        self.weights_ = stacking_weights(errors * runs.weights[:, :, None], runs.n_effective, self.shrinkage)
-        return self._settle(members, np.einsum("kie,ie->ki", errors, self.weights_) * runs.weights, runs.n_effective)
+            raise ObservationError("an ensemble needs a member that the runs suffice for", received=left_out)
+        self.left_out_ = left_out
+        return self._settle(members, data, predictions)
+
+    def fit_weighted(self, data: Cells, predictions: Sequence[Floats]) -> Self:
+        """Fit with the members' held-out predictions, each (runs, metrics), already at hand; counts must be > 0."""
+        self.left_out_ = []
+        return self._settle(list(default_members() if self.members is None else self.members), data, predictions)
 
     def refit(
         self,
@@ -159,10 +160,17 @@ class EnsembleLaw(MixingLaw):
         result: Floats = sum(v * np.asarray(table) for v, table in zip(self.weights_.T, tables, strict=True))
         return result
 
-    def _settle(self, members: list[MixingLaw], weighted: Floats, n_effective: Floats) -> Self:
-        self.objective_ = (weighted**2).sum(axis=0)
-        self.noise_ = np.sqrt(self.objective_ / n_effective)
-        self._adopt(members)
+    def _settle(self, members: list[MixingLaw], data: Cells, predictions: Sequence[Floats]) -> Self:
+        """Weights from held-out predictions, then the members that have any, fitted to all runs."""
+        runs = checked_runs(data.mixtures, data.values, data.sigma, data.counts)
+        errors = (np.stack(predictions, axis=2) - runs.values[:, :, None]) * runs.weights[:, :, None]
+        weights = stacking_weights(errors, runs.n_effective, self.shrinkage)
+        used = np.flatnonzero(weights.any(axis=0))
+        self.weights_ = weights[:, used]
+        together = np.einsum("kie,ie->ki", errors, weights)
+        self.objective_ = (together**2).sum(axis=0)
+        self.noise_ = np.sqrt(self.objective_ / runs.n_effective)
+        self._adopt([data.fit(members[e]) for e in used])
         return self
 
     def _adopt(self, members: list[MixingLaw]) -> None:
@@ -175,8 +183,8 @@ class EnsembleLaw(MixingLaw):
 
 def default_members() -> list[MixingLaw]:
     """What an ensemble averages unless told otherwise."""
-    links: list[MixingLaw] = [PowerLinkLaw(g=g) for g in (0.5, 0.7, 1.0)]
-    return [*links, ResidualLaw(), GaussianProcessLaw(g=0.5)]
+    links: list[MixingLaw] = [PooledPowerLinkLaw(g=g) for g in (0.5, 0.7, 1.0)]
+    return [*links, GaussianProcessLaw(g=0.5), GaussianProcessLaw(g=1.0)]
 
 
 def stacking_weights(errors: Floats, n_effective: Floats, shrinkage: float) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evermix.errors import RecipeError
+from evermix.laws.automatic import AutoLaw
 from evermix.laws.autoscale import AutoScaleLaw
 from evermix.laws.base import MixingLaw
 from evermix.laws.bimix import BiMixLaw
@@ -11,12 +12,14 @@ from evermix.laws.ensemble import EnsembleLaw
 from evermix.laws.gaussian_process import GaussianProcessLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.nearest import NearestLaw
+from evermix.laws.pooled_power_link import PooledPowerLinkLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.laws.residual import ResidualLaw
 
 LAWS: dict[str, type[MixingLaw]] = {
     "log-linear": LogLinearLaw,
     "power-link": PowerLinkLaw,
+    "pooled-power-link": PooledPowerLinkLaw,
     "bimix": BiMixLaw,
     "autoscale": AutoScaleLaw,
     "boosted-trees": BoostedTreesLaw,
@@ -24,6 +27,7 @@ LAWS: dict[str, type[MixingLaw]] = {
     "residual": ResidualLaw,
     "ensemble": EnsembleLaw,
     "nearest": NearestLaw,
+    "auto": AutoLaw,
 }
 
 

@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from evermix.errors import ConvergenceError, ObservationError
 from evermix.laws.base import Floats, MixingLaw, Runs, checked_runs
-from evermix.laws.levenberg_marquardt import Ints, LeastSquares, Solution, best_of, minimise
+from evermix.laws.levenberg_marquardt import Ints, LeastSquares, Patience, Solution, best_of, minimise
+
+_PATIENCE = Patience(max_iterations=100, tolerance=1e-5)
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class SeparableLaw(MixingLaw):
         squares = self._squares(runs.mixtures, (runs.values / unit).T, runs.weights.T)
         starts = self._starts(runs.mixtures, (runs.values / unit).T)
         problem = np.tile(np.arange(n_metrics), len(starts))
-        best = best_of(minimise(squares, np.concatenate(starts), problem), problem, n_metrics)
+        best = best_of(minimise(squares, np.concatenate(starts), problem, _PATIENCE), problem, n_metrics)
         if not np.isfinite(best.objective).all():
             metric = int(np.argmin(np.isfinite(best.objective)))
             raise ConvergenceError(f"the {self.name} fit of metric {metric} must end at a finite objective")
