@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from evermix.cli.corpora import corpora
+from evermix.cli.design import design
 from evermix.cli.failures import end_on_sigterm, one_line_errors
 from evermix.cli.fit import fit
 from evermix.cli.init import init
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 VERBS = {
     verb.__name__.replace("_", "-"): verb
-    for verb in (run, status, report, log, init, corpora, fit, propose, what_if, laws)
+    for verb in (run, status, report, log, init, corpora, design, fit, propose, what_if, laws)
 }
 for name, verb in VERBS.items():
     app.command(name)(one_line_errors(verb))
@@ -59,6 +60,7 @@ def evermix(
 
     \b
     With runs of your own and your own trainer (no torch needed):
+      evermix design tokens.yaml       the mixtures to measure
       evermix fit swarm/               a law per metric, judged on held-out runs
       evermix propose swarm/           the mixture it recommends, and how far to trust it
       evermix what-if swarm/ --set code=0.3

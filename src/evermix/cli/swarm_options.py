@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evermix.cli.joined import Verb, joined
 from evermix.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class SwarmArguments:
             "law": given["law"],
             "tokens": given.get("tokens"),
             "prior": given.get("prior"),
-            "kl": kl if kl in (None, "auto") else _number("--kl", str(kl)),
+            "kl": kl if kl in (None, "auto") else as_number("--kl", str(kl)),
             "guards": guards,
             "resamples": given.get("resamples"),
             "seed": given["seed"],
@@ -169,28 +169,9 @@ def _option(location: tuple[int | str, ...]) -> str:
     return " ".join([f"--{named.get(keys[0], keys[0])}", *rest])
 
 
-def takes_swarm(*, request: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes_swarm(*, request: bool) -> Callable[[Verb], Verb]:
     """Give a verb the shared arguments: it gets them as one `SwarmArguments`, its first parameter."""
-    shared = {**_OPTIONS, **(_REQUEST_OPTIONS if request else {})}
-
-    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(verb)
-        def called(**given: Any) -> None:
-            own = {name: value for name, value in given.items() if name not in shared}
-            verb(SwarmArguments({name: given[name] for name in shared}), **own)
-
-        own_parameters = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        parameters = [
-            inspect.Parameter(name, keyword, annotation=annotation, default=_default(name))
-            for name, annotation in shared.items()
-        ]
-        joined = [*parameters, *(p.replace(kind=keyword) for p in own_parameters)]
-        called.__signature__ = inspect.Signature(joined)  # type: ignore[attr-defined]
-        called.__annotations__ = {p.name: p.annotation for p in joined}
-        return called
-
-    return decorate
+    return joined({**_OPTIONS, **(_REQUEST_OPTIONS if request else {})}, SwarmArguments, "swarm")
 
 
 def shares(pairs: list[str] | None, option: str, form: str = "DOMAIN=SHARE") -> dict[str, float] | None:
@@ -204,7 +185,7 @@ def shares(pairs: list[str] | None, option: str, form: str = "DOMAIN=SHARE") -> 
             raise RecipeError(f"{option} must be {form}", received=pair)
         if name in found:
             raise RecipeError(f"{option} must name '{name}' once", received=pair)
-        found[name] = _number(option, number)
+        found[name] = as_number(option, number)
     return found
 
 
@@ -213,7 +194,7 @@ def _guard(text: str) -> dict[str, Any]:
     return {"reference": reference.replace("-", " "), "tolerance": tolerance}
 
 
-def _number(option: str, text: str) -> float:
+def as_number(option: str, text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
@@ -222,7 +203,3 @@ def _number(option: str, text: str) -> float:
 
 def _given_only(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
-
-
-def _default(name: str) -> Any:
-    return {"swarm": inspect.Parameter.empty, "percent": False}.get(name)

@@ -17,6 +17,7 @@ Ints = npt.NDArray[np.intp]
 STEP = 0.01
 _MOST_DOMAINS = 80
 _MOST_METRICS = 160
+_TALL = 40  # rows from which the domains are named above the map too
 _NUMBERED = 300  # cells up to which every one has its number
 
 
@@ -86,7 +87,7 @@ def draw_effects(fitted: FittedLaw, folder: Path) -> None:
         axes.set_yticks(range(n_rows), ["objective", *(short(name, 40) for name in shown.metrics)], fontsize=small)
         axes.get_yticklabels()[0].set_fontweight("bold")
         axes.axhline(0.5, color="white", linewidth=3)
-        axes.tick_params(length=0)
+        axes.tick_params(length=0, labeltop=n_rows > _TALL)
         axes.spines[:].set_visible(False)
         if numbered:
             for (row, column), value in np.ndenumerate(table):
@@ -96,9 +97,7 @@ def draw_effects(fitted: FittedLaw, folder: Path) -> None:
         cut = f"\n(without {left[0]} metrics and {left[1]} domains of small effects)" if any(left) else ""
         title = f"Effect of one percentage point more of a domain, at the prior\n{law_sentence(fitted)}{cut}"
         figure.suptitle(title, fontsize=9.5)
-        bar = figure.colorbar(
-            image, ax=axes, location="bottom", extend="both", shrink=0.8, aspect=40, pad=0.01 + 0.05 / n_rows
-        )
+        bar = figure.colorbar(image, ax=axes, location="top", extend="both", shrink=0.9, aspect=40, pad=0.2 / height)
         bar.set_label("improvement in standard deviations of the metric over the runs (blue: better)", fontsize=8)
         bar.outline.set_visible(False)
 

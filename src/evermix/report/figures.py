@@ -15,6 +15,7 @@ from evermix.report.units import NOTHING, known
 Floats = npt.NDArray[np.float64]
 _MOST_DECIMALS = 8
 _LARGE = 1e6
+_ALMOST = 3
 
 
 def figure(value: float | None, digits: int = 3) -> str:
@@ -40,7 +41,9 @@ def fixed(value: float | None, decimals: int) -> str:
     """So many decimals; a law's explosion in scientific notation."""
     if not known(value):
         return NOTHING
-    return f"{value:.{decimals}f}" if abs(value) < _LARGE else f"{value:.2e}"
+    if abs(value) >= _LARGE:
+        return f"{value:.2e}"
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # no "-0.0"
 
 
 def span(low: str, high: str) -> str:
@@ -49,12 +52,12 @@ def span(low: str, high: str) -> str:
 
 
 def extremes(scores: Sequence[float] | Floats, most: int) -> tuple[list[int], list[int]]:
-    """Positions of the highest and the lowest scores, each highest first; all are in the first list if `most` suffice.
+    """Positions of the highest and the lowest scores, each highest first; all in the first list if `most` (almost) do.
 
     NaN counts as the lowest.
     """
     order = [int(i) for i in np.argsort(-np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=-np.inf))]
-    if len(order) <= most:
+    if len(order) <= most + _ALMOST:
         return order, []
     return order[: most - most // 2], order[-(most // 2) :]
 

@@ -99,7 +99,7 @@ def print_law(fitted: FittedLaw, console: Console) -> None:
     law, chosen = inner_law(fitted.law), choices(fitted.law)
     console.print(Text(f"Law: {law_sentence(fitted)}", style="bold"))
     if chosen is None:
-        console.print(Padding(Text(f"{law.formula}   ({law.source})"), (0, 0, 0, 2)))
+        console.print(Padding(Text(f"{law.formula}   ({law.source})"), (0, 0, 0, 2), expand=False))
     console.print()
 
 

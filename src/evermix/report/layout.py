@@ -23,7 +23,7 @@ def rest_row(table: Table, n: int, what: str) -> None:
 
 def note(console: Console, text: str) -> None:
     """A remark below a table."""
-    console.print(Padding(Text(text, style="dim"), (0, 0, 1, 0)))
+    console.print(Padding(Text(text, style="dim"), (0, 0, 1, 0), expand=False))
 
 
 def items(console: Console, head: str, lines: Sequence[str], most: int | None = None) -> None:
@@ -35,4 +35,4 @@ def items(console: Console, head: str, lines: Sequence[str], most: int | None = 
     if len(lines) > len(shown):
         shown.append(f"... {len(lines) - len(shown):,} more (--all)")
     for line in shown:
-        console.print(Padding(Text(line), (0, 0, 0, 2)))
+        console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))

@@ -16,7 +16,7 @@ from evermix.observations import Observations
 from evermix.report.figures import decimals_for, extremes, families, fixed, span
 from evermix.report.layout import plain_table, rest_row
 from evermix.report.objective_scale import ObjectiveScale
-from evermix.report.units import NOTHING, change, share
+from evermix.report.units import NOTHING, change
 from evermix.solvers.proposal import Proposal
 from evermix.study import FittedLaw, WhatIf
 from evermix.trust.bootstrap import Bootstrap
@@ -33,7 +33,6 @@ class MetricChanges:
         names: of the two mixtures.
         cost_before, cost_after: (metrics,), predicted costs.
         low, high: (metrics,), interval of value_after - value_before, in each metric's unit; NaN where unknown.
-        probability: (metrics,), that the metric improves; None if unknown.
     """
 
     fitted: FittedLaw
@@ -42,7 +41,6 @@ class MetricChanges:
     cost_after: Floats
     low: Floats
     high: Floats
-    probability: Floats | None = None
 
     @classmethod
     def of_proposal(
@@ -57,14 +55,13 @@ class MetricChanges:
         before = bootstrap.costs_full[position]
         sign = np.asarray(fitted.observations.orientation.sign)
         low, high = np.sort(sign[:, None] * bootstrap.cost_change_intervals(over), axis=1).T
-        better = (bootstrap.costs[:, 0] < bootstrap.costs[:, position]).mean(axis=0)
-        return cls(fitted, (over, "proposal"), before, after, low, high, better)
+        return cls(fitted, (over, "proposal"), before, after, low, high)
 
     @classmethod
     def of_what_if(cls, fitted: FittedLaw, answer: WhatIf) -> MetricChanges:
         """From before to after."""
         before, after = fitted.law.predict(np.array([answer.before.weights, answer.after.weights]))
-        return cls(fitted, ("before", "after"), before, after, answer.low, answer.high, answer.better)
+        return cls(fitted, ("before", "after"), before, after, answer.low, answer.high)
 
     @property
     def improvement(self) -> Floats:
@@ -76,10 +73,10 @@ class MetricChanges:
     def table(self, title: str, everything: bool = False) -> Table:
         """One row per group and per metric; of many metrics the most improved and the least, in between how many."""
         table = plain_table(title)
-        table.add_column("", overflow="fold")
-        for column in (*self.names, "change", "", "90% interval", "P(better)"):
-            table.add_column(column, justify="right", no_wrap=True)
-        table.add_column("")
+        table.add_column("", overflow="fold", min_width=16)
+        for column in (*self.names, "change", "relative", "90% interval"):
+            table.add_column(column, justify="right", no_wrap=column != "90% interval")
+        table.add_column("", no_wrap=True, min_width=7)
         observations, objective = self.fitted.observations, self.fitted.objective
         self._objective_row(table, "objective", ObjectiveScale.of(observations, objective))
         for name, part in group_objectives(objective, self.fitted.recipe.objective.groups, everything).items():
@@ -100,7 +97,7 @@ class MetricChanges:
         places = decimals_for([old, new])
         moved = f"{new - old:+.{places}f}" if abs(new - old) < 1e6 else f"{new - old:+.2e}"
         percent = scale.percent(scale.sign * (costs[1] - costs[0]), costs[0]) / 100
-        cells = [fixed(old, places), fixed(new, places), moved, change(percent), "", ""]
+        cells = [fixed(old, places), fixed(new, places), moved, change(percent), ""]
         table.add_row(Text(name, style="bold"), *cells, _word(costs[0] - costs[1]))
 
     def _metric_row(self, table: Table, i: int) -> None:
@@ -118,7 +115,6 @@ class MetricChanges:
             f"{new - old:+.{places}f}",
             change((new - old) / abs(old)) if old else NOTHING,
             interval,
-            NOTHING if self.probability is None else share(float(self.probability[i]), 0),
             _word(gained) if clear else Text("unclear" if np.isfinite(low) else "", style="dim"),
         )
 

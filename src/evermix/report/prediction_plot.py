@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 _PANELS = 12
-_COLUMNS = 4
-_MARGIN = 0.08
+_MARGIN = 0.15
+_REACH = 0.5  # of the observed range: predictions further off are off the scale
 
 
 def draw_predictions(fitted: FittedLaw, folder: Path) -> None:
     """predictions.svg and .png: the objective, and metrics from the best foretold to the worst."""
     shown = _shown(fitted)
-    beside = 4  # panels to the right of the objective's, which is two by two
-    rows = 2 + math.ceil(max(len(shown) - beside, 0) / _COLUMNS)
-    with figure_file(folder, "predictions", 10.5, 2.45 * rows + 0.7) as figure:
-        grid = figure.add_gridspec(rows, _COLUMNS)
-        _objective_panel(figure.add_subplot(grid[:2, :2]), fitted)
-        places = [(0, 2), (0, 3), (1, 2), (1, 3)]
-        places += [(row, column) for row in range(2, rows) for column in range(_COLUMNS)]
+    columns = 3 if len(shown) <= 2 else 5 if 4 < len(shown) <= 6 else 4
+    rows = 2 + math.ceil(max(len(shown) - 2 * (columns - 2), 0) / columns)
+    with figure_file(folder, "predictions", 2.6 * columns, 2.45 * rows + 0.7) as figure:
+        grid = figure.add_gridspec(rows, columns)
+        _objective_panel(figure.add_subplot(grid[:2, :2]), fitted)  # two by two, metrics beside and below it
+        places = [(row, column) for row in range(2) for column in range(2, columns)]
+        places += [(row, column) for row in range(2, rows) for column in range(columns)]
         for i, (row, column) in zip(shown, places, strict=False):
             _metric_panel(figure.add_subplot(grid[row, column]), fitted, i)
         n = len(fitted.observations.metrics)
@@ -74,12 +74,14 @@ def _panel(axes: Axes, observed: Floats, predicted: Floats, colour: str, size: f
     x, y = observed[known], predicted[known]
     if not len(x):
         return
-    margin = _MARGIN * float(np.ptp(x)) or 1.0
-    low, high = float(x.min()) - 2 * margin, float(x.max()) + 2 * margin
+    size_of_range = float(np.ptp(x)) or 1.0
+    margin = _MARGIN * size_of_range
+    low = max(min(float(y.min()), float(x.min())), float(x.min()) - _REACH * size_of_range) - margin
+    high = min(max(float(y.max()), float(x.max())), float(x.max()) + _REACH * size_of_range) + margin
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.9, linestyle="--", zorder=1)
     inside = (y >= low) & (y <= high)
     axes.scatter(x[inside], y[inside], s=size, color=colour, alpha=0.65, linewidths=0)
-    for off, edge, mark in ((y < low, low + margin / 2, "v"), (y > high, high - margin / 2, "^")):
+    for off, edge, mark in ((y < low, low + margin / 4, "v"), (y > high, high - margin / 4, "^")):
         if off.any():
             axes.scatter(x[off], np.full(int(off.sum()), edge), s=2 * size, color=RED, marker=mark, linewidths=0)
     axes.set_xlim(low, high)

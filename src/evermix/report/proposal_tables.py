@@ -37,6 +37,7 @@ def print_proposal(found: Recommendation, reading: Reading, console: Console, ev
     _print_epochs_note(found, console)
     console.print(comparison_table(found))
     note(console, _comparison_note(found))
+    console.print(spread_table(found))
     over = reference(found)
     changes = MetricChanges.of_proposal(fitted, found.proposal, over, found.bootstrap)
     console.print(changes.table(f"Metrics: from {over} to the proposal", everything))
@@ -74,12 +75,15 @@ def _gain_words(found: Recommendation, row: Row) -> str:
         ends = span(figure(gain.interval.low), figure(gain.interval.high))
         return f"{figure(gain.corrected)} (90% interval {ends})"
     digits = decimals_for([percents.low, percents.high])
-    return f"{gain.percent:+.{digits}f}% (90% interval {percents.low:+.{digits}f} to {percents.high:+.{digits}f}%)"
+    ends = span(fixed(percents.low, digits), fixed(percents.high, digits))
+    return f"{fixed(gain.percent, digits)}% (90% interval {ends}%)"
 
 
 def _pull_sentence(found: Recommendation) -> str:
-    pull = f"KL weight {figure(found.problem.kl_weight)} ({found.kl_source}), {found.proposal.kl_nats:.3g} nats from it"
-    return f"Prior: {found.fitted.prior.source}. {pull}."
+    """What pulls, how strongly and why, and where that leaves the proposal."""
+    away = f"the proposal is {found.proposal.kl_nats:.3g} nats away"
+    weight = figure(found.kl.weight)
+    return f"Prior: {found.fitted.prior.source}; {away}. KL weight {weight} per nat: {found.kl.source}."
 
 
 def _left_out(found: Recommendation, reading: Reading) -> str:
@@ -96,22 +100,23 @@ def mixture_table(found: Recommendation, everything: bool = False) -> Table:
     table = plain_table("Mixture: share of tokens" + ("" if ours is None else ", and passes over each domain"))
     table.add_column("domain", overflow="fold")
     columns = ["tokens"] if counts_known(domains) else []
-    columns += ["share"] + ["90% interval"] * (intervals is not None) + ["prior"]
+    columns += ["share"] + ["90%\ninterval"] * (intervals is not None) + ["prior"]
     columns += ["epochs"] * (ours is not None) + ["epochs\nnatural"] * (natural is not None)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("held by")
     held = _held_by(found)
+    if held:
+        table.add_column("held by")
     order = [int(j) for j in np.argsort(-mixture.weights, kind="stable")]
     shown = order if everything else order[:_DOMAINS]
     for j in shown:
         cells = [count(domains.domains[j].n_tokens)] if counts_known(domains) else []
         cells.append(share(float(mixture.weights[j])))
         if intervals is not None:
-            cells.append(span(*(f"{100 * end:.1f}" for end in intervals[j])))
+            cells.append("–".join(f"{100 * end:.1f}" for end in intervals[j]))
         cells.append(share(float(found.problem.prior.weights[j])))
         cells += [number(float(epochs[j]), 2) for epochs in (ours, natural) if epochs is not None]
-        table.add_row(Text(domains.names[j]), *cells, held.get(domains.names[j], ""))
+        table.add_row(Text(domains.names[j]), *cells, *([held.get(domains.names[j], "")] if held else []))
     if len(shown) < len(order):
         left = float(mixture.weights[order[_DOMAINS:]].sum())
         rest_row(table, len(order) - _DOMAINS, f"domains with {share(left)} together")
@@ -144,29 +149,42 @@ def _missing(domains: DomainSet, n_tokens: float | None) -> str:
 
 
 def comparison_table(found: Recommendation) -> Table:
-    """Rows mixtures; objective with interval, the proposal's gain over each, epochs and distance to the prior."""
+    """Rows mixtures; the objective with its interval, and the proposal's gain over each."""
     scale, rows = _scale(found), found.comparison.rows
     table = plain_table(f"Comparison: objective ({scale.direction})")
-    table.add_column("", overflow="fold")
-    resampled, repeated = found.bootstrap is not None, any(row.epochs is not None for row in rows)
+    table.add_column("", overflow="fold", min_width=10)
+    resampled = found.bootstrap is not None
     columns = ["predicted"] + ["90% interval"] * resampled + ["gain of\nproposal"]
-    columns += ["90% interval", "P(better)"] * resampled + ["KL to\nprior", "effective\ndomains"]
-    columns += ["most epochs"] * repeated
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=column != "most epochs")
+    for column in columns + ["90% interval", "P(better)"] * resampled:
+        table.add_column(column, justify="right", no_wrap=column != "90% interval")
     places = decimals_for([row.objective_value for row in rows])
     for row in rows:
         cells = [fixed(scale.value(row.objective_value), places)]
         if resampled:
             cells.append(_interval(scale, row, places))
-        cells += _gain_cells(found, row, places)
-        cells += [number(row.kl_to_prior, 2), number(row.effective_domains, 1)]
-        if repeated:
-            most = row.most_epochs
-            cells.append(NOTHING if most is None else f"{most[1]:.2f} {most[0]}")
-        name = f"{row.name}: {', '.join(found.comparison.best.run_ids[:3])}" if row.name == BEST_RUN else row.name
-        table.add_row(Text(name, style="bold" if row.name == PROPOSAL else ""), *cells)
+        table.add_row(_row_name(found, row), *cells, *_gain_cells(found, row, places))
     return table
+
+
+def spread_table(found: Recommendation) -> Table:
+    """Rows mixtures; how far each is from the prior, how many domains it uses, and what it repeats most."""
+    rows = found.comparison.rows
+    table = plain_table("How far from the prior, how spread, how often repeated")
+    table.add_column("", overflow="fold", min_width=10)
+    repeated = any(row.epochs is not None for row in rows)
+    for column in ["KL to\nprior", "effective\ndomains"] + ["most\nepochs", "of"] * repeated:
+        table.add_column(column, justify="left" if column == "of" else "right", overflow="fold")
+    for row in rows:
+        cells = [number(row.kl_to_prior, 2), number(row.effective_domains, 1)]
+        if repeated and row.most_epochs is not None:
+            cells += [number(row.most_epochs[1], 2), row.most_epochs[0]]
+        table.add_row(_row_name(found, row), *map(Text, cells))
+    return table
+
+
+def _row_name(found: Recommendation, row: Row) -> Text:
+    name = f"{row.name} {', '.join(found.comparison.best.run_ids[:3])}" if row.name == BEST_RUN else row.name
+    return Text(name, style="bold" if row.name == PROPOSAL else "")
 
 
 def _interval(scale: ObjectiveScale, row: Row, places: int) -> str:
@@ -205,11 +223,10 @@ def duals_table(found: Recommendation, everything: bool = False) -> Table:
     live = [columns[0]] + [column for column, wanted in zip(columns[1:], used, strict=True) if wanted]
     for column in live:
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("")
     duals = found.proposal.duals
     for dual in duals if everything else duals[:_DUALS]:
         worth = [cell for cell, wanted in zip(_worth(found, dual), used, strict=True) if wanted]
-        table.add_row(Text(dual.constraint), _bound(found, dual), *worth, _how(dual))
+        table.add_row(Text(f"{_how(dual)} {dual.constraint}"), _bound(found, dual), *worth)
     if len(duals) > _DUALS and not everything:
         rest_row(table, len(duals) - _DUALS, "rules")
     return table
@@ -246,8 +263,8 @@ def _guarded_value(found: Recommendation, dual: Dual) -> float:
 def _how(dual: Dual) -> str:
     kind = dual.constraint.partition(":")[0]
     if kind in ("fixed", "group"):
-        return "by raising it" if dual.price < 0 else "by lowering it"
-    return {"floor": "by lowering it", "guard": "by tolerating more"}.get(kind, "by raising it")
+        return "raise" if dual.price < 0 else "lower"
+    return {"floor": "lower", "guard": "loosen"}.get(kind, "raise")
 
 
 def print_cautions(found: Recommendation, console: Console) -> None:
@@ -262,7 +279,7 @@ def print_cautions(found: Recommendation, console: Console) -> None:
     for caution in found.cautions:
         text = Text.assemble((f"{caution.severity}: ", _SEVERITY[caution.severity]), caution.message, " ")
         text.append(caution.remedy, style="italic")
-        console.print(Padding(text, (0, 0, 0, 2)))
+        console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
 def _scale(found: Recommendation) -> ObjectiveScale:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evermix.report.effects_plot import draw_effects
+from evermix.report.kl_plot import draw_kl_path
 from evermix.report.prediction_plot import draw_predictions
 from evermix.report.weights_plot import draw_weights
 from evermix.study import FittedLaw, Recommendation
@@ -17,5 +18,7 @@ def draw_fit(fitted: FittedLaw, folder: Path) -> None:
 
 
 def draw_proposal(found: Recommendation, folder: Path) -> None:
-    """weights, each as SVG and PNG."""
+    """weights and kl_path, each as SVG and PNG; no path where the worst metric is improved, which has none."""
     draw_weights(found, folder)
+    if found.recipe.objective.aggregate == "mean":
+        draw_kl_path(found, folder)

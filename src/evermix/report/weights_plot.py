@@ -32,11 +32,11 @@ def draw_weights(found: Recommendation, folder: Path) -> None:
         capped = np.flatnonzero((bounds.upper[order] < 1) & (bounds.upper[order] <= right))
         if len(capped):
             caps = bounds.upper[order][capped]
-            axes.scatter(caps, capped, s=70, marker="|", color=ORANGE, linewidths=1.8, label="most allowed")
+            axes.scatter(caps, capped, s=130, marker="|", color=ORANGE, linewidths=1.8, label="most allowed")
         floored = np.flatnonzero(bounds.lower[order] > 0)
         if len(floored):
             floors = bounds.lower[order][floored]
-            axes.scatter(floors, floored, s=70, marker="|", color=BLUE, linewidths=1.8, label="least allowed")
+            axes.scatter(floors, floored, s=130, marker="|", color=BLUE, linewidths=1.8, label="least allowed")
         axes.scatter(weights[order], rows, s=30, color=GREEN, zorder=3, label="proposal")
         name_rows(axes, [short(found.mixture.domains.names[j]) for j in order])
         axes.set_xlim(-0.01 * right, right)
