@@ -68,6 +68,19 @@ def test_an_explosion_is_counted_and_does_not_hide_the_rest() -> None:
     assert calibration.objective.rmse < np.ptp(calibration.observed_objective)
 
 
+def test_the_only_run_of_a_domain_is_never_held_out() -> None:
+    """Without it the law would know nothing of the domain; it is not judged by it either."""
+    w = linear_world(30, 0.05, np.random.default_rng(6))
+    P = w.observations.weights.copy()
+    P[1:, 0] = 0
+    P /= P.sum(axis=1, keepdims=True)
+    observations = Observations(w.observations.domains, P, w.observations.metrics, w.truth.predict(P))
+    calibration = calibrate(LinearLaw().fit(P, observations.costs), observations, w.objective)
+    assert np.isnan(calibration.predicted[0]).all()
+    assert calibration.objective.n_runs == 29
+    assert calibration.objective.spearman == pytest.approx(1)
+
+
 def test_screening_tells_noise_from_signal() -> None:
     """A metric the mixtures move, one they do not move, and one that is drowned in measured noise."""
     rng = np.random.default_rng(4)

@@ -23,7 +23,8 @@ import numpy.typing as npt
 from scipy.stats import norm, spearmanr
 
 from evermix.laws.base import MixingLaw
-from evermix.laws.cross_validation import CrossValidation, cross_validate
+from evermix.laws.cross_validation import cells, fold_labels
+from evermix.laws.cross_validation import held_out as held_out_predictions
 from evermix.objective import Objective
 from evermix.observations import Observations
 from evermix.trust.measured import run_objective
@@ -83,8 +84,9 @@ class Calibration:
         metrics: one per metric, in order.
         objective: of the weighted objective; its rmse is the law's out-of-sample error.
         noise: run-to-run standard deviation of the objective, NaN if unknown.
-        predicted: held-out costs, explosions moved, shape (runs, metrics).
-        predicted_objective, observed_objective: shape (runs,), in the objective's quantity, of all runs.
+        predicted: held-out costs, explosions moved, shape (runs, metrics); NaN for a run that alone holds a domain:
+            it is never held out.
+        predicted_objective, observed_objective: shape (runs,), in the objective's quantity, of all runs; NaN likewise.
     """
 
     law: str
@@ -118,22 +120,25 @@ def calibrate(
     """
     observed = np.asarray(observations.costs, dtype=np.float64)
     weights, sigma = observations.weights, observations.sigma
-    heldout = cross_validate(law, weights, observed, sigma=sigma, n_folds=n_folds, seed=seed)
-    std = _total_std(law, heldout)
+    labels = pinned_folds(weights, fold_labels(weights, n_folds, seed))
+    predicted, own = held_out_predictions(law, cells(weights, observed, sigma), labels)
+    predicted[labels < 0] = np.nan
+    std = np.sqrt((0.0 if own is None else own) ** 2 + law.noise_**2) * np.ones_like(predicted)
     noise = run_noise(observations)
-    limited = _within_reach(heldout.predicted, observed)
-    exploded = limited != heldout.predicted
+    limited = _within_reach(predicted, observed)
+    exploded = (limited != predicted) & ~np.isnan(predicted)
     metrics = tuple(
         held_out(name, limited[:, i], observed[:, i], std[:, i], float(noise[i]), exploded[:, i])
         for i, name in enumerate(observations.metrics)
     )
     measured = run_objective(observations, objective, law.predict(weights))
-    predicted = np.asarray(objective.value(limited), dtype=np.float64)
+    whole_predicted = np.asarray(objective.value(limited), dtype=np.float64)
     spread = _objective_std(objective, limited, std, observed - law.predict(weights))
     usable = np.where(measured.usable, measured.values, np.nan)
     counted = np.array(objective.weights) > 0
-    whole = held_out("objective", predicted, usable, spread, measured.noise, exploded[:, counted].any(axis=1))
-    return Calibration(law.name, heldout.n_folds, metrics, whole, measured.noise, limited, predicted, measured.values)
+    whole = held_out("objective", whole_predicted, usable, spread, measured.noise, exploded[:, counted].any(axis=1))
+    n_made = len(np.unique(labels[labels >= 0]))
+    return Calibration(law.name, n_made, metrics, whole, measured.noise, limited, whole_predicted, measured.values)
 
 
 def run_noise(observations: Observations) -> Floats:
@@ -183,11 +188,18 @@ def held_out(
     )
 
 
-def _total_std(law: MixingLaw, heldout: CrossValidation) -> Floats:
-    """sqrt(std^2 + noise^2), shape (runs, metrics)."""
-    own = np.zeros_like(heldout.predicted) if heldout.std is None else heldout.std
-    total: Floats = np.sqrt(own**2 + law.noise_**2)
-    return total
+def pinned_folds(weights: Floats, labels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Folds (runs,) with -1, never held out, for one run of each domain that a single fold holds alone.
+
+    Without that run the fold's fit would know nothing of the domain, and some laws refuse that.
+    """
+    pinned = labels.copy()
+    for j in np.flatnonzero(weights.max(axis=0) > 0):
+        holders = np.flatnonzero(weights[:, j] > 0)
+        if len(np.unique(pinned[holders])) == 1 and pinned[holders[0]] >= 0:
+            first = weights[holders[np.argmax(weights[holders, j])]]
+            pinned[np.abs(weights - first).max(axis=1) <= 1e-9] = -1  # with its replicates
+    return pinned
 
 
 def _objective_std(objective: Objective, predicted: Floats, std: Floats, residuals: Floats) -> Floats:
