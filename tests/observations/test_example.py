@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.observations import read_observations
@@ -29,4 +30,4 @@ def test_the_bundled_swarm(tmp_path: Path) -> None:
     law = PowerLinkLaw().fit(observed.weights, observed.costs)
     predicted = observed.orientation.value(law.predict(others))
     planted = script["planted"](others)
-    assert np.abs(predicted - planted)[:, :4].mean() < 0.05
+    assert min(spearmanr(predicted[:, i], planted[:, i]).statistic for i in range(5)) > 0.9

@@ -140,6 +140,15 @@ def test_standard_errors_beside_metrics_and_in_their_own_table(tmp_path: Path) -
     np.testing.assert_array_equal(read_observations(tmp_path).observations.standard_errors, [[0.1, 0.5]] * 4)
 
 
+def test_weights_repeated_among_the_metrics_are_no_metrics(tmp_path: Path) -> None:
+    names = ("web", "code", "math")
+    write(tmp_path / "ratios.csv", ("run", *names), *((r, *MIXTURES[r]) for r in MIXTURES))
+    write(tmp_path / "metrics.csv", ("run", *names, "x", "y"), *((r, *MIXTURES[r], *LOSSES[r]) for r in LOSSES))
+    assert [item.name for item in check(tmp_path, names, ("x", "y")).left_out] == list(names)
+    write(tmp_path / "metrics.csv", ("run", "web", "code"), *((r, *LOSSES[r]) for r in LOSSES))
+    check(tmp_path, names, ("web", "code"))
+
+
 def test_seeds_make_replicates(tmp_path: Path) -> None:
     write(tmp_path / "ratios.csv", ("run", "web", "code"), ("a", 0.5, 0.5), ("b", 0.1, 0.9))
     rows = [("b", 1, 2.0), ("a", 1, 3.0), ("a", 2, 3.2), ("b", 2, 2.4)]

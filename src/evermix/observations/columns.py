@@ -10,7 +10,7 @@ from evermix.errors import ObservationError
 from evermix.observations.findings import LeftOut
 from evermix.observations.options import ReadOptions, chosen
 from evermix.observations.raw import UNNAMED, RawTable
-from evermix.observations.weight_groups import find_weights
+from evermix.observations.weight_groups import find_weights, repeats_weights
 
 ID_NAMES = ("run", "run_id", "index", "id", "name")
 SEED_NAMES = ("seed", "replicate", "rep", "trial", "repeat")
@@ -90,8 +90,12 @@ def id_column(tables: Sequence[RawTable], given: str | None) -> str | None:
     )
 
 
-def roles(table: RawTable, ids: str | None, options: ReadOptions, holds: frozenset[str]) -> Roles:
+def roles(
+    table: RawTable, ids: str | None, options: ReadOptions, holds: frozenset[str], elsewhere: tuple[str, ...] = ()
+) -> Roles:
     """The role of each column of a table that holds "weights", "metrics", or both.
+
+    Columns of the same names as the weights `elsewhere` are weights again, not metrics, if their rows sum to 1 or 100.
 
     Raises:
         ObservationError: if a pattern of the options matches no column, or no weights or metrics are found.
@@ -111,7 +115,8 @@ def roles(table: RawTable, ids: str | None, options: ReadOptions, holds: frozens
     metrics: list[str] = []
     errors: dict[str, str] = {}
     if "metrics" in holds:
-        rest = [name for name in free if name not in weights] if both else free
+        again = elsewhere if repeats_weights(table, elsewhere) else ()
+        rest = [name for name in free if name not in again and not (both and name in weights)]
         metrics, errors = _metrics(table, rest, options, tracked=both)
         metrics = [name for name in metrics if name not in errors.values()]
     used = {*special, *weights, *metrics, *errors.values()}

@@ -82,7 +82,7 @@ def _parts(tables: Sequence[RawTable], ids: str | None, options: ReadOptions, wh
         parts = [Part(tables[0], roles(tables[0], ids, options, weights | metrics))]
     else:
         parts = [Part(tables[0], roles(tables[0], ids, options, weights))]
-        parts.append(Part(tables[1], roles(tables[1], ids, options, metrics)))
+        parts.append(Part(tables[1], roles(tables[1], ids, options, metrics, parts[0].roles.weights)))
     if len(tables) > len(parts):
         wanted = tuple(name for name in parts[-1].roles.metrics if name in tables[-1].columns)
         if not wanted:

@@ -47,6 +47,11 @@ def find_weights(table: RawTable, columns: Sequence[str], alone: bool) -> list[s
     )
 
 
+def repeats_weights(table: RawTable, weights: Sequence[str]) -> bool:
+    """Whether a table has columns of all these names whose rows mostly sum to 1 or 100."""
+    return len(weights) > 1 and set(weights) <= set(table.columns) and _sums(_matrix(table, weights))
+
+
 def _not_empty(table: RawTable, numbers: list[str]) -> list[str]:
     if not numbers:
         raise ObservationError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,12 +65,15 @@ def _unused(name: str, taken: set[str]) -> str:
 
 def _csv(header: Sequence[str], run_ids: Sequence[str], rows: list[list[float]]) -> str:
     """Floats by repr, which reads back exactly; NaN as an empty cell."""
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
-    writer.writerow(header)
+    lines = [[_quoted(name) for name in header]]
     for run_id, row in zip(run_ids, rows, strict=True):
-        writer.writerow([run_id, *("" if cell != cell else repr(cell) for cell in row)])
-    return stream.getvalue()
+        lines.append([_quoted(run_id), *("" if cell != cell else repr(cell) for cell in row)])
+    return "".join(",".join(line) + "\n" for line in lines)
+
+
+def _quoted(name: str) -> str:
+    """The name as a CSV cell; the stdlib's writer leaves a lone carriage return bare, which ends a row."""
+    return '"' + name.replace('"', '""') + '"' if set(name) & set(',;\t"\r\n') else name
 
 
 def _errors_csv(ids: str, observations: Observations) -> str | None:
@@ -83,4 +84,6 @@ def _errors_csv(ids: str, observations: Observations) -> str | None:
 
 
 def _yaml(value: object) -> str:
-    return str(yaml.safe_dump(value, allow_unicode=True, sort_keys=False))
+    """YAML that reads back equal: the dumper folds unusual line breaks such as U+0085 unless everything is escaped."""
+    text = str(yaml.safe_dump(value, allow_unicode=True, sort_keys=False))
+    return text if yaml.safe_load(text) == value else str(yaml.safe_dump(value, sort_keys=False))
