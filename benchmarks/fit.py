@@ -95,28 +95,31 @@ def log_linear_loss(theta: Table, P: Table, y: Table) -> tuple[float, Table]:
     return float(loss), np.append(slope.sum(), (slope * rise) @ P)
 
 
-def power_link_loss(theta: Table, X: Table, y: Table) -> tuple[float, Table]:
-    """The power-link objective with default priors over (b, log c, log a, s); X = p^0.7."""
-    law, sd, a = PowerLinkLaw(), y.std(), np.exp(min(theta[2], 5.0))
-    tau = np.exp(np.clip(theta[3:], -50, 50))
-    amount = X @ tau
-    fall = np.exp(np.clip(theta[1] - a * np.log(amount), -50, 50))
-    r = (theta[0] + fall - y) / sd
-    off_a, slope = theta[2] - np.log(law.prior_a), r / sd
-    prior = law.ridge * (theta[3:] ** 2).sum() + law.prior_weight_a * off_a**2 + 1e-9 * theta[1] ** 2
-    gradient = np.empty_like(theta)
-    gradient[0], gradient[1] = slope.sum(), slope @ fall + 1e-9 * theta[1]
-    gradient[2] = -(slope * fall * a) @ np.log(amount) + law.prior_weight_a * off_a
-    gradient[3:] = -((slope * fall * a / amount) @ X) * tau + law.ridge * theta[3:]
-    return float(0.5 * (r @ r) + 0.5 * prior), gradient
+def power_link_loss(fitted: PowerLinkLaw, metric: int) -> Loss:
+    """The objective of a power-link fit over (b, log c, log a, s), its residual units and priors; X = p^g."""
+    unit, mu, weight = fitted.fits_.scales[metric], fitted.fits_.mean[metric], np.diag(fitted.fits_.precision)
+
+    def loss(theta: Table, X: Table, y: Table) -> tuple[float, Table]:
+        a = np.exp(min(theta[2], 5.0))
+        tau = np.exp(np.clip(theta[3:], -50, 50))
+        amount = X @ tau
+        fall = np.exp(np.clip(theta[1] - a * np.log(amount), -50, 50))
+        r = unit * (theta[0] + fall - y)
+        slope, prior = unit * r, weight * (theta - mu)
+        inner = slope * fall * a
+        head = [slope.sum(), slope @ fall, -inner @ np.log(amount)]
+        gradient = prior + np.r_[head, -((inner / amount) @ X) * tau]
+        return float(0.5 * (r @ r) + 0.5 * (theta - mu) @ prior), gradient
+
+    return loss
 
 
-def restarts(case: Case, metric: int, n: int) -> dict[str, Any]:
+def restarts(case: Case, fitted: MixingLaw, metric: int, n: int) -> dict[str, Any]:
     """Best of n L-BFGS runs on one metric, and what they cost in CPU seconds."""
     rng, y, m = np.random.default_rng(metric), case.Y[:, metric], case.P.shape[1]
-    power = isinstance(case.law, PowerLinkLaw)
-    loss: Loss = power_link_loss if power else log_linear_loss
-    X = case.P**0.7 if power else case.P
+    power = isinstance(fitted, PowerLinkLaw)
+    loss = power_link_loss(fitted, metric) if isinstance(fitted, PowerLinkLaw) else log_linear_loss
+    X = case.P**fitted.g if isinstance(fitted, PowerLinkLaw) else case.P
     n_head = 3 if power else 1
     bounds = [(0.0, None), *[(None, None)] * (m + n_head - 1)]
     options = {"maxiter": MAX_ITERATIONS, "maxfun": 2 * MAX_ITERATIONS}
@@ -146,7 +149,7 @@ def compare(case: Case, n_restarts: int) -> list[dict[str, Any]]:
     rows = []
     for metric in case.metrics:
         row = {**case.label, "metric": metric, "objective": float(fitted.objective_[metric])}
-        row |= {"restarts": n_restarts, "max_iterations": MAX_ITERATIONS, **restarts(case, metric, n_restarts)}
+        row |= {"restarts": n_restarts, "max_iterations": MAX_ITERATIONS, **restarts(case, fitted, metric, n_restarts)}
         row["relative"] = row["objective"] / row["objective_lbfgs"] - 1
         rows.append(row)
     each = float(np.mean([row["seconds_lbfgs"] for row in rows]))
