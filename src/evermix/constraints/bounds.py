@@ -72,6 +72,32 @@ class Bounds:
         """`clip` of exp(logs), for weights beyond the range of floats."""
         return self._projection(logs)
 
+    def move_inside(self, weights: Floats) -> Floats:
+        """Rows of mixtures, shape (rows, domains), moved into the bounds, all at once; for search, not for proofs.
+
+        Each row is scaled and clipped into the box as `clip` does, then pulled towards the centre until the totals of
+        groups hold.
+        """
+        logs = np.log(np.maximum(weights, 1e-300))
+        log_upper, live = np.log(np.maximum(self.upper, 1e-300)), self.upper > 0
+        low = (np.log(np.maximum(self.lower, 1e-300)) - logs).min(axis=1)
+        high = (log_upper - logs).max(axis=1)
+        for _ in range(60):
+            middle = (low + high) / 2
+            rows = np.maximum(np.exp(np.minimum(logs + middle[:, None], log_upper)), self.lower) * live
+            less = rows.sum(axis=1) < 1
+            low, high = np.where(less, middle, low), np.where(less, high, middle)
+        rows /= rows.sum(axis=1, keepdims=True)
+        if not self.groups:
+            return rows
+        totals, centre = rows @ self.group_rows.T, self.group_rows @ self.centre
+        with np.errstate(divide="ignore", invalid="ignore"):
+            above = np.where(totals > self.group_upper, (self.group_upper - centre) / (totals - centre), 1.0)
+            below = np.where(totals < self.group_lower, (centre - self.group_lower) / (centre - totals), 1.0)
+        share = np.minimum(above, below).min(axis=1)[:, None]
+        result: Floats = self.centre + share * (rows - self.centre)
+        return result
+
     @cached_property
     def group_rows(self) -> Floats:
         """Membership as numbers, shape (groups, domains)."""

@@ -37,7 +37,7 @@ def _interior_point(problem: MixtureProblem) -> tuple[Floats, str]:
     """Clarabel's answer and status; where it fails for numerical reasons, the prior within the bounds as a start."""
     import cvxpy as cp  # takes a second: only those who solve wait for it
 
-    variable, programme = _programme(problem)
+    variable, programme = cvxpy_programme(problem)
     status = run_clarabel(programme)
     if status in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE) and len(problem.guards):
         raise unmet_guards(problem)
@@ -61,7 +61,7 @@ def run_clarabel(programme: Any) -> str:
     return str(programme.status)
 
 
-def _programme(problem: MixtureProblem) -> tuple[Any, Any]:
+def cvxpy_programme(problem: MixtureProblem) -> tuple[Any, Any]:
     """Variable and cvxpy problem; the objective is divided by its spread at the prior, for conditioning."""
     import cvxpy as cp
 

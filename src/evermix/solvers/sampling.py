@@ -68,7 +68,8 @@ class _Pool:
         bounds = self.problem.bounds
         outside = ~bounds.hold(rows, 1e-12)
         rows = rows.copy()
-        rows[outside] = np.array([bounds.clip(row) for row in rows[outside]]).reshape(-1, rows.shape[1])
+        if outside.any():
+            rows[outside] = bounds.move_inside(rows[outside])
         totals, excess = self._judge(rows)
         rows, totals = np.vstack([self.elite, rows]), np.append(self.totals, totals)
         excess = np.append(self.excess, excess)
