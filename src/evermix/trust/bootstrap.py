@@ -3,7 +3,7 @@
 For each resample b the law is refitted (F_b) and the problem solved again (p_b); F and p are those of all runs.
 Written F(q) for the objective of the law at q, and G_F(q, r) = F(r) - F(q) for the gain of q over a reference r:
 
-    weights     percentiles of p_b
+    weights     percentiles of p_b, in log odds
     optimism    mean_b [ G_Fb(p_b, r) - G_F(p_b, r) ]          (Efron 1983; Harrell 2015, section 5.3)
     gain        G_F(p, r) - optimism
     interval    G_F(p, r) - quantiles_b [ G_Fb(p_b, r) - G_F(p_b, r) ]     (basic bootstrap, Davison & Hinkley 1997)
@@ -11,9 +11,9 @@ Written F(q) for the objective of the law at q, and G_F(q, r) = F(r) - F(q) for 
 Where optimism comes out negative (refits shrink the differences between mixtures), nothing is added to the gain, and
 the errors of its interval are centred at zero.
 
-The deviations of those quantiles from their mean are stretched by sqrt(C / (C - q)), C distinct mixtures, q parameters
-per metric (at most 2): a fit that uses up q degrees of freedom makes resamples look too much alike. Without the
-stretch 90% intervals held the truth in 75 to 85% of planted worlds, with it in 80 to 95% (docs/trust.md).
+The deviations of those quantiles from their mean (of shares: median) are stretched by sqrt(C / (C - q)), C distinct
+mixtures, q parameters per metric (at most 2): a fit that uses up q degrees of freedom makes resamples look too much
+alike. Without the stretch 90% intervals of the gain held the truth in 75 to 85% of planted worlds.
 
 A proposal is chosen because its predicted value is low, so its prediction is too low on average (the winner's curse).
 The resamples do to F what the runs did to the truth: p_b looks better under F_b, which chose it, than under F. The KL
@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, logit
 from scipy.stats import norm
 
 from evermix.constraints import NoRegression
@@ -52,6 +53,7 @@ from evermix.trust.resampling import Kind, Resample, choose, resamples, stretch
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
 _MOST_FAILED = 0.5
+_LEAST_SHARE = 1e-6  # log odds are taken of shares at least this far from 0 and 1
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ class Bootstrap:
         percent_bases: shape (mixtures,), what percentages of a gain over each are taken of; NaN where undefined.
         heldout_rmse: s, the law's out-of-sample error of the objective.
         kind, reason: what was resampled, and why.
-        stretch: of the deviations in intervals of gains, objectives and costs, at least 1.
+        stretch: of the deviations in all intervals, at least 1.
+        share_bounds: shape (domains, 2), least and greatest share allowed.
         failures: reason -> resamples lost to it.
         laws: the refitted laws, if kept.
     """
@@ -118,6 +121,7 @@ class Bootstrap:
     kind: str
     reason: str
     stretch: float
+    share_bounds: Floats
     failures: Mapping[str, int] = field(default_factory=dict)
     laws: tuple[MixingLaw, ...] = ()
 
@@ -132,9 +136,16 @@ class Bootstrap:
         return sum(self.failures.values())
 
     def weight_intervals(self, level: float = 0.9) -> Floats:
-        """Percentile interval of each share, shape (domains, 2)."""
+        """Interval of each share within its bounds, shape (domains, 2); deviations stretched in log odds."""
         tail = 50 * (1 - level)
-        return _percentiles(self.proposals, [tail, 100 - tail]).T
+        plain = _percentiles(self.proposals, [tail, 100 - tail])
+        odds = logit(np.clip(self.proposals, _LEAST_SHARE, 1 - _LEAST_SHARE))
+        centre = np.median(odds, axis=0)
+        stretched = expit(centre + self.stretch * (_percentiles(odds, [tail, 100 - tail]) - centre))
+        inside = (plain > _LEAST_SHARE) & (plain < 1 - _LEAST_SHARE)
+        lower, upper = self.share_bounds.T
+        interval: Floats = np.clip(np.where(inside, stretched, plain), lower, upper).T
+        return interval
 
     def gain(self, over: str, level: float = 0.9) -> Gain:
         """Gain of the proposal over the mixture called `over`, positive if the proposal is better."""
@@ -281,6 +292,7 @@ def bootstrap(
         kind=kind,
         reason=reason,
         stretch=stretch(observations, law),
+        share_bounds=np.column_stack([problem.bounds.lower, problem.bounds.upper]),
         failures=dict(trials.failures),
         laws=tuple(trials.laws),
     )
