@@ -81,7 +81,7 @@ def dirichlet_design(
 
     def draw(k: int, attempt: int) -> Floats:
         totals = concentrations(options.strength, options.per_domain, n_live, k, rng) * WIDER**attempt
-        return np.array([dirichlet_draw(base, total, rng) for total in totals]).reshape(k, len(base))
+        return dirichlet_draws(base, totals, rng)
 
     weights = assemble(draw, n, rules, options.minimum(n_live), rng)
     return [Mixture.normalised(prior.domains, row) for row in weights]
@@ -114,7 +114,7 @@ def dirichlet_candidates(
         raise MixtureError("the minimum weight must be in [0, 1)", received=minimum_weight)
     drawn = []
     for total in concentrations(strength, True, len(prior.domains), n, rng):
-        weights = dirichlet_draw(prior.weights, total, rng)
+        weights = dirichlet_draws(prior.weights, np.array([total]), rng)[0]
         weights /= weights.sum()
         kept = weights >= minimum_weight
         kept[weights.argmax()] = True
@@ -147,19 +147,20 @@ def concentrations(
     return totals
 
 
-def dirichlet_draw(base: Floats, total: float, rng: np.random.Generator) -> Floats:
-    """One draw of Dirichlet(total * base), largest weight 1, in logarithms, so that tiny alphas cannot all underflow.
+def dirichlet_draws(base: Floats, totals: Floats, rng: np.random.Generator) -> Floats:
+    """Draws of Dirichlet(total * base), shape (totals, domains), largest weight 1; in logarithms against underflow.
 
     What would underflow keeps its order between e^-500 and e^-600: a projection onto caps then lifts the next domains
     in the order of the draw. Domains without base weight are exact zeros.
     """
     live = np.flatnonzero(base > 0)
-    alpha = total * base[live]
+    alpha = totals[:, None] * base[live]
     # Gamma(alpha) = Gamma(alpha + 1) * U^(1 / alpha)
-    logs = np.log(rng.gamma(alpha + 1)) + np.log1p(-rng.uniform(size=len(live))) / alpha
-    logs -= logs.max()
-    tiny = np.flatnonzero(logs < -500)
-    logs[tiny[np.argsort(-logs[tiny])]] = -500 - 100 * np.arange(len(tiny)) / max(len(tiny), 1)
-    weights = np.zeros(len(base))
-    weights[live] = np.exp(logs)
+    logs = np.log(rng.gamma(alpha + 1)) + np.log1p(-rng.uniform(size=alpha.shape)) / alpha
+    logs -= logs.max(axis=1, keepdims=True)
+    if logs.min(initial=0.0) < -500:
+        rank = np.argsort(np.argsort(-logs, axis=1), axis=1)
+        logs = np.where(logs < -500, -500 - 100 * rank / len(live), logs)
+    weights = np.zeros((len(totals), len(base)))
+    weights[:, live] = np.exp(logs)
     return weights

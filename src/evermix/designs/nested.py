@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from evermix.constraints import Bounds
 from evermix.designs.atoms import Atoms
-from evermix.designs.dirichlet import WIDER, DirichletOptions, concentrations, dirichlet_draw, tempered
-from evermix.designs.feasible import SwarmRules, check_request, cover, distinct, finish, onto_support, project
+from evermix.designs.dirichlet import WIDER, DirichletOptions, concentrations, dirichlet_draws, tempered
+from evermix.designs.feasible import SwarmRules, check_request, cover, distinct, finish, onto_support
 from evermix.domains import DomainSet
 from evermix.errors import ConstraintError, MixtureError
 from evermix.mixture import Mixture
@@ -73,7 +73,11 @@ class Split:
         scatter, n_live = self.options.scatter, int((self.base > 0).sum())
         totals = concentrations(scatter.strength, scatter.per_domain, n_live, n, rng) * WIDER**attempt
         minimum = scatter.minimum(n_live)
-        return np.array([project(dirichlet_draw(self.base, total, rng), minimum, None) for total in totals])
+        drawn = dirichlet_draws(self.base, totals, rng)
+        drawn /= drawn.sum(axis=1, keepdims=True)
+        kept = np.where((drawn >= minimum) | (drawn == drawn.max(axis=1, keepdims=True)), drawn, 0.0)
+        shares: Floats = kept / kept.sum(axis=1, keepdims=True)
+        return shares
 
 
 def nested_design(

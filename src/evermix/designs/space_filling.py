@@ -86,7 +86,8 @@ def representative(pool: npt.ArrayLike, n: int, chosen: npt.ArrayLike | None = N
     roots = np.sqrt(np.asarray(pool, dtype=np.float64))
     if n > len(roots):
         raise MixtureError(f"a pool of {len(roots)} mixtures must hold the number asked for", received=n)
-    centrality = distances(roots, roots).mean(axis=1)
+    apart = distances(roots, roots)
+    centrality = apart.mean(axis=1)
     repulsion, count = np.zeros(len(roots)), 0
     if chosen is not None and len(np.asarray(chosen)):
         before = np.sqrt(np.asarray(chosen, dtype=np.float64))
@@ -98,7 +99,7 @@ def representative(pool: npt.ArrayLike, n: int, chosen: npt.ArrayLike | None = N
         best = int(score.argmin())
         taken[best] = True
         picked.append(best)
-        repulsion += distances(roots, roots[best : best + 1])[:, 0]
+        repulsion += apart[best]
         count += 1
     return np.array(picked, dtype=np.intp)
 

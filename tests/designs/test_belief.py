@@ -1,0 +1,78 @@
+"""The belief: the law's mean, less uncertain where runs are, rank-one updates that agree with a Gaussian process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evermix.designs.belief import Belief, Evidence, believe
+from evermix.errors import ObservationError
+from evermix.laws.log_linear import LogLinearLaw
+from evermix.laws.power_link import PowerLinkLaw
+
+
+def mean_cost(costs: np.ndarray) -> np.ndarray:
+    return np.asarray(costs.mean(axis=-1))
+
+
+def planted(n_runs: int, m: int = 5, seed: int = 0) -> Evidence:
+    rng = np.random.default_rng(seed)
+    P = rng.dirichlet(np.full(m, 0.7), n_runs)
+    tau = np.random.default_rng(7).uniform(0.1, 2, (m, 3))
+    return Evidence(P, 1 + (P**0.7 @ tau) ** -0.5 + 0.003 * rng.standard_normal((n_runs, 3)))
+
+
+def test_mean_is_the_law_and_runs_are_the_least_uncertain() -> None:
+    known = planted(14)
+    law = PowerLinkLaw().fit(known.mixtures, known.costs)
+    new = np.random.default_rng(5).dirichlet(np.full(5, 0.3), 40)
+    belief = believe(law, known, mean_cost, np.vstack([known.mixtures, new]), np.random.default_rng(0))
+    np.testing.assert_allclose(belief.mean, mean_cost(law.predict(np.vstack([known.mixtures, new]))))
+    spread = np.sqrt(np.diag(belief.covariance))
+    assert spread[:14].max() < np.median(spread[14:])
+    assert np.linalg.eigvalsh(belief.covariance).min() > -1e-10 * spread.max()
+
+
+def test_a_domain_never_seen_is_uncertain() -> None:
+    known = planted(12)
+    P = known.mixtures.copy()
+    P[:, 4] = 0
+    P /= P.sum(axis=1, keepdims=True)
+    evidence = Evidence(P, known.costs)
+    law = PowerLinkLaw().fit(P, known.costs)
+    belief = believe(law, evidence, mean_cost, np.eye(5), np.random.default_rng(0))
+    assert np.diag(belief.covariance).argmax() == 4
+
+
+def test_rank_one_update_is_conditioning() -> None:
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((6, 6))
+    belief = Belief(rng.standard_normal(6), root @ root.T, 0.3)
+    C = belief.covariance
+    both = belief.given_run(2).given_run(4)
+    A = C[:, [2, 4]]
+    expected = C - A @ np.linalg.solve(C[np.ix_([2, 4], [2, 4])] + 0.3 * np.eye(2), A.T)
+    np.testing.assert_allclose(both.covariance, expected, atol=1e-10)
+    functions = belief.condition(belief.sample(40_000, rng), 2, rng)
+    np.testing.assert_allclose(np.cov(functions.T), belief.given_run(2).covariance, atol=0.25)
+    np.testing.assert_allclose(functions.mean(axis=0), belief.mean, atol=0.05)
+
+
+def test_missing_cells_and_laws_that_need_more_runs_than_a_fold_has() -> None:
+    known = planted(12)
+    costs = known.costs.copy()
+    costs[3, 1] = np.nan
+    law = PowerLinkLaw().fit(known.mixtures, costs)
+    belief = believe(law, Evidence(known.mixtures, costs), mean_cost, np.eye(5), np.random.default_rng(0))
+    assert np.isfinite(belief.covariance).all()
+    small = planted(7)
+    strict = LogLinearLaw().fit(small.mixtures, small.costs)
+    belief = believe(strict, small, mean_cost, small.mixtures, np.random.default_rng(0))
+    assert np.isfinite(belief.covariance).all()
+
+
+def test_too_little_evidence_is_refused() -> None:
+    with pytest.raises(ObservationError, match="at least 4 runs"):
+        planted(3)
+    with pytest.raises(ObservationError, match="of the same runs"):
+        Evidence(np.ones((4, 1)), np.ones((5, 1)))
