@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import HERE, Target, write_results
+from harness import HERE, RESULTS, Target, load_results, write_results
 from scipy.stats import spearmanr
 
 from evermix.designs.adaptive import choose_next
@@ -206,6 +206,20 @@ def summary(world: str, found: dict[str, list[list[dict[str, float]]]], m: int) 
     return rows
 
 
+def with_other_worlds(
+    worlds: list[str], rows: list[dict[str, Any]], targets: list[Target]
+) -> tuple[list[dict[str, Any]], list[Target]]:
+    """The committed rows and targets of worlds that were not run this time, and these."""
+    if set(worlds) >= set(WORLDS) or not (RESULTS / "adaptive.json").exists():
+        return rows, targets
+    before = load_results("adaptive")
+    kept = [Target(t["name"], t["value"], t["goal"], t["unit"], at_least=False) for t in before["targets"]]
+    return (
+        [row for row in before["rows"] if row["swarm"] not in worlds] + rows,
+        [t for t in kept if t.name.split(":")[0] not in worlds] + targets,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
@@ -227,6 +241,7 @@ def main() -> None:
         for row in rows:
             if row["swarm"] == world:
                 print(row, flush=True)
+    rows, targets = with_other_worlds(options.worlds, rows, targets)
     write_results("adaptive", list(range(options.seeds)), rows, targets)
 
 

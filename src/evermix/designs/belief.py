@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
 
 from evermix.designs.space_filling import distances
 from evermix.errors import ObservationError
@@ -106,7 +105,7 @@ def believe(law: MixingLaw, evidence: Evidence, value: Value, candidates: Floats
     roots, run_roots = np.sqrt(candidates), np.sqrt(evidence.mixtures)
     gram = _kernel(run_roots, run_roots) + _NOISE_SHARE * np.eye(len(run_roots))
     between = _kernel(roots, run_roots)
-    covariance = _kernel(roots, roots) - between @ cho_solve(cho_factor(gram), between.T)
+    covariance = _kernel(roots, roots) - between @ np.linalg.solve(gram, between.T)
     scale = _scale(law, evidence, value, gram, rng)
     return Belief(value(law.predict(candidates)), scale * covariance, scale * _NOISE_SHARE)
 
@@ -129,6 +128,6 @@ def _scale(law: MixingLaw, evidence: Evidence, value: Value, gram: Floats, rng: 
         measured = np.where(np.isnan(evidence.costs[fold]), predicted, evidence.costs[fold])
         squares.append((value(predicted) - value(measured)) ** 2)
         between = gram[np.ix_(fold, rest)]
-        explained = np.einsum("fr,rf->f", between, cho_solve(cho_factor(gram[np.ix_(rest, rest)]), between.T))
+        explained = np.einsum("fr,rf->f", between, np.linalg.solve(gram[np.ix_(rest, rest)], between.T))
         variances.append(np.diag(gram)[fold] - explained)
     return float(np.mean(np.concatenate(squares) / np.concatenate(variances))) + 1e-300
