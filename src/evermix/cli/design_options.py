@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evermix.cli.joined import Verb, joined
-from evermix.cli.swarm_options import overlaid, shares
-from evermix.cli.what_if import read_shares
+from evermix.cli.swarm_options import overlaid, prior_option, shares
 from evermix.errors import DomainError, MixtureError, RecipeError
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ KINDS = ("auto", "dirichlet", "sparse", "dense", "nested", "space-filling", "ada
 _SOURCE = "YAML with each domain's tokens (`web: 1200000000`), or the folder of a swarm or study: then the next runs."
 _KIND = (
     "dirichlet: around the prior; sparse: with many zeros, for topics; dense: no zeros, for curated sources; nested: "
-    "level by level; space-filling; adaptive: after measured runs. Default: adaptive for a swarm, else nested where names "
-    "are, else dirichlet."
+    "level by level; space-filling; adaptive: after measured runs. Default: adaptive for a swarm, else nested where "
+    "names are, else dirichlet."
 )
 _OPTIONS: dict[str, Any] = {
     "domains": Annotated[Path, typer.Argument(help=_SOURCE)],
@@ -46,7 +45,10 @@ _OPTIONS: dict[str, Any] = {
     "grid": Annotated[float | None, typer.Option("--grid", help="Round shares to multiples of this, such as 0.01.")],
     "coverage": Annotated[int | None, typer.Option("--coverage", help="Least runs with every domain; default 1.")],
     "floor": Annotated[float | None, typer.Option("--floor", help="Least share of every domain in every run.")],
-    "cap": Annotated[list[str] | None, typer.Option("--cap", help="DOMAIN=SHARE at most in every run; repeatable.")],
+    "cap": Annotated[
+        list[str] | None,
+        typer.Option("--cap", metavar="DOMAIN=SHARE", help="At most so much in every run; repeatable."),
+    ],
     "law": Annotated[str | None, typer.Option("--law", help="Family of the law, for the number of runs and adaptive.")],
     "recipe": Annotated[Path | None, typer.Option("--recipe", help="YAML with the objective, for adaptive.")],
     "seed": Annotated[int | None, typer.Option("--seed", help="Default 0.")],
@@ -108,9 +110,7 @@ class DesignArguments:
             from evermix.study import Study
 
             loaded = Study(self.source).recipe
-        prior = self.given["prior"]
-        if prior is not None and prior.endswith(".json"):
-            prior = read_shares(Path(prior))
+        prior = prior_option(self.given["prior"])
         return overlaid(loaded, {"law": self.given["law"], "seed": self.given["seed"], "prior": prior})
 
     def check_free(self, folder: Path, force: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evermix.cli.joined import Verb, joined
-from evermix.errors import RecipeError
+from evermix.errors import MixtureError, RecipeError
 
 if TYPE_CHECKING:
     from evermix.observations import Reading
@@ -27,12 +28,16 @@ _OPTIONS: dict[str, Any] = {
     "recipe": Annotated[Path | None, typer.Option("--recipe", help="YAML with everything below, and more.")],
     "law": Annotated[str | None, typer.Option("--law", help="Family of the law (`evermix laws`); default auto.")],
     "maximise": Annotated[
-        list[str] | None, typer.Option("--maximise", help="Metric where higher is better, or a pattern; repeatable.")
+        list[str] | None,
+        typer.Option("--maximise", metavar="METRIC", help="Where higher is better; a name or a pattern; repeatable."),
     ],
-    "drop": Annotated[list[str] | None, typer.Option("--drop", help="Metric to leave out, or a pattern; repeatable.")],
+    "drop": Annotated[
+        list[str] | None,
+        typer.Option("--drop", metavar="METRIC", help="To leave out; a name or a pattern; repeatable."),
+    ],
     "weight": Annotated[
         list[str] | None,
-        typer.Option("--weight", help="METRIC=WEIGHT in the objective; repeatable; default all alike."),
+        typer.Option("--weight", metavar="METRIC=WEIGHT", help="In the objective; repeatable; default: all alike."),
     ],
     "id_column": Annotated[str | None, typer.Option("--id", help="Column that names the runs; default: found.")],
     "percent": Annotated[bool, typer.Option("--percent", help="The shares are percentages.")],
@@ -45,18 +50,32 @@ _REQUEST_OPTIONS: dict[str, Any] = {
         typer.Option("--max-epochs", help="Most passes over any domain; default 4 where tokens are known."),
     ],
     "prior": Annotated[
-        str | None, typer.Option("--prior", help="natural, uniform or swarm; default natural where tokens are known.")
+        str | None,
+        typer.Option(
+            "--prior", help="natural, uniform, swarm or a JSON file of shares; default natural where tokens are known."
+        ),
     ],
     "kl": Annotated[str | None, typer.Option("--kl", help="Pull towards the prior: a number >= 0, or auto (default).")],
     "floor": Annotated[float | None, typer.Option("--floor", help="Least share of every domain.")],
-    "cap": Annotated[list[str] | None, typer.Option("--cap", help="DOMAIN=SHARE at most; repeatable.")],
-    "fix": Annotated[list[str] | None, typer.Option("--fix", help="DOMAIN=SHARE exactly; repeatable.")],
+    "cap": Annotated[
+        list[str] | None, typer.Option("--cap", metavar="DOMAIN=SHARE", help="At most so much; repeatable.")
+    ],
+    "fix": Annotated[
+        list[str] | None, typer.Option("--fix", metavar="DOMAIN=SHARE", help="Exactly so much; repeatable.")
+    ],
     "guard": Annotated[
         list[str] | None,
         typer.Option(
             "--guard",
-            help="MIXTURE=TOLERANCE: no metric worse than under natural, uniform, prior or best-observed by more than "
-            "this fraction; repeatable.",
+            metavar="MIXTURE=FRACTION",
+            help="No metric worse by more than this fraction than under natural, uniform, prior or best-observed; "
+            "repeatable.",
+        ),
+    ],
+    "compare": Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--compare", metavar="FILE", help="JSON, domain -> share: compare with it, by the file's name; repeatable."
         ),
     ],
     "resamples": Annotated[int | None, typer.Option("--resamples", help="Bootstrap resamples; default 200, 0 none.")],
@@ -128,9 +147,10 @@ class SwarmArguments:
         return {
             "law": given["law"],
             "tokens": given.get("tokens"),
-            "prior": given.get("prior"),
+            "prior": prior_option(given.get("prior")),
             "kl": kl if kl in (None, "auto") else as_number("--kl", str(kl)),
             "guards": guards,
+            "compare": {path.stem: read_shares(path) for path in given.get("compare") or []},
             "resamples": given.get("resamples"),
             "seed": given["seed"],
             "objective": _given_only(objective),
@@ -145,19 +165,27 @@ def overlaid(recipe: StudyRecipe, overrides: dict[str, Any]) -> StudyRecipe:
     from evermix.recipe.study import StudyRecipe
 
     data = recipe.model_dump(mode="json", exclude_unset=True)
-    for key, value in overrides.items():
-        if isinstance(value, dict):
-            if value:
-                data[key] = {**data.get(key, {}), **value}
-        elif value is not None:
-            data[key] = value
     try:
-        return StudyRecipe.model_validate(data)
+        return StudyRecipe.model_validate(_laid_over(data, overrides))
     except ValidationError as error:
         fault = error.errors()[0]
         message = str(fault["msg"]).removeprefix("Value error, ")
         message = f"{message[:1].lower()}{message[1:]}"
         raise RecipeError(f"{_option(fault['loc'])}: {message}", received=fault["input"]) from error
+
+
+def _laid_over(data: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Mappings are merged, but for a prior, which is one thing; anything else is replaced; None replaces nothing."""
+    merged = dict(data)
+    for key, value in overrides.items():
+        if isinstance(value, dict) and key != "prior":
+            below = merged.get(key)
+            found = _laid_over(below if isinstance(below, dict) else {}, value)
+            if found:
+                merged[key] = found
+        elif value is not None:
+            merged[key] = value
+    return merged
 
 
 def _option(location: tuple[int | str, ...]) -> str:
@@ -187,6 +215,27 @@ def shares(pairs: list[str] | None, option: str, form: str = "DOMAIN=SHARE") -> 
             raise RecipeError(f"{option} must name '{name}' once", received=pair)
         found[name] = as_number(option, number)
     return found
+
+
+def prior_option(text: str | None) -> str | dict[str, float] | None:
+    """A prior's name as it is, or the shares of a file."""
+    return read_shares(Path(text)) if text is not None and text.endswith(".json") else text
+
+
+def read_shares(path: Path) -> dict[str, float]:
+    """domain -> share from a JSON file; MixtureError naming the file."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MixtureError(f"{path}: shares must be a JSON object, domain -> share", received=str(error)) from error
+    numbers = isinstance(record, dict) and all(
+        isinstance(share, int | float) and not isinstance(share, bool) for share in record.values()
+    )
+    if not numbers:
+        raise MixtureError(
+            f"{path}: shares must be a JSON object, domain -> share", hint="as `propose --out` writes it"
+        )
+    return {str(name): float(share) for name, share in record.items()}
 
 
 def _guard(text: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from evermix.cli.fit import Everything
 from evermix.cli.options import AsJson, console, print_json
-from evermix.cli.swarm_options import SwarmArguments, shares, takes_swarm
+from evermix.cli.swarm_options import SwarmArguments, read_shares, shares, takes_swarm
 from evermix.errors import MixtureError
 
 if TYPE_CHECKING:
@@ -18,9 +17,11 @@ if TYPE_CHECKING:
     from evermix.study import FittedLaw
 
 _FROM = "Start from natural, uniform, prior, best-observed, proposal, or a file that `propose --out` wrote."
+_SET = "So much of a domain; the others keep their proportions; repeatable."
+_MOVE = "So much more of a domain, or less (DOMAIN=-SHARE); repeatable."
 From = Annotated[str, typer.Option("--from", help=_FROM)]
-Set = Annotated[list[str] | None, typer.Option("--set", help="DOMAIN=SHARE; repeatable. The others keep proportions.")]
-Move = Annotated[list[str] | None, typer.Option("--move", help="DOMAIN=+SHARE or -SHARE to add; repeatable.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="DOMAIN=SHARE", help=_SET)]
+Move = Annotated[list[str] | None, typer.Option("--move", metavar="DOMAIN=+SHARE", help=_MOVE)]
 
 
 @takes_swarm(request=True)
@@ -68,19 +69,3 @@ def _mixture(fitted: FittedLaw, start: str) -> Mixture:
     if start.endswith(".json"):
         return named_mixture(fitted, read_shares(Path(start)))
     return named_mixture(fitted, start.replace("-", " "))
-
-
-def read_shares(path: Path) -> dict[str, float]:
-    """domain -> share from a JSON file; MixtureError naming the file."""
-    try:
-        record = json_module.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MixtureError(f"{path}: shares must be a JSON object, domain -> share", received=str(error)) from error
-    numbers = isinstance(record, dict) and all(
-        isinstance(share, int | float) and not isinstance(share, bool) for share in record.values()
-    )
-    if not numbers:
-        raise MixtureError(
-            f"{path}: shares must be a JSON object, domain -> share", hint="as `propose --out` writes it"
-        )
-    return {str(name): float(share) for name, share in record.items()}

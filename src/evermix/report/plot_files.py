@@ -52,6 +52,8 @@ def figure_file(folder: Path, name: str, width: float, height: float) -> Iterato
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
+        figure.draw_without_rendering()  # places everything, once for both files
+        figure.set_layout_engine("none")
         for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
             stream = io.BytesIO()
             figure.savefig(stream, format=kind, dpi=_DPI, metadata=metadata)

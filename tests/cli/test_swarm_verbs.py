@@ -1,0 +1,217 @@
+"""design, fit, propose, what-if, laws as a user meets them: a swarm in; tables, JSON, files and errors out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evermix.cli.app import main
+from evermix.cli.swarm_options import overlaid, shares
+from evermix.errors import RecipeError
+from evermix.recipe.study import StudyRecipe
+from evermix.study import Study
+
+SWARM = Path(__file__).parents[2] / "examples" / "swarm"
+QUICK = ("--law", "power-link", "--kl", "0.2", "--resamples", "10")
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["evermix", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+def answer(run: Run, *arguments: object) -> Any:
+    """What a verb says in JSON, without NaN or infinity."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON number")
+
+    code, out, err = run(*arguments, "--json")
+    assert (code, err) == (0, "")
+    return json.loads(out, parse_constant=refuse)
+
+
+def test_fit(run: Run, tmp_path: Path) -> None:
+    record = answer(run, "fit", SWARM, "--law", "power-link")
+    assert (record["n_runs"], len(record["domains"]), record["maximised"]) == (40, 6, ["exam_acc"])
+    assert record["screening"] is None
+    code, out, err = run("fit", SWARM, "--law", "power-link", "--screen", "--plots", tmp_path)
+    assert (code, err) == (0, "")
+    assert "Held-out prediction" in out
+    assert "Screening: " in out
+    assert {path.name for path in tmp_path.glob("*.png")} == {"predictions.png", "effects.png"}
+
+
+def test_fit_chooses_the_law_by_itself(run: Run) -> None:
+    record = answer(run, "fit", SWARM, "--drop", "*_bpb")
+    assert record["law"]["name"] == "auto"
+    assert set(record["law"]["chosen"]) == set(record["metrics"]) == {"exam_acc"}
+
+
+def test_tables_may_stand_in_two_files(run: Run) -> None:
+    pair = ("fit", SWARM / "ratios.csv", "--metrics", SWARM / "metrics.csv", "--law", "power-link")
+    record = answer(run, *pair, "--token-counts", SWARM / "tokens.yaml", "--maximise", "exam_acc")
+    assert record["n_runs"] == 40
+    assert all(domain["n_tokens"] for domain in record["domains"])
+
+
+def test_propose(run: Run, tmp_path: Path) -> None:
+    out_file = tmp_path / "mix.json"
+    ask = ("propose", SWARM, *QUICK, "--tokens", "200B", "--cap", "code=0.2", "--guard", "natural=0.05")
+    record = answer(run, *ask, "--out", out_file)
+    assert json.loads(out_file.read_text()) == pytest.approx(record["mixture"])
+    assert sum(record["mixture"].values()) == pytest.approx(1)
+    assert record["mixture"]["code"] <= 0.2 + 1e-6
+    assert record["mixture"]["math"] * 200 / 5 <= 4 + 1e-4  # epochs
+    rows = {row["name"]: row for row in record["comparison"]["rows"]}
+    assert {"proposal", "natural", "uniform", "unimax", "best run"} <= set(rows)
+    assert rows["natural"]["epochs"]["math"] == pytest.approx(200 / 300)
+    assert {"fit", "kl", "bootstrap", "calibration", "cautions", "proposal"} <= set(record)
+    again = ("propose", SWARM, *QUICK, "--tokens", "200B", "--compare", out_file, "--plots", tmp_path / "plots")
+    code, out, err = run(*again)
+    assert (code, err) == (0, "")
+    assert "\n mix " in out
+    assert len(list((tmp_path / "plots").glob("*.svg"))) == 4
+
+
+def test_a_recipe_file_says_the_same_as_options(run: Run, tmp_path: Path) -> None:
+    recipe = tmp_path / "study.yaml"
+    recipe.write_text("law: power-link\nkl: 0.2\nresamples: 0\nobjective: {weights: {math_bpb: 1}}\n")
+    by_file = answer(run, "propose", SWARM, "--recipe", recipe)
+    options = ("--law", "power-link", "--kl", "0.2", "--resamples", "0", "--weight", "math_bpb=1")
+    assert by_file["mixture"] == answer(run, "propose", SWARM, *options)["mixture"]
+    over = answer(run, "propose", SWARM, "--recipe", recipe, "--fix", "books=0.3")
+    assert over["mixture"]["books"] == pytest.approx(0.3)
+
+
+def test_what_if(run: Run, tmp_path: Path) -> None:
+    record = answer(run, "what-if", SWARM, *QUICK, "--set", "math=0.2", "--move", "web:forums=-0.1")
+    assert record["after"]["math"] == pytest.approx(0.2)
+    assert record["after"]["web:forums"] == pytest.approx(record["before"]["web:forums"] - 0.1)
+    change = record["metrics"]["math_bpb"]
+    assert change["low"] <= change["change"] + 0.05
+    assert change["change"] == pytest.approx(change["after"] - change["before"])
+    code, out, err = run("what-if", SWARM, *QUICK, "--from", "best-observed", "--set", "code=0")
+    assert (code, err) == (0, "")
+    assert out.startswith("Predicted gain in the objective")
+    start = tmp_path / "start.json"
+    start.write_text('{"math": 0.5, "code": 0.5}')
+    assert answer(run, "what-if", SWARM, *QUICK, "--from", start, "--set", "math=0.4")["before"]["code"] == 0.5
+
+
+def test_what_if_starts_from_the_proposal(run: Run) -> None:
+    proposed = answer(run, "propose", SWARM, *QUICK)["mixture"]
+    before = answer(run, "what-if", SWARM, *QUICK, "--from", "proposal", "--set", "code=0")["before"]
+    assert before == pytest.approx(proposed, abs=1e-6)
+
+
+def test_laws(run: Run) -> None:
+    assert {"log-linear", "power-link", "nearest"} <= {row["name"] for row in answer(run, "laws")}
+    assert "m + 1" in run("laws")[1]
+
+
+@pytest.mark.parametrize("kind", ["dirichlet", "sparse", "dense", "nested", "space-filling"])
+def test_design_writes_what_fit_reads(run: Run, tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "swarm"
+    ask = ("design", SWARM / "tokens.yaml", "--kind", kind, "--runs", "20", "--cap", "math=0.3", "--out", folder)
+    record = answer(run, *ask)
+    assert record["kind"] == kind
+    assert len(record["runs"]) == 20
+    assert all(one["mixture"]["math"] <= 0.3 + 1e-6 for one in record["runs"])
+    rows = [f"{one['run']},{1 + one['mixture']['math']},{2 - one['mixture']['code']}" for one in record["runs"]]
+    (folder / "metrics.csv").write_text("\n".join(["run,a,b", *rows]) + "\n")
+    read = answer(run, "fit", folder, "--law", "nearest")
+    assert read["n_runs"] == 20
+    assert [domain["name"] for domain in read["domains"]] == list(record["prior"])
+
+
+def test_design_overwrites_only_when_told(run: Run, tmp_path: Path) -> None:
+    ask = ("design", SWARM / "tokens.yaml", "--runs", "4", "--out", tmp_path)
+    assert run(*ask)[0] == 0
+    before = (tmp_path / "ratios.csv").read_bytes()
+    code, _, err = run(*ask, "--seed", "1")
+    assert code == 2
+    assert "--force" in err
+    assert (tmp_path / "ratios.csv").read_bytes() == before
+    assert run(*ask, "--seed", "1", "--force")[0] == 0
+    assert (tmp_path / "ratios.csv").read_bytes() != before
+
+
+def test_design_goes_on_from_a_swarm(run: Run) -> None:
+    record = answer(run, "design", SWARM, "--law", "power-link", "--runs", "3")
+    assert record["kind"] == "adaptive"
+    assert [one["run"] for one in record["runs"]] == ["run-0040", "run-0041", "run-0042"]
+    assert 0 <= record["settled"]["change_of_next"] <= record["settled"]["change"] <= 1
+
+
+def test_a_study_is_a_source_too(run: Run, tmp_path: Path) -> None:
+    study = Study(tmp_path / "s", {"a": 10**9, "b": 10**9}, StudyRecipe(law="power-link", kl=0.1, resamples=4))
+    for k, asked in enumerate(study.ask(6)):
+        study.tell(asked.run_id, {"loss": 2 + asked.mixture["a"] ** 2 + 0.01 * k})
+    record = answer(run, "propose", tmp_path / "s")
+    assert record["law"] == "power-link"  # the study's own recipe
+    assert record["bootstrap"]["n_resamples"] + record["bootstrap"]["n_failed"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fit", "absent"), "absent: a source must be a file or folder that exists"),
+        (("fit", SWARM, "--law", "magic"), "a law must be a known one, got 'magic'"),
+        (("fit", SWARM, "--drop", "nope"), "drop must match at least one name, got 'nope'"),
+        (("fit", SWARM, "--weight", "nope=1", "--law", "power-link"), "must name a metric, got 'nope'"),
+        (("fit", SWARM, "--weight", "math_bpb"), "--weight must be METRIC=WEIGHT, got 'math_bpb'"),
+        (("fit", SWARM, "--seed", "-1"), "--seed: input should be"),
+        (("propose", SWARM, *QUICK, "--cap", "nope=0.1"), "got 'nope'"),
+        (("propose", SWARM, *QUICK, "--cap", "math=2"), "--cap math: input should be less than or equal to 1"),
+        (("propose", SWARM, *QUICK, "--cap", "math"), "--cap must be DOMAIN=SHARE, got 'math'"),
+        (("propose", SWARM, *QUICK, "--floor", "0.3"), "Hint: lower them by 0.8"),
+        (("propose", SWARM, *QUICK, "--tokens", "many"), "--tokens: must be an amount such as"),
+        (("propose", SWARM, *QUICK, "--tokens", "9T"), "epochs"),
+        (("propose", SWARM, "--law", "power-link", "--kl", "soft"), "--kl must be a number, got 'soft'"),
+        (("propose", SWARM, *QUICK, "--max-epochs", "2"), "max_epochs needs the tokens of the target run"),
+        (("propose", SWARM, *QUICK, "--guard", "best=0.1"), "--guard: input should be 'natural'"),
+        (("propose", SWARM, *QUICK, "--prior", "best"), "--prior: input should be"),
+        (("propose", SWARM, *QUICK, "--compare", "absent.json"), "absent.json: no such file"),
+        (("what-if", SWARM, *QUICK), "--set DOMAIN=SHARE"),
+        (("what-if", SWARM, *QUICK, "--set", "math=1.5"), "the share of 'math' must stay between 0 and 1"),
+        (("what-if", SWARM, *QUICK, "--from", "best", "--set", "math=0.5"), "got 'best'"),
+        (("design", "absent"), "absent: domains must be a YAML file of token counts"),
+        (("design", SWARM, "--kind", "magic"), "--kind must be a known one, got 'magic'"),
+        (("design", SWARM, "--floor", "0.1"), "no such option, got '--floor'"),
+        (("design", SWARM / "tokens.yaml", "--kind", "adaptive"), "an adaptive design needs measured runs"),
+    ],
+)
+def test_errors_are_one_line_that_names_the_fault(run: Run, arguments: tuple[object, ...], message: str) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_shares_split_at_the_last_sign() -> None:
+    assert shares(["a=b=0.5", "c=-0.1"], "--move") == {"a=b": 0.5, "c": -0.1}
+    assert shares(None, "--set") is None
+    with pytest.raises(RecipeError, match="once"):
+        shares(["a=1", "a=2"], "--set")
+
+
+def test_options_go_over_the_recipe() -> None:
+    recipe = StudyRecipe.model_validate({"law": "bimix", "constraints": {"floor": 0.01, "caps": {"a": 0.5}}})
+    laid = overlaid(recipe, {"law": None, "kl": 0.1, "constraints": {"caps": {"b": 0.2}}})
+    assert (laid.law, laid.kl, laid.constraints.floor) == ("bimix", 0.1, 0.01)
+    assert laid.constraints.caps == {"a": 0.5, "b": 0.2}
