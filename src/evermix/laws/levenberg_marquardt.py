@@ -255,7 +255,23 @@ def _trial(fits: CurveFits, state: _State) -> tuple[Floats, Floats]:
     step = np.linalg.solve(hessian, -gradient[:, :, None])[:, :, 0]
     # model decrease: -g.d - d'Hd/2 = (d'(damping D)d - g.d) / 2
     foretold: Floats = 0.5 * ((added * step**2).sum(axis=1) - (gradient * step).sum(axis=1))
+    crossing = ~held & (state.theta + step < fits.lower)
+    rows = np.flatnonzero(crossing.any(axis=1))
+    if len(rows):
+        to_bound = np.where(crossing, fits.lower - state.theta, 0.0)[rows]
+        step[rows] = _step_to_bound(hessian[rows], gradient[rows], crossing[rows], to_bound)
+        d = step[rows]
+        curved = (hessian[rows] @ d[:, :, None])[:, :, 0] - added[rows] * d
+        foretold[rows] = -(d * (gradient[rows] + 0.5 * curved)).sum(axis=1)
     return np.maximum(state.theta + step, fits.lower), foretold
+
+
+def _step_to_bound(hessian: Floats, gradient: Floats, crossing: Bools, to_bound: Floats) -> Floats:
+    """The step where the crossing coordinates go just to their bound and the others are best given that."""
+    right = np.where(crossing, to_bound, -(gradient + (hessian @ to_bound[:, :, None])[:, :, 0]))
+    inner = np.where(crossing[:, :, None] | crossing[:, None, :], 0.0, hessian)
+    np.einsum("bqq->bq", inner)[crossing] = 1.0
+    return np.linalg.solve(inner, right[:, :, None])[:, :, 0]
 
 
 def best_of(solution: Solution, problem: Ints, n_problems: int) -> Solution:
