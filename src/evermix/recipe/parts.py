@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from evermix.constraints import Constraints
-from evermix.objective import Quantity
+from evermix.objective import LossQuantity
 
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 
@@ -168,7 +168,7 @@ class DecisionRecipe(Model):
 class ObjectiveRecipe(Model):
     """What the mixture is chosen for: a weighted mean over the domains' held-out text."""
 
-    quantity: Quantity = "perplexity"
+    quantity: LossQuantity = "perplexity"
     weights: dict[str, Weight] | None = Field(None, description="domain -> weight; default: all alike; 0 leaves out")
 
 

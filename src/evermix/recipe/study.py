@@ -92,6 +92,7 @@ class StudyRecipe(Model):
     objective: StudyObjectiveRecipe = StudyObjectiveRecipe()
     constraints: StudyConstraintRecipe = StudyConstraintRecipe()
     guards: tuple[GuardRecipe, ...] = ()
+    compare: dict[str, dict[str, Weight]] = Field({}, description="name -> mixture to compare the proposal with")
     kl: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = Field(
         "auto", description="pull towards the prior, relative to the predicted spread; auto: chosen by cross-fitting"
     )

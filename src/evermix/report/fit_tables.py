@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evermix.observations import LeftOut, Observations, Reading
-from evermix.report.figures import choices, extremes, figure, inner_law, listed
+from evermix.report.figures import choices, extremes, figure, fixed, inner_law, listed
 from evermix.report.layout import items, note, plain_table, rest_row
 from evermix.report.metric_changes import group_objectives
 from evermix.report.units import number, share
@@ -118,7 +118,7 @@ def quality_sentence(fitted: FittedLaw) -> str:
     parts = [f"rank correlation {number(whole.spearman, 2)}"]
     if np.isfinite(whole.ceiling):
         parts[0] += f" (noise allows {whole.ceiling:.2f})"
-    parts += [f"RMSE {figure(whole.rmse)}", f"slope {figure(whole.slope, 2)}"]
+    parts += [f"RMSE {figure(whole.rmse)}", f"slope {fixed(whole.slope, 2)}"]
     return f"{', '.join(parts)}, {share(whole.coverage[2], 0)} inside the 90% intervals"
 
 
@@ -179,7 +179,7 @@ def print_screening(screened: Sequence[Screened], console: Console, everything: 
 
 def _cells(one: HeldOut, spread: float) -> list[str]:
     coverage = share(one.coverage[2], 0)
-    numbers = [number(one.spearman, 2), number(one.ceiling, 2), figure(one.rmse), figure(spread), figure(one.slope, 2)]
+    numbers = [number(one.spearman, 2), number(one.ceiling, 2), figure(one.rmse), figure(spread), fixed(one.slope, 2)]
     return [f"{one.n_runs:,}", *numbers, coverage]
 
 

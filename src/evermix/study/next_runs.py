@@ -9,6 +9,7 @@ import numpy as np
 from evermix.designs import SwarmRules, dirichlet_design, nested_design
 from evermix.designs.adaptive import adaptive_design, candidate_pool
 from evermix.designs.belief import Evidence
+from evermix.designs.settled import Settledness, how_settled
 from evermix.designs.size import recommended_runs
 from evermix.domains import DomainSet
 from evermix.errors import ObservationError
@@ -66,3 +67,11 @@ def next_mixtures(fitted: FittedLaw, n: int, pending: Sequence[Mixture] = (), se
     if len(pool) < n:
         raise ObservationError(f"at most {len(pool)} runs can be asked for at once", received=n)
     return adaptive_design(law, Evidence(mixtures, costs, sigma), fitted.objective.value, pool, n, rng)
+
+
+def settled(fitted: FittedLaw, n_resamples: int = 30) -> Settledness:
+    """How much more runs could still change the mixture; see designs.StoppingRule."""
+    observations, rng = fitted.observations, np.random.default_rng(fitted.recipe.seed)
+    evidence = Evidence(observations.weights, observations.costs, observations.sigma)
+    value = fitted.objective.value
+    return how_settled(fitted.law, evidence, value, lambda law: best_mixture(fitted, law), rng, n_resamples)

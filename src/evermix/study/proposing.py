@@ -123,7 +123,8 @@ def propose(fitted: FittedLaw, recipe: StudyRecipe | None = None, progress: Prog
     kl = _kl_strength(asked)
     problem = asked.with_kl_weight(kl.weight)
     proposal = _solved(problem, fitted, recipe)
-    wanted = Request(recipe.tokens, recipe.constraints.max_epochs or 4.0)
+    named = {name: Mixture.from_dict(fitted.observations.domains, shares) for name, shares in recipe.compare.items()}
+    wanted = Request(recipe.tokens, recipe.constraints.max_epochs or 4.0, named)
     resampled = None if recipe.resamples == 0 else _resampled(asked, problem, proposal, wanted, progress)
     comparison = compare(problem, proposal, fitted.observations, wanted, resampled)
     doubts: tuple[Caution, ...] = ()

@@ -12,10 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from evermix.designs.belief import Evidence
-from evermix.designs.settled import Settledness, how_settled
+from evermix.designs.settled import Settledness
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ObservationError, ProjectError
 from evermix.ledger import Project
@@ -24,8 +21,8 @@ from evermix.observations import LeftOut, Observations
 from evermix.recipe.study import StudyRecipe
 from evermix.study.domain_update import DomainUpdate
 from evermix.study.fitting import FittedLaw, fit
-from evermix.study.next_runs import first_design, next_mixtures
-from evermix.study.proposing import Progress, Recommendation, best_mixture, propose
+from evermix.study.next_runs import first_design, next_mixtures, settled
+from evermix.study.proposing import Progress, Recommendation, propose
 from evermix.study.state import Foretold, Planned, State, Told
 
 Domains = DomainSet | Mapping[str, int | None] | Sequence[str]
@@ -164,12 +161,7 @@ class Study:
 
     def settled(self, n_resamples: int = 30) -> Settledness:
         """How much more runs could still change the mixture; see designs.StoppingRule."""
-        fitted = self.fit()
-        observations = fitted.observations
-        evidence = Evidence(observations.weights, observations.costs, observations.sigma)
-        rng = np.random.default_rng(self.recipe.seed)
-        value = fitted.objective.value
-        return how_settled(fitted.law, evidence, value, lambda law: best_mixture(fitted, law), rng, n_resamples)
+        return settled(self.fit(), n_resamples)
 
     def update(
         self,
