@@ -8,8 +8,8 @@ Written F(q) for the objective of the law at q, and G_F(q, r) = F(r) - F(q) for 
     gain        G_F(p, r) - optimism
     interval    G_F(p, r) - quantiles_b [ G_Fb(p_b, r) - G_F(p_b, r) ]     (basic bootstrap, Davison & Hinkley 1997)
 
-Where optimism comes out negative (refits shrink the differences between mixtures), nothing is added to the gain, and
-the errors of its interval are centred at zero.
+Where optimism comes out negative (refits shrink the differences between mixtures, as a law on few runs does), nothing
+is added to the gain; the interval's upper end rises, its lower end is taken with the errors centred at zero.
 
 The deviations of those quantiles from their mean (of shares: median) are stretched by sqrt(C / (C - q)), C distinct
 mixtures, q parameters per metric (at most 2): a fit that uses up q degrees of freedom makes resamples look too much
@@ -153,19 +153,19 @@ class Bootstrap:
         errors = (self.objective[:, r] - self.own) - (self._full_of(r) - self.own_full)
         apparent = float(self.objective_full[r] - self.objective_full[0])
         optimism = float(errors.mean())
-        errors = errors - min(optimism, 0.0)
-        low, high = apparent - self._quantiles(errors, level)
-        better = float((apparent - errors > 0).mean())
+        low = apparent - self._quantiles(errors - min(optimism, 0.0), level)[0]
+        high = apparent - self._quantiles(errors, level)[1]
+        better = float((apparent - errors + min(optimism, 0.0) > 0).mean())
         base = float(self.percent_bases[r])
         return Gain(over, apparent, optimism, Interval(float(low), float(high), level), better, base)
 
     def objective_interval(self, name: str, level: float = 0.9) -> Interval:
         """Interval of the true objective at a followed mixture; the proposal's is corrected for its optimism."""
-        if name == PROPOSAL:
-            errors = self._own_errors
-        else:
-            errors = self.objective[:, self._position(name)] - self._full_of(self._position(name))
-        low, high = self.objective_full[self._position(name)] - self._quantiles(errors, level)
+        r = self._position(name)
+        errors = self.own - self.own_full if name == PROPOSAL else self.objective[:, r] - self._full_of(r)
+        careful = self._own_errors if name == PROPOSAL else errors
+        low = self._full_of(r) - self._quantiles(errors, level)[0]
+        high = self._full_of(r) - self._quantiles(careful, level)[1]
         return Interval(float(low), float(high), level)
 
     def cost_intervals(self, name: str, level: float = 0.9) -> Floats:
