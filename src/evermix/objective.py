@@ -12,7 +12,8 @@ import numpy.typing as npt
 from evermix.errors import ConstraintError
 
 Floats = npt.NDArray[np.float64]
-Quantity = Literal["metric", "loss_nats", "bits_per_byte", "perplexity"]
+LossQuantity = Literal["loss_nats", "bits_per_byte", "perplexity"]  # of a loss in nats per token
+Quantity = Literal["metric"] | LossQuantity
 Groups = Mapping[str, "Groups | Sequence[str]"]
 
 
