@@ -71,6 +71,22 @@ def test_missing_cells_and_laws_that_need_more_runs_than_a_fold_has() -> None:
     assert np.isfinite(belief.covariance).all()
 
 
+def test_a_law_that_explodes_leaves_the_belief_finite() -> None:
+    known = planted(8)
+    law = PowerLinkLaw().fit(known.mixtures, known.costs)
+
+    limit = max(mean_cost(law.predict(known.mixtures)).max(), mean_cost(known.costs).max())
+
+    def exploding(costs: np.ndarray) -> np.ndarray:
+        return np.where(mean_cost(costs) > limit, np.inf, mean_cost(costs))
+
+    points = np.vstack([known.mixtures, np.eye(5)])
+    assert np.isinf(exploding(law.predict(points))).any()
+    belief = believe(law, known, exploding, points, np.random.default_rng(0))
+    assert np.isfinite(belief.mean).all()
+    assert np.isfinite(belief.covariance).all()
+
+
 def test_too_little_evidence_is_refused() -> None:
     with pytest.raises(ObservationError, match="at least 4 runs"):
         planted(3)

@@ -22,7 +22,9 @@ def mean_cost(costs: np.ndarray) -> np.ndarray:
 
 
 def propose(law: MixingLaw) -> Mixture:
-    return Mixture.normalised(DOMAINS, GRID[mean_cost(law.predict(GRID)).argmin()])
+    """The mean of mixtures weighted by exp(-cost / 0.03): near the optimum, and smooth in the law."""
+    cost = mean_cost(law.predict(GRID))
+    return Mixture.normalised(DOMAINS, np.exp((cost.min() - cost) / 0.03) @ GRID)
 
 
 def settled(n_runs: int, noise: float, seed: int = 0) -> Settledness:
@@ -34,10 +36,9 @@ def settled(n_runs: int, noise: float, seed: int = 0) -> Settledness:
 
 
 def test_more_runs_and_less_noise_settle_the_mixture() -> None:
-    few, many, quiet = settled(16, 0.05), settled(256, 0.05), settled(16, 0.002)
-    assert many.change() < 0.6 * few.change()
-    assert quiet.change() < 0.6 * few.change()
-    assert many.gain() < few.gain()
+    few, many, quiet = settled(20, 0.1), settled(400, 0.1), settled(20, 0.005)
+    assert many.total_variation.mean() < 0.6 * few.total_variation.mean()
+    assert quiet.total_variation.mean() < 0.6 * few.total_variation.mean()
     assert (few.regret >= 0).all()
     assert (few.total_variation <= 1).all()
 

@@ -107,7 +107,15 @@ def believe(law: MixingLaw, evidence: Evidence, value: Value, candidates: Floats
     between = _kernel(roots, run_roots)
     covariance = _kernel(roots, roots) - between @ np.linalg.solve(gram, between.T)
     scale = _scale(law, evidence, value, gram, rng)
-    return Belief(value(law.predict(candidates)), scale * covariance, scale * _NOISE_SHARE)
+    mean = _tamed(value(law.predict(candidates)), value(law.predict(evidence.mixtures)), 10)
+    return Belief(mean, scale * covariance, scale * _NOISE_SHARE)
+
+
+def _tamed(predicted: Floats, usual: Floats, n_ranges: float) -> Floats:
+    """A law's explosion far from its runs, cut at some ranges of what it says at the runs."""
+    room = n_ranges * float(np.ptp(usual))
+    tamed: Floats = np.clip(predicted, usual.min() - room, usual.max() + room)
+    return tamed
 
 
 def _kernel(a: Floats, b: Floats) -> Floats:
@@ -118,15 +126,16 @@ def _kernel(a: Floats, b: Floats) -> Floats:
 def _scale(law: MixingLaw, evidence: Evidence, value: Value, gram: Floats, rng: np.random.Generator) -> float:
     """s^2 = mean over held-out runs of (error of the law)^2 / (variance of the process with s = 1)."""
     order = rng.permutation(len(evidence))
+    usual = value(law.predict(evidence.mixtures))
     squares, variances = [], []
     for fold in np.array_split(order, min(4, len(order) // 2)):
         rest = np.setdiff1d(order, fold)
         try:
             predicted = law.clone().fit(*evidence.rows(rest)).predict(evidence.mixtures[fold])
         except ObservationError:  # the law needs more runs than a fold leaves: the spread of the runs must do
-            return float(value(law.predict(evidence.mixtures)).var()) / float(np.diag(gram).mean()) + 1e-300
+            return float(usual.var()) / float(np.diag(gram).mean()) + 1e-300
         measured = np.where(np.isnan(evidence.costs[fold]), predicted, evidence.costs[fold])
-        squares.append((value(predicted) - value(measured)) ** 2)
+        squares.append((_tamed(value(predicted), usual, 1) - value(measured)) ** 2)
         between = gram[np.ix_(fold, rest)]
         explained = np.einsum("fr,rf->f", between, np.linalg.solve(gram[np.ix_(rest, rest)], between.T))
         variances.append(np.diag(gram)[fold] - explained)
