@@ -108,9 +108,9 @@ def test_missing_cells_leave_each_metric_its_own_runs(law: MixingLaw) -> None:
 def test_the_unit_changes_nothing_but_the_unit(kind: type[MixingLaw], factor: float) -> None:
     P, Y, _ = planted(kind.name, 40, 0.03)
     plain, scaled = kind().fit(P, Y), kind().fit(P, factor * Y)
-    np.testing.assert_allclose(scaled.objective_, plain.objective_, rtol=1e-6)
-    np.testing.assert_allclose(scaled.predict(P) / factor, plain.predict(P), rtol=1e-4)
-    np.testing.assert_allclose(scaled.noise_ / factor, plain.noise_, rtol=1e-4)
+    np.testing.assert_allclose(scaled.objective_, plain.objective_, rtol=1e-4)
+    np.testing.assert_allclose(scaled.predict(P) / factor, plain.predict(P), rtol=1e-3)
+    np.testing.assert_allclose(scaled.noise_ / factor, plain.noise_, rtol=1e-3)
 
 
 def test_order_of_runs_domains_and_metrics_does_not_matter(law: MixingLaw) -> None:
