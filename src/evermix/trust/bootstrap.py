@@ -185,10 +185,12 @@ class Bootstrap:
 
     @property
     def probability_beats_best_run(self) -> float:
-        """P(the proposal, if trained like the runs, measures below the best observed run)."""
+        """P(the proposal, if trained like the runs, measures below the best observed run); NaN if s is unknown."""
         level = self.objective_full[0] - self._own_errors
         distance = self.best.objective_value - level
-        if not self.heldout_rmse > 0:
+        if np.isnan(self.heldout_rmse):
+            return float("nan")
+        if self.heldout_rmse == 0:
             return float((distance > 0).mean())
         return float(norm.cdf(distance / self.heldout_rmse).mean())
 
@@ -208,7 +210,7 @@ class Bootstrap:
             "gains": {name: self.gain(name).as_dict for name in self.mixtures if name != PROPOSAL},
             "heldout_rmse": self.heldout_rmse if np.isfinite(self.heldout_rmse) else None,
             "best_run": {"run_ids": list(self.best.run_ids), "objective_value": self.best.objective_value},
-            "probability_beats_best_run": self.probability_beats_best_run,
+            "probability_beats_best_run": None if np.isnan(self.heldout_rmse) else self.probability_beats_best_run,
         }
 
     @property
