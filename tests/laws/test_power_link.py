@@ -43,7 +43,7 @@ def objective(theta: np.ndarray, P: np.ndarray, y: np.ndarray, law: PowerLinkLaw
 @pytest.mark.parametrize("k", [6, 25])
 def test_objective_is_no_worse_than_scipy_with_restarts(k: int) -> None:
     P, Y = planted(k, 0.03, seed=1)
-    law = PowerLinkLaw().fit(P, Y)
+    law = PowerLinkLaw(noise_rounds=0).fit(P, Y)
     rng = np.random.default_rng(1)
     bounds = [(0, None), (-8, 8), (-5, 3), *[(-15, 15)] * M]
     for i in range(3):
@@ -53,6 +53,35 @@ def test_objective_is_no_worse_than_scipy_with_restarts(k: int) -> None:
         starts = [np.r_[rng.uniform(0, y.min()), rng.normal(0, 1, 2 + M)] for _ in range(12)]
         best = min(minimize(objective, x, (P, y, law), "L-BFGS-B", bounds=bounds).fun for x in starts)
         assert law.objective_[i] <= best * (1 + 1e-3) + 1e-9
+
+
+def noisy_world(seed: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mixtures, truth, and values with noise of 2, 30 and 60% of the spread."""
+    rng = np.random.default_rng(seed)
+    P = rng.dirichlet(np.full(M, 0.5), k)
+    Y = 1 + (P**0.7 @ np.exp(rng.normal(0, 1, (3, M))).T) ** -0.1
+    return P, Y, Y + np.array([0.02, 0.3, 0.6]) * Y.std(axis=0) * rng.standard_normal(Y.shape)
+
+
+def test_the_prior_grows_with_the_noise_found() -> None:
+    """n_i = (noise / (0.1 sd))^2: the objective in units of the noise, whatever the metric's own."""
+    P, _, values = noisy_world(0, 30)
+    first, law = PowerLinkLaw(noise_rounds=0).fit(P, values), PowerLinkLaw().fit(P, values)
+    assert (first.noise_share_ == 0.1).all()
+    np.testing.assert_allclose(law.noise_share_, np.clip(first.noise_ / values.std(axis=0), 0.05, 1.0), rtol=1e-6)
+    for i, strength in enumerate((law.noise_share_ / 0.1) ** 2):
+        theta = np.array([law.b_[i], np.log(law.c_[i]), np.log(law.a_[i]), *np.log(law.tau_[i])])
+        scaled = PowerLinkLaw(ridge=law.ridge * strength, prior_weight_a=law.prior_weight_a * strength)
+        assert law.objective_[i] * strength == pytest.approx(objective(theta, P, values[:, i], scaled), rel=1e-5)
+
+
+def test_a_noisy_metric_is_not_overfitted() -> None:
+    errors = []
+    for seed in range(8):
+        P, Y, values = noisy_world(seed, 100)
+        laws = [PowerLinkLaw(noise_rounds=rounds).fit(P[: M + 2], values[: M + 2]) for rounds in (0, 1)]
+        errors.append([np.abs(law.predict(P) - Y)[M + 2 :, 2].mean() for law in laws])
+    assert np.mean(errors, axis=0)[1] < 0.95 * np.mean(errors, axis=0)[0]
 
 
 def test_fits_with_no_more_runs_than_domains() -> None:

@@ -4,8 +4,8 @@
     h_ik = max(r_ik, 0)^q,
 
 s_k from a fit of each metric alone, r the correlation of two metrics over runs, 1 in the denominator a metric that
-knows nothing. With about as many runs as domains it ranks new mixtures better than fits that know nothing of each other
-(docs/log.md); with many runs it makes no difference. a has a firm prior near 0.1: both public swarms want it.
+knows nothing. With about as many runs as domains it ranks new mixtures slightly better than fits that know nothing of
+each other (docs/log.md); with many runs it makes no difference.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class PooledPowerLinkLaw(PowerLinkLaw):
     def __init__(
         self,
         g: float = 0.7,
-        ridge: float = 0.05,
+        ridge: float = 0.01,
         prior_a: float = 0.1,
-        prior_weight_a: float = 4.0,
+        prior_weight_a: float = 0.4,
         similarity: float = 6.0,
     ) -> None:
         self.g = g
@@ -65,20 +65,13 @@ class PooledPowerLinkLaw(PowerLinkLaw):
         alone = PowerLinkLaw(self.g, self.ridge, self.prior_a, self.prior_weight_a).fit(P, Y, sigma, counts)
         runs = checked_runs(P, Y, sigma, counts)
         self.shared_log_tau_ = _shared(np.log(alone.tau_), _likeness(runs, self.similarity))
+        self.noise_share_ = alone.noise_share_
         fits = self._fits(runs)
         return self._take(runs, fits, minimise(fits, alone._theta(), np.arange(alone.n_metrics_)))
 
-    def refit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
-        """See MixingLaw.refit; what the metrics share stays as it is."""
-        law = super().refit(P, Y, sigma, counts)
-        law.shared_log_tau_ = self.shared_log_tau_
-        return law
+    def _inherit(self, other: Self) -> None:
+        super()._inherit(other)
+        self.shared_log_tau_ = other.shared_log_tau_
 
     def _fits(self, runs: Runs) -> _PowerFits:
         fits = super()._fits(runs)

@@ -1,11 +1,16 @@
 """Power-link law: f_i(p) = b_i + c_i (sum_j tau_ij p_j^g)^(-a_i), tau = exp(s), b >= 0, c > 0, a > 0, 0 < g <= 1.
 
 The domains add up to one effective amount of data, of which the loss falls as a power. For g <= 1 the amount is
-concave in p, and x^(-a) is convex and decreasing, so f is convex. Each metric is fitted by itself, residuals in
-standard deviations of the metric over runs, with weak priors (so that few runs suffice):
+concave in p, and x^(-a) is convex and decreasing, so f is convex. Each metric is fitted by itself, with weak priors
+(so that few runs suffice):
 
-    sum_k w_ki^2 ((f_i(p_k) - y_ki) / sd_i)^2 / 2 + ridge |s_i - prior_log_tau|^2 / 2
-        + prior_weight_a (log a_i - log prior_a)^2 / 2
+    sum_k w_ki^2 ((f_i(p_k) - y_ki) / sd_i)^2 / 2 + n_i [ ridge |s_i - prior_log_tau|^2 / 2
+        + prior_weight_a (log a_i - log prior_a)^2 / 2 ],   n_i = (noise_i / (0.1 sd_i))^2
+
+with sd_i the metric's standard deviation over runs and noise_i that of a run around the law, found by a first fit with
+n_i = 1 (empirical Bayes: the same objective in units of the noise, priors of fixed width). With one strength for all, a
+noisy metric is overfitted, explodes where no run has been, and spoils the mean over metrics. More rounds take a misfit
+of the law for noise and flatten it. The prior on a is near the exponents of data scaling laws (Kaplan et al. 2020: 0.1).
 
 Without `own`, c absorbs a common shift of s_i, so the ridge only draws the s_ij together. With `own`, metric i is the
 loss on training domain own[i]: tau_i,own = 1, and the prior says how little another domain helps it.
@@ -33,6 +38,8 @@ _LARGEST_EXPONENT = 80.0
 _STAGES = ((5, 3), (12, 2))
 _LARGEST_LOG_A = 5.0
 _WARM_PATIENCE = Patience(max_iterations=50, tolerance=1e-7)
+_TYPICAL_NOISE = 0.1  # of the spread over runs, where the strengths of the priors are as given
+_LEAST_NOISE = 0.05
 
 
 class PowerLinkLaw(MixingLaw):
@@ -44,9 +51,10 @@ class PowerLinkLaw(MixingLaw):
         prior_a, prior_weight_a: prior on a (log scale) and its weight.
         own: per metric, the column of the domain it is the held-out loss of, or None for other metrics.
         prior_log_tau: prior mean of s_ij.
+        noise_rounds: refits that set n_i by the noise found so far; 0 keeps n_i = 1.
 
     Attributes after fit:
-        b_, c_, a_: (metrics,). tau_: (metrics, domains).
+        b_, c_, a_: (metrics,). tau_: (metrics, domains). noise_share_: (metrics,), noise_i / sd_i that set n_i.
     """
 
     name = "power-link"
@@ -57,6 +65,7 @@ class PowerLinkLaw(MixingLaw):
     c_: Floats
     a_: Floats
     tau_: Floats
+    noise_share_: Floats
     fits_: _PowerFits
     uncertainty_: Uncertainty
 
@@ -64,10 +73,11 @@ class PowerLinkLaw(MixingLaw):
         self,
         g: float = 0.7,
         ridge: float = 1e-2,
-        prior_a: float = 0.5,
-        prior_weight_a: float = 0.1,
+        prior_a: float = 0.1,
+        prior_weight_a: float = 0.4,
         own: Sequence[int | None] | None = None,
         prior_log_tau: float = 0.0,
+        noise_rounds: int = 1,
     ) -> None:
         self.g = g
         self.ridge = ridge
@@ -75,6 +85,7 @@ class PowerLinkLaw(MixingLaw):
         self.prior_weight_a = prior_weight_a
         self.own = own
         self.prior_log_tau = prior_log_tau
+        self.noise_rounds = noise_rounds
 
     @classmethod
     def for_probes(
@@ -85,7 +96,7 @@ class PowerLinkLaw(MixingLaw):
         The prior on tau says that a token of another domain is worth 3% of an own one until the probes say otherwise.
         Probes are short and overstate transfer: -3.5 ranked really trained mixtures better than -2.5 (docs/log.md).
         """
-        return cls(1.0, prior_weight, prior_a, prior_weight, own, prior_log_tau)
+        return cls(1.0, prior_weight, prior_a, prior_weight, own, prior_log_tau, noise_rounds=0)
 
     @property
     def is_convex(self) -> bool:
@@ -116,9 +127,19 @@ class PowerLinkLaw(MixingLaw):
     ) -> Self:
         """Fit; see MixingLaw.fit. Any number of runs from 2 on is accepted: the priors fill in."""
         runs = checked_runs(P, Y, sigma, counts)
+        self.noise_share_ = np.full(runs.values.shape[1], _TYPICAL_NOISE)
         fits = self._fits(runs)
         start, problem = self._starts(runs, fits)
-        return self._take(runs, fits, search(fits, start, problem, _STAGES).best)
+        self._take(runs, fits, search(fits, start, problem, _STAGES).best)
+        return self._with_found_noise(runs)
+
+    def _with_found_noise(self, runs: Runs) -> Self:
+        """Fitted again from here, `noise_rounds` times, with the priors' strength by the noise found so far."""
+        for _ in range(self.noise_rounds):
+            self.noise_share_ = np.clip(self.noise_ / runs.spread, _LEAST_NOISE, 1.0)
+            fits = self._fits(runs)
+            self._take(runs, fits, minimise(fits, self._theta(), np.arange(self.n_metrics_)))
+        return self
 
     def refit(
         self,
@@ -127,7 +148,7 @@ class PowerLinkLaw(MixingLaw):
         sigma: npt.ArrayLike | None = None,
         counts: npt.ArrayLike | None = None,
     ) -> Self:
-        """A warm start from this solution, and few iterations; see MixingLaw.refit."""
+        """A warm start from this solution, few iterations, the same strength of the priors; see MixingLaw.refit."""
         self._check_fitted()
         runs = checked_runs(P, Y, sigma, counts)
         if runs.mixtures.shape[1] != self.n_domains_ or runs.values.shape[1] != self.n_metrics_:
@@ -135,9 +156,11 @@ class PowerLinkLaw(MixingLaw):
                 f"refit needs {self.n_domains_} domains and {self.n_metrics_} metrics, as in the fit",
                 received=f"{runs.mixtures.shape[1]} and {runs.values.shape[1]}",
             )
-        fits = self._fits(runs)
+        law = self.clone()
+        law._inherit(self)
+        fits = law._fits(runs)
         solution = minimise(fits, self._theta(), np.arange(self.n_metrics_), _WARM_PATIENCE)
-        return self.clone()._take(runs, fits, solution)
+        return law._take(runs, fits, solution)
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """b_i + c_i (tau_i . p^g)^(-a_i), shape (..., domains) -> (..., metrics)."""
@@ -193,6 +216,10 @@ class PowerLinkLaw(MixingLaw):
         rows = zip(self.b_, self.c_, self.a_, self.tau_, strict=True)
         return [float(b) + cp.exp(float(np.log(c)) - float(a) * cp.log(tau @ powers)) for b, c, a, tau in rows]
 
+    def _inherit(self, other: Self) -> None:
+        """Take over what sets the priors, before a warm start."""
+        self.noise_share_ = other.noise_share_
+
     def _theta(self) -> Floats:
         """(b, log c, log a, log tau) per metric, shape (metrics, q)."""
         return np.column_stack([self.b_, np.log(self.c_), np.log(self.a_), np.log(self.tau_)])
@@ -207,8 +234,8 @@ class PowerLinkLaw(MixingLaw):
         self.objective_, self.converged_ = solution.objective, solution.converged
         self.fits_ = fits
         known = (runs.weights > 0).T.astype(float)
-        self.uncertainty_ = noise_of(fits, theta, known, np.ones(len(theta)))
-        self.noise_ = self.uncertainty_.noise * runs.spread
+        self.uncertainty_ = noise_of(fits, theta, known, _TYPICAL_NOISE / self.noise_share_)
+        self.noise_ = self.uncertainty_.noise * runs.spread * self.noise_share_ / _TYPICAL_NOISE
         self.n_domains_, self.n_metrics_ = self.tau_.shape[1], len(theta)
         return self
 
@@ -235,6 +262,7 @@ class PowerLinkLaw(MixingLaw):
         mean = np.full((n_metrics, q), self.prior_log_tau)
         mean[:, :_S] = 0.0, 0.0, np.log(self.prior_a)
         mean[~free] = 0.0
+        unit = runs.spread * self.noise_share_ / _TYPICAL_NOISE
         return _PowerFits(
             precision=np.diag([0.0, 1e-9, self.prior_weight_a, *[self.ridge] * (q - _S)]),
             mean=mean,
@@ -243,7 +271,7 @@ class PowerLinkLaw(MixingLaw):
             multiplicity=runs.counts,
             gram=WeightedGram(runs.mixtures**self.g),
             targets=np.ascontiguousarray(runs.values.T),
-            scales=np.ascontiguousarray((runs.precision / runs.spread).T),
+            scales=np.ascontiguousarray((runs.precision / unit).T),
         )
 
     def _starts(self, runs: Runs, fits: _PowerFits) -> tuple[Floats, Ints]:
