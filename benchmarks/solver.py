@@ -38,7 +38,7 @@ from evermix.solvers.newton import solve_by_newton
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 
-SIZES = {(13, 17): (3, 20), (110, 24): (3, 20), (52, 64): (3, 20), (200, 500): (1, 15), (52, 4096): (1, 15)}
+SIZES = {(13, 17): (3, 20), (110, 24): (3, 20), (52, 64): (3, 20), (200, 500): (1, 8), (52, 4096): (1, 8)}
 KLS = {"0.05": 0.05, "nearly 0": 1e-6}
 Floats = np.ndarray
 

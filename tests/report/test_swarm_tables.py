@@ -110,6 +110,20 @@ def test_without_token_counts_epochs_cannot_be_told() -> None:
     assert "natural" not in page.split("Cautions")[0].replace("natural,", "")
 
 
+def test_a_domain_that_was_never_sampled_is_held_and_has_no_price() -> None:
+    runs = reading().observations
+    seen = runs.weights.copy()
+    seen[:, -1] = 0
+    known = seen.sum(axis=1) > 0.2
+    shares = seen[known] / seen[known].sum(axis=1, keepdims=True)
+    dead = Observations(runs.domains, shares, runs.metrics[:4], runs.values[known, :4])
+    found = propose(fit(dead, StudyRecipe(law="power-link", kl=0.2, resamples=4)))
+    page = printed(print_proposal, found, Reading(dead, (), ()))
+    assert next(line for line in page.splitlines() if line.startswith(" math")).rstrip().endswith("never sampled")
+    assert "fixed:math" not in page
+    assert "Never sampled" in printed(print_fit, found.fitted, Reading(dead, (), ()))
+
+
 def test_metric_changes_are_in_the_metrics_own_units() -> None:
     law, found = fitted(), recommendation()
     changes = MetricChanges.of_proposal(law, found.proposal, "natural", found.bootstrap)

@@ -200,7 +200,12 @@ def test_guards_follow_each_resampled_law() -> None:
     natural = Mixture.natural(w.observations.domains)
     guard = NoRegression(reference=natural, tolerance=0.0)
     problem = MixtureProblem.guarded(law, w.objective, w.problem(law, 0.05).bounds, natural, 0.05, guard)
-    trust = bootstrap(problem, w.observations, BootstrapOptions(10, guard=guard, keep_laws=True), heldout_rmse=0.1)
+    options = BootstrapOptions(
+        10,
+        ceilings=lambda law: guard.ceilings(law.predict(natural.weights), w.objective.metrics),
+        keep_laws=True,
+    )
+    trust = bootstrap(problem, w.observations, options, heldout_rmse=0.1)
     assert len(trust.laws) == trust.n_resamples
     for resampled, p in zip(trust.laws, trust.proposals, strict=True):
         assert (resampled.predict(p) <= resampled.predict(natural.weights) + 1e-4).all()

@@ -83,12 +83,13 @@ class NoRegression:
                 "the tolerance of a no-regression guard must be a number >= 0", received=self.tolerance
             )
 
-    def ceilings(self, costs: Floats, metrics: Sequence[str]) -> Floats:
+    def ceilings(self, costs: Floats, metrics: Sequence[str], sizes: Floats | None = None) -> Floats:
         """Greatest cost allowed per metric, shape (metrics,), inf where none.
 
         Args:
             costs: shape (metrics,), the law's prediction at the reference.
             metrics: names in the law's order.
+            sizes: shape (metrics,), what a relative tolerance is a fraction of; |costs| if None.
         """
         named = tuple(metrics) if self.metrics is None else self.metrics
         unknown = [name for name in named if name not in metrics]
@@ -97,7 +98,7 @@ class NoRegression:
                 "a no-regression guard must name a metric", received=unknown[0], hint=f"known: {', '.join(metrics)}"
             )
         guarded = np.array([name in set(named) for name in metrics])
-        allowed = self.tolerance if self.absolute else self.tolerance * np.abs(costs)
+        allowed = self.tolerance * (1.0 if self.absolute else np.abs(costs) if sizes is None else sizes)
         return np.where(guarded, costs + allowed, np.inf)
 
 

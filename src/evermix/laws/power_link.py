@@ -9,8 +9,8 @@ concave in p, and x^(-a) is convex and decreasing, so f is convex. Each metric i
 
 with sd_i the metric's standard deviation over runs and noise_i that of a run around the law, found by a first fit with
 n_i = 1 (empirical Bayes: the same objective in units of the noise, priors of fixed width). With one strength for all, a
-noisy metric is overfitted, explodes where no run has been, and spoils the mean over metrics. More rounds take a misfit
-of the law for noise and flatten it. The prior on a is near the exponents of data scaling laws (Kaplan et al. 2020: 0.1).
+noisy metric is overfitted, explodes where no run has been, and spoils the mean over metrics; more rounds would take a
+misfit of the law for noise and flatten it. a leans on the exponents of data scaling laws (0.1: Kaplan et al. 2020).
 
 Without `own`, c absorbs a common shift of s_i, so the ridge only draws the s_ij together. With `own`, metric i is the
 loss on training domain own[i]: tau_i,own = 1, and the prior says how little another domain helps it.

@@ -71,7 +71,7 @@ def draw_effects(fitted: FittedLaw, folder: Path) -> None:
     """effects.svg and .png: rows metrics (the objective on top), columns domains; blue is better."""
     effects = Effects.of(fitted)
     shown = effects.ordered()
-    table = np.column_stack([shown.objective, shown.values]).T
+    table = 100 * np.column_stack([shown.objective, shown.values]).T
     limit = float(np.quantile(np.abs(table[np.isfinite(table)]), 0.98)) or 1.0
     n_rows, n_columns = table.shape
     numbered = n_rows * n_columns <= _NUMBERED
@@ -92,13 +92,15 @@ def draw_effects(fitted: FittedLaw, folder: Path) -> None:
         if numbered:
             for (row, column), value in np.ndenumerate(table):
                 colour = "white" if abs(value) > 0.6 * limit else "#333333"
-                axes.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=6, color=colour)
+                axes.text(column, row, f"{value:+.1f}", ha="center", va="center", fontsize=6, color=colour)
         left = len(effects.metrics) - len(shown.metrics), len(effects.domains) - len(shown.domains)
         cut = f"\n(without {left[0]} metrics and {left[1]} domains of small effects)" if any(left) else ""
         title = f"Effect of one percentage point more of a domain, at the prior\n{law_sentence(fitted)}{cut}"
         figure.suptitle(title, fontsize=9.5)
         bar = figure.colorbar(image, ax=axes, location="top", extend="both", shrink=0.9, aspect=40, pad=0.2 / height)
-        bar.set_label("improvement in standard deviations of the metric over the runs (blue: better)", fontsize=8)
+        bar.set_label(
+            "improvement in hundredths of the metric's standard deviation over the runs (blue: better)", fontsize=8
+        )
         bar.outline.set_visible(False)
 
 

@@ -72,7 +72,7 @@ def _judged_panel(axes: Axes, choice: KlChoice, zero: float) -> None:
 def _spread_panel(axes: Axes, points: Sequence[PathPoint], zero: float) -> None:
     axes.plot(_places(points, zero), [point.n_effective for point in points], color=ORANGE, marker="s", markersize=4)
     axes.set_ylabel("effective number\nof domains")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(point.n_effective for point in points))
 
 
 def _strength_axis(axes: Axes, strengths: Sequence[float], zero: float) -> None:

@@ -73,7 +73,7 @@ class MetricChanges:
     def table(self, title: str, everything: bool = False) -> Table:
         """One row per group and per metric; of many metrics the most improved and the least, in between how many."""
         table = plain_table(title)
-        table.add_column("", overflow="fold", min_width=16)
+        table.add_column("", overflow="fold", min_width=12)
         for column in (*self.names, "change", "relative", "90% interval"):
             table.add_column(column, justify="right", no_wrap=column != "90% interval")
         table.add_column("", no_wrap=True, min_width=7)

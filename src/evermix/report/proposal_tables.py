@@ -41,7 +41,7 @@ def print_proposal(found: Recommendation, reading: Reading, console: Console, ev
     over = reference(found)
     changes = MetricChanges.of_proposal(fitted, found.proposal, over, found.bootstrap)
     console.print(changes.table(f"Metrics: from {over} to the proposal", everything))
-    if found.proposal.duals:
+    if _priced(found):
         console.print(duals_table(found, everything))
     print_cautions(found, console)
 
@@ -95,13 +95,12 @@ def mixture_table(found: Recommendation, everything: bool = False) -> Table:
     """Rows domains, largest share first; share with interval, prior, epochs, and the bound that holds it."""
     mixture, domains = found.mixture, found.mixture.domains
     ours = found.comparison[PROPOSAL].epochs
-    natural = found.comparison[NATURAL].epochs if NATURAL in found.comparison else None
     intervals = None if found.bootstrap is None else found.bootstrap.weight_intervals()
     table = plain_table("Mixture: share of tokens" + ("" if ours is None else ", and passes over each domain"))
     table.add_column("domain", overflow="fold")
     columns = ["tokens"] if counts_known(domains) else []
     columns += ["share"] + ["90%\ninterval"] * (intervals is not None) + ["prior"]
-    columns += ["epochs"] * (ours is not None) + ["epochs\nnatural"] * (natural is not None)
+    columns += ["epochs"] * (ours is not None)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     held = _held_by(found)
@@ -115,7 +114,7 @@ def mixture_table(found: Recommendation, everything: bool = False) -> Table:
         if intervals is not None:
             cells.append("–".join(f"{100 * end:.1f}" for end in intervals[j]))
         cells.append(share(float(found.problem.prior.weights[j])))
-        cells += [number(float(epochs[j]), 2) for epochs in (ours, natural) if epochs is not None]
+        cells += [] if ours is None else [number(float(ours[j]), 2)]
         table.add_row(Text(domains.names[j]), *cells, *([held.get(domains.names[j], "")] if held else []))
     if len(shown) < len(order):
         left = float(mixture.weights[order[_DOMAINS:]].sum())
@@ -135,10 +134,16 @@ def _held_by(found: Recommendation) -> dict[str, str]:
 
 
 def _print_epochs_note(found: Recommendation, console: Console) -> None:
-    if found.comparison[PROPOSAL].epochs is not None:
-        return
-    missing = _missing(found.mixture.domains, found.recipe.tokens)
-    note(console, f"Epochs cannot be told, and nothing caps them: give {missing}.")
+    """What epochs stand beside, or why there are none."""
+    domains, n_tokens = found.mixture.domains, found.recipe.tokens
+    if found.comparison[PROPOSAL].epochs is None:
+        note(console, f"Epochs cannot be told, and nothing caps them: give {_missing(domains, n_tokens)}.")
+    elif n_tokens is not None:
+        alike = n_tokens / float(domains.n_tokens.sum())
+        note(
+            console,
+            f"Of {count(n_tokens)} tokens; the natural mixture would make {alike:.2f} epochs over every domain.",
+        )
 
 
 def _missing(domains: DomainSet, n_tokens: float | None) -> str:
@@ -216,20 +221,26 @@ def _comparison_note(found: Recommendation) -> str:
 
 def duals_table(found: Recommendation, everything: bool = False) -> Table:
     """Rows: rules that bind, most expensive first, and what relaxing each is worth in the objective."""
+    duals = _priced(found)
     table = plain_table("What binds, and the gain from relaxing it a little")
     table.add_column("rule", overflow="fold")
     columns = ("at", "per point\nof share", "per\nepoch", "per 1% more\ntokens", "per 1% of\nthe metric")
-    used = [any(_worth(found, dual)[i] for dual in found.proposal.duals) for i in range(4)]
+    used = [any(_worth(found, dual)[i] for dual in duals) for i in range(4)]
     live = [columns[0]] + [column for column, wanted in zip(columns[1:], used, strict=True) if wanted]
     for column in live:
         table.add_column(column, justify="right", no_wrap=True)
-    duals = found.proposal.duals
     for dual in duals if everything else duals[:_DUALS]:
         worth = [cell for cell, wanted in zip(_worth(found, dual), used, strict=True) if wanted]
         table.add_row(Text(f"{_how(dual)} {dual.constraint}"), _bound(found, dual), *worth)
     if len(duals) > _DUALS and not everything:
         rest_row(table, len(duals) - _DUALS, "rules")
     return table
+
+
+def _priced(found: Recommendation) -> list[Dual]:
+    """What binds because somebody asked for it: a domain that was never sampled is held because nothing is known."""
+    held = {f"fixed:{name}" for name in found.fitted.dead_domains}
+    return [dual for dual in found.proposal.duals if dual.constraint not in held]
 
 
 def _worth(found: Recommendation, dual: Dual) -> list[str]:
@@ -243,7 +254,7 @@ def _worth(found: Recommendation, dual: Dual) -> list[str]:
 
 def _amount(found: Recommendation, gain: float) -> str:
     percent = _scale(found).percent(gain, found.proposal.objective_value)
-    return figure(gain) + (f" ({percent:.2g}%)" if known(percent) else "")
+    return f"{percent:.2g}%" if known(percent) else figure(gain)
 
 
 def _bound(found: Recommendation, dual: Dual) -> str:

@@ -187,6 +187,7 @@ def _resampled(
         n_resamples=recipe.resamples,
         seed=recipe.seed,
         references=wanted.references(fitted.observations.domains, fitted.prior.mixture),
+        ceilings=asked.ceilings if asked.guards else None,
     )
     rmse = fitted.calibration.objective.rmse
     return bootstrap(problem, fitted.observations, options, proposal, rmse, progress)

@@ -44,14 +44,11 @@ class Problems:
         orientation = self.fitted.observations.orientation
         metrics = self.fitted.observations.metrics
         rows = []
-        for guard in self.guards:
+        for (
+            guard
+        ) in self.guards:  # a relative tolerance is one of the metric's own value, which a cost may have shifted
             costs = law.predict(guard.reference.weights)
-            if not guard.absolute:  # relative to the metric's own value, which a cost may have shifted
-                allowed = replace(guard, absolute=True, tolerance=1.0).ceilings(costs, metrics)
-                scale = np.abs(orientation.value(costs))
-                rows.append(np.where(np.isfinite(allowed), costs + guard.tolerance * scale, np.inf))
-            else:
-                rows.append(guard.ceilings(costs, metrics))
+            rows.append(guard.ceilings(costs, metrics, np.abs(orientation.value(costs))))
         return np.min(rows, axis=0)
 
 

@@ -36,7 +36,6 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from evermix.constraints import NoRegression
 from evermix.errors import ConstraintError, ConvergenceError, ObservationError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
@@ -66,7 +65,7 @@ class BootstrapOptions:
         references: mixtures to follow beside the proposal and the best run; None for natural, prior and uniform.
         resampling: "auto" resamples runs unless they are too few for the law (see resampling.choose).
         method: of the solver.
-        guard: takes the ceilings anew from each refitted law's prediction; None keeps those of the problem.
+        ceilings: the guards' ceilings (metrics,) under a refitted law; None keeps those of the problem.
         keep_laws: keep the refitted laws, for a worst-case mixture.
     """
 
@@ -75,7 +74,7 @@ class BootstrapOptions:
     references: Mapping[str, Mixture] | None = None
     resampling: Kind | str = "auto"
     method: Method = "auto"
-    guard: NoRegression | None = None
+    ceilings: Callable[[MixingLaw], Floats | None] | None = None
     keep_laws: bool = False
 
     def __post_init__(self) -> None:
@@ -356,7 +355,6 @@ def _one(
 ) -> tuple[MixingLaw, Proposal]:
     law = problem.law.refit(observations.weights, draw.costs, observations.sigma, draw.counts)
     again = replace(problem, law=law)
-    if options.guard is not None:
-        reference = law.predict(options.guard.reference.weights)
-        again = replace(again, ceilings=options.guard.ceilings(reference, problem.objective.metrics))
+    if options.ceilings is not None:
+        again = replace(again, ceilings=options.ceilings(law))
     return law, solve(again, method=options.method, start=start)
