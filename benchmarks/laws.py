@@ -6,7 +6,8 @@ For each random split, K runs are fitted and all others predicted: mean over met
 Spearman of the metrics' mean, and the regret of choosing the held-out run whose predicted mean is lowest, in the
 metrics' unit (nats or bits per byte). DCLM has 127 runs, so its largest K is 100 instead of 5(m+1) = 125. Where a
 domain is in none of the K runs, log-linear is fitted on the live ones (laws/live.py). Every cell is kept in
-runs/bench/laws and never computed twice; --collect only writes results/laws.json from what is there.
+runs/bench/laws and never computed twice (delete that folder when a law has changed); --collect only writes
+results/laws.json from what is there. `seconds` is CPU time of one fit and prediction; `splits` says how many are in.
 """
 
 from __future__ import annotations
