@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from evermix.lifecycle.pretraining import run
     from evermix.mixture import Mixture
     from evermix.objective import Objective
+    from evermix.observations import Observations, ReadOptions, read_observations
     from evermix.recipe import Recipe
+    from evermix.recipe.study import StudyRecipe
     from evermix.report import report, status
     from evermix.schedule import MixtureSchedule
+    from evermix.study import Study, fit, propose, what_if
 
 _HOMES = {
     "Constraints": "evermix.constraints",
@@ -29,11 +32,19 @@ _HOMES = {
     "Mixture": "evermix.mixture",
     "MixtureSchedule": "evermix.schedule",
     "Objective": "evermix.objective",
+    "Observations": "evermix.observations",
+    "ReadOptions": "evermix.observations",
     "Recipe": "evermix.recipe",
+    "Study": "evermix.study",
+    "StudyRecipe": "evermix.recipe.study",
     "draft_recipe": "evermix.draft",
+    "fit": "evermix.study",
     "plan": "evermix.lifecycle",
+    "propose": "evermix.study",
+    "read_observations": "evermix.observations",
     "run": "evermix.lifecycle",
     "status": "evermix.report",
+    "what_if": "evermix.study",
 }
 _ROOMS = ("errors", "report")
 
@@ -45,12 +56,20 @@ __all__ = [
     "Mixture",
     "MixtureSchedule",
     "Objective",
+    "Observations",
+    "ReadOptions",
     "Recipe",
+    "Study",
+    "StudyRecipe",
     "draft_recipe",
+    "fit",
     "plan",
+    "propose",
+    "read_observations",
     "report",
     "run",
     "status",
+    "what_if",
 ]
 
 

@@ -20,7 +20,7 @@ from evermix.report.metric_changes import MetricChanges
 from evermix.report.proposal_tables import duals_table, headline, mixture_table, print_proposal, spread_table
 from evermix.report.what_if_tables import headline as what_if_headline
 from evermix.report.what_if_tables import print_what_if
-from evermix.study import fit, propose, try_moves
+from evermix.study import fit, propose, what_if
 from evermix.trust import screen
 
 from .swarm import fitted, reading, recommendation, text
@@ -136,7 +136,7 @@ def test_metric_changes_are_in_the_metrics_own_units() -> None:
 
 
 def test_what_if_names_what_moved_first() -> None:
-    answer = try_moves(fitted(), Mixture.natural(fitted().observations.domains), {"math": 0.2})
+    answer = what_if(fitted(), Mixture.natural(fitted().observations.domains), {"math": 0.2})
     page = printed(print_what_if, answer, fitted())
     shares = page[page.index("Shares of tokens") :].splitlines()
     assert shares[4].startswith(" math")

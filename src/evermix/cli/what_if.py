@@ -43,7 +43,7 @@ def what_if(
     """
     from evermix.cli.progress import bar
     from evermix.report.what_if_tables import print_what_if
-    from evermix.study import fit, try_moves
+    from evermix.study import fit, what_if
 
     to_set, to_move = shares(set_shares, "--set") or {}, shares(move, "--move", "DOMAIN=+SHARE or -SHARE") or {}
     if not to_set and not to_move:
@@ -53,7 +53,7 @@ def what_if(
         fitted = fit(reading.observations, swarm.recipe, reading.left_out)
         before = _mixture(fitted, start)
     with bar("resampling") as advance:
-        answer = try_moves(fitted, before, to_set, to_move, progress=advance)
+        answer = what_if(fitted, before, to_set, to_move, progress=advance)
     if json:
         print_json(answer.as_dict)
         return

@@ -5,7 +5,7 @@ from evermix.study.next_runs import first_design, next_mixtures
 from evermix.study.proposing import Recommendation, best_mixture, propose
 from evermix.study.request import named_mixture
 from evermix.study.study import Asked, Study
-from evermix.study.what_if import WhatIf, moved, try_moves, what_if
+from evermix.study.moving import WhatIf, moved, predicted_change, what_if
 
 __all__ = [
     "Asked",
@@ -19,7 +19,7 @@ __all__ = [
     "moved",
     "named_mixture",
     "next_mixtures",
+    "predicted_change",
     "propose",
-    "try_moves",
     "what_if",
 ]

@@ -63,12 +63,13 @@ def fit(observations: Observations, recipe: StudyRecipe | None = None, left_out:
         ConstraintError: if the objective names an unknown metric.
     """
     recipe = recipe or StudyRecipe()
-    varying, constant = _without_constant_metrics(observations)
+    kept, dropped = _without_dropped_metrics(observations, recipe.objective)
+    varying, constant = _without_constant_metrics(kept)
     prior = choose_prior(varying, recipe.prior)
     objective = build_objective(varying, recipe.objective)
     law = _law_over_all(varying, recipe.law, prior.mixture).fit(varying.weights, varying.costs, varying.sigma)
     calibration = calibrate(law, varying, objective, seed=recipe.seed)
-    return FittedLaw(recipe, varying, law, objective, prior, calibration, left_out + constant)
+    return FittedLaw(recipe, varying, law, objective, prior, calibration, left_out + dropped + constant)
 
 
 def build_objective(observations: Observations, asked: StudyObjectiveRecipe) -> Objective:
@@ -99,6 +100,20 @@ def _law_over_all(observations: Observations, name: str, prior: Mixture) -> Mixi
             hint=f"those are: {', '.join(observations.live_domains)}",
         )
     return LiveLaw(law, live, dead_share)
+
+
+def _without_dropped_metrics(
+    observations: Observations, asked: StudyObjectiveRecipe
+) -> tuple[Observations, tuple[LeftOut, ...]]:
+    """Readers may have dropped them already; a study's ledger and a caller's arrays still hold them."""
+    dropped = asked.dropped(observations.metrics)
+    if not dropped:
+        return observations, ()
+    kept = tuple(name for name in observations.metrics if name not in dropped)
+    if not kept:
+        raise ObservationError("at least one metric must be left", received=", ".join(asked.drop))
+    left_out = tuple(LeftOut("metric", name, "asked for with drop") for name in observations.metrics if name in dropped)
+    return observations.subset(metrics=kept), left_out
 
 
 def _without_constant_metrics(observations: Observations) -> tuple[Observations, tuple[LeftOut, ...]]:

@@ -92,7 +92,7 @@ def moved(mixture: Mixture, shares: Mapping[str, float], raises: Mapping[str, fl
     return Mixture.normalised(mixture.domains, weights)
 
 
-def what_if(
+def predicted_change(
     fitted: FittedLaw, before: Mixture, after: Mixture, laws: Sequence[MixingLaw], level: float = 0.9
 ) -> WhatIf:
     """Predicted metrics under two mixtures; intervals from laws of resampled runs.
@@ -125,13 +125,13 @@ def what_if(
     )
 
 
-def try_moves(
+def what_if(
     fitted: FittedLaw,
     start: Mixture,
     shares: Mapping[str, float],
     raises: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> WhatIf:
-    """`what_if` of moving some shares of `start`; runs are resampled as often as the recipe says, at least twice."""
+    """What moving some shares of `start` is predicted to do; runs are resampled as often as the recipe says, at least twice."""
     laws = resampled_laws(fitted, fitted.recipe.resamples, progress)
-    return what_if(fitted, start, moved(start, shares, raises), laws)
+    return predicted_change(fitted, start, moved(start, shares, raises), laws)
