@@ -1,0 +1,214 @@
+"""fit, propose and what_if from a table of runs, on a planted world."""
+
+import numpy as np
+import pytest
+
+from evermix.domains import Domain, DomainSet
+from evermix.errors import ConstraintError, MixtureError, ObservationError, RecipeError
+from evermix.mixture import Mixture
+from evermix.observations import Observations
+from evermix.recipe.study import StudyRecipe
+from evermix.study import FittedLaw, fit, moved, named_mixture, propose, what_if
+from tests.study.planted import DOMAINS, METRICS, measure, true_objective
+
+SET = DomainSet(Domain(name, n_tokens) for name, n_tokens in DOMAINS.items())
+
+
+def swarm(n: int = 24, *, dead: str | None = None, accuracy: bool = False, unit: float = 1.0) -> Observations:
+    """Runs around uniform; `accuracy` turns the last metric round, `unit` scales the first."""
+    rng = np.random.default_rng(5)
+    weights = rng.dirichlet(np.ones(len(DOMAINS)), n)
+    if dead is not None:
+        weights[:, SET.index(dead)] = 0
+        weights /= weights.sum(axis=1, keepdims=True)
+    rows = [measure(dict(zip(DOMAINS, p, strict=True)), seed) for seed, p in enumerate(weights)]
+    values = np.array([[row[name] for name in METRICS] for row in rows])
+    values[:, 0] *= unit
+    if accuracy:
+        values[:, 2] = 1 - values[:, 2] / 10
+    maximised = frozenset({METRICS[2]}) if accuracy else frozenset()
+    return Observations(SET, weights, METRICS, values, maximised=maximised)
+
+
+def recipe(**keys: object) -> StudyRecipe:
+    return StudyRecipe.model_validate({"law": "power-link", "resamples": 20, "kl": 0.02, **keys})
+
+
+@pytest.fixture(scope="module")
+def fitted() -> FittedLaw:
+    return fit(swarm(), recipe())
+
+
+def test_a_law_is_judged_on_runs_it_has_not_seen(fitted: FittedLaw) -> None:
+    assert fitted.calibration.objective.spearman > 0.8
+    assert fitted.prior.source.startswith("natural")
+    assert fitted.left_out == ()
+
+
+def test_the_proposal_comes_with_its_evidence(fitted: FittedLaw) -> None:
+    found = propose(fitted, recipe(tokens="50B"))
+    names = {row.name for row in found.comparison.rows}
+    assert {"proposal", "natural", "uniform", "unimax", "best run"} <= names
+    epochs = 50e9 * found.mixture.weights / SET.n_tokens
+    np.testing.assert_allclose(found.comparison["proposal"].epochs, epochs, rtol=1e-9)
+    assert epochs.max() <= 4 + 1e-6
+    assert true_objective(found.mixture.as_dict) < true_objective(Mixture.natural(SET).as_dict)
+    record = found.as_dict
+    assert record["mixture"] == found.mixture.as_dict
+    assert record["n_tokens"] == 50_000_000_000
+
+
+def test_without_resamples_there_are_no_intervals(fitted: FittedLaw) -> None:
+    found = propose(fitted, recipe(resamples=0))
+    assert found.bootstrap is None
+    assert found.comparison["natural"].interval is None
+
+
+def test_kl_auto_is_chosen_by_runs_that_did_not_propose(fitted: FittedLaw) -> None:
+    found = propose(fitted, recipe(kl="auto", resamples=0))
+    assert found.kl.choice is not None
+    assert found.kl.weight == pytest.approx(found.kl.choice.kl / 0.02 * propose(fitted, recipe(resamples=0)).kl.weight)
+    klnats = [point.proposal.kl_nats for point in sorted(found.kl.path, key=lambda point: point.kl)]
+    assert klnats == sorted(klnats, reverse=True)
+
+
+def test_a_kl_weight_may_be_given_in_the_objectives_unit(fitted: FittedLaw) -> None:
+    assert propose(fitted, recipe(kl_weight=0.05, resamples=0)).problem.kl_weight == 0.05
+
+
+def test_accuracy_and_its_reflection_ask_for_the_same_mixture() -> None:
+    one, other = fit(swarm(accuracy=True), recipe()), fit(swarm(), recipe())
+    assert one.observations.orientation.sign.tolist() == [1, 1, -1]
+    shares = {"unit": "deviations"}
+    answers = [
+        propose(each, recipe(resamples=0, objective=shares)).mixture
+        for each in (
+            fit(swarm(accuracy=True), recipe(objective=shares)),
+            fit(swarm(), recipe(objective=shares)),
+        )
+    ]
+    assert answers[0].total_variation(answers[1]) < 0.05
+    natural = Mixture.natural(SET)
+    assert one.predict(natural)[2] == pytest.approx(1 - other.predict(natural)[2] / 10, abs=0.02)
+
+
+def test_in_deviations_a_change_of_unit_changes_nothing() -> None:
+    asked = recipe(resamples=0, objective={"unit": "deviations"})
+    plain, scaled = (propose(fit(swarm(unit=unit), asked)).mixture for unit in (1.0, 1000.0))
+    np.testing.assert_allclose(plain.weights, scaled.weights, atol=1e-4)
+
+
+def test_guards_hold_in_the_metrics_own_unit(fitted: FittedLaw) -> None:
+    free = propose(fitted, recipe(objective={"weights": {"programs": 1.0}}, resamples=0))
+    natural = fitted.predict(Mixture.natural(SET))
+    asked = recipe(
+        objective={"weights": {"programs": 1.0}},
+        guards=[{"reference": "natural", "tolerance": 0.01, "metrics": ["reading"]}],
+    )
+    held = propose(fit(swarm(), asked))
+    reading = METRICS.index("reading")
+    assert fitted.predict(free.mixture)[reading] > 1.01 * natural[reading]
+    assert fitted.predict(held.mixture)[reading] <= 1.01 * natural[reading] * (1 + 1e-6)
+    assert any(dual.constraint == "guard:reading" for dual in held.proposal.duals)
+
+
+def test_the_worst_metric_and_the_worst_law(fitted: FittedLaw) -> None:
+    natural = fitted.predict(Mixture.natural(SET))
+    mean, metric, law = (
+        propose(fitted, recipe(objective={"aggregate": aggregate}, resamples=0)).mixture
+        for aggregate in ("mean", "worst metric", "worst law")
+    )
+    worst = [(fitted.predict(p) / natural).max() for p in (mean, metric)]
+    assert worst[1] <= worst[0] + 1e-6
+    assert law.total_variation(mean) < 0.5
+
+
+def test_groups_are_means_of_means() -> None:
+    asked = recipe(objective={"groups": {"text": ["reading"], "skills": {"a": ["programs"], "b": ["sums"]}}})
+    assert fit(swarm(), asked).objective.weights == pytest.approx((0.5, 0.25, 0.25))
+
+
+def test_a_domain_without_runs_keeps_its_prior_share_and_the_rest_is_decided() -> None:
+    found = propose(fit(swarm(dead="maths"), recipe(tokens="20B")))
+    assert found.fitted.dead_domains == ("maths",)
+    prior = found.fitted.prior.mixture
+    assert found.mixture["maths"] == pytest.approx(prior["maths"])
+    assert found.mixture.total_variation(prior) > 0.1
+    assert found.comparison["proposal"].epochs is not None
+
+
+def test_metrics_that_no_law_can_learn_are_left_out_and_said() -> None:
+    runs = swarm()
+    values = np.column_stack([runs.values, np.full(runs.n_runs, 3.0)])
+    constant = Observations(SET, runs.weights, (*METRICS, "flat"), values)
+    assert [(item.kind, item.name) for item in fit(constant, recipe()).left_out] == [("metric", "flat")]
+    with pytest.raises(ObservationError, match="at least one metric must differ"):
+        fit(Observations(SET, runs.weights, ("flat",), values[:, -1:]), recipe())
+
+
+def test_standard_errors_weigh_the_fit() -> None:
+    runs = swarm()
+    values, errors = runs.values.copy(), np.full(runs.values.shape, 0.01)
+    values[:6] += 1.0
+    errors[:6] = 3.0
+    spoilt = Observations(SET, runs.weights, METRICS, values, standard_errors=errors)
+    plain = Observations(SET, runs.weights, METRICS, values)
+    natural, truth = Mixture.natural(SET), fit(runs, recipe()).predict(Mixture.natural(SET))
+    with_errors, without = (np.abs(fit(o, recipe()).predict(natural) - truth).max() for o in (spoilt, plain))
+    assert with_errors < 0.2 * without
+
+
+@pytest.mark.parametrize(
+    ("keys", "error", "message"),
+    [
+        ({"law": "cubic"}, RecipeError, "got 'cubic'"),
+        ({"objective": {"weights": {"redaing": 1.0}}}, ConstraintError, "redaing"),
+        ({"prior": {"web": 0.5, "kode": 0.5}}, Exception, "kode"),
+        ({"guards": [{"metrics": ["redaing"]}]}, ConstraintError, "redaing"),
+        ({"constraints": {"caps": {"wbe": 0.1}}}, Exception, "wbe"),
+        ({"constraints": {"max_epochs": 2}}, ConstraintError, "max_epochs needs the tokens of the target run"),
+        ({"tokens": "9T", "constraints": {"max_epochs": 1}}, ConstraintError, "1,520,000,000,000"),
+        ({"constraints": {"floors": {"web": 0.7, "code": 0.6}}}, ConstraintError, "sum to at most 1"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_by_name(keys: dict[str, object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        propose(fit(swarm(), recipe(**keys)))
+
+
+def test_named_mixtures(fitted: FittedLaw) -> None:
+    assert named_mixture(fitted, "uniform") == Mixture.uniform(SET)
+    assert named_mixture(fitted, "prior") == Mixture.natural(SET)
+    best = named_mixture(fitted, "best observed")
+    means = fitted.observations.values.mean(axis=1)
+    np.testing.assert_allclose(best.weights, fitted.observations.weights[means.argmin()])
+    with pytest.raises(ConstraintError, match="known: natural"):
+        named_mixture(fitted, "best")
+
+
+def test_what_if_foretells_the_true_change_within_its_interval(fitted: FittedLaw) -> None:
+    before = Mixture.uniform(SET)
+    answer = what_if(fitted, before, {"spam": 0.0})
+    np.testing.assert_allclose(answer.after.weights, [1 / 3, 1 / 3, 1 / 3, 0])
+    assert (answer.low <= answer.value_after - answer.value_before).all()
+    assert (answer.better > 0.9).all()
+    true = true_objective(answer.after.as_dict) - true_objective(before.as_dict)
+    change, low, high = answer.objective_change
+    assert low - 0.02 < true < high + 0.02
+    assert set(answer.as_dict["metrics"]) == set(METRICS)
+    assert change < 0
+
+
+def test_moving_shares() -> None:
+    start = Mixture.uniform(SET)
+    np.testing.assert_allclose(moved(start, {"web": 0.7}).weights, [0.7, 0.1, 0.1, 0.1])
+    np.testing.assert_allclose(moved(start, {}, {"web": -0.1, "code": 0.1}).weights, [0.15, 0.35, 0.25, 0.25])
+    np.testing.assert_allclose(moved(start, {"web": 0.5}, {"code": 0.05}).weights, [0.5, 0.3, 0.1, 0.1])
+    for shares, raises in (
+        ({"web": 1.2}, {}),
+        ({}, {"web": -0.3}),
+        ({"web": 0.6, "code": 0.6}, {}),
+        ({"web": 0.5}, {"web": 0.1}),
+    ):
+        with pytest.raises(MixtureError):
+            moved(start, shares, raises)
