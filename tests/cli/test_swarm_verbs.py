@@ -84,6 +84,7 @@ def test_propose(run: Run, tmp_path: Path) -> None:
     code, out, err = run(*again)
     assert (code, err) == (0, "")
     assert "\n mix " in out
+    assert out.rstrip().endswith(f"plots: {tmp_path / 'plots'}")
     assert len(list((tmp_path / "plots").glob("*.svg"))) == 4
 
 
@@ -160,8 +161,12 @@ def test_design_goes_on_from_a_swarm(run: Run) -> None:
 def test_a_study_is_a_source_too(run: Run, tmp_path: Path) -> None:
     study = Study(tmp_path / "s", {"a": 10**9, "b": 10**9}, StudyRecipe(law="power-link", kl=0.1, resamples=4))
     for k, asked in enumerate(study.ask(6)):
-        study.tell(asked.run_id, {"loss": 2 + asked.mixture["a"] ** 2 + 0.01 * k})
-    record = answer(run, "propose", tmp_path / "s")
+        study.tell(asked.run_id, {"loss": 2 + asked.mixture["a"] ** 2 + 0.01 * k, "other": 1 + 0.1 * k})
+    record = answer(run, "propose", tmp_path / "s", "--drop", "other")
+    assert record["fit"]["metrics"] == ["loss"]
+    assert {"kind": "metric", "name": "other", "reason": "asked for with drop"} in record["fit"]["left_out"]
+    kept = [entry["kind"] for entry in json.loads(run("log", tmp_path / "s", "--json")[1])]
+    assert kept.count("proposal") == 1
     assert record["law"] == "power-link"  # the study's own recipe
     assert record["bootstrap"]["n_resamples"] + record["bootstrap"]["n_failed"] == 4
 

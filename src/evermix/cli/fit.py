@@ -55,6 +55,8 @@ def fit(
         print_json(fit_tables.fit_record(fitted, reading, screened))
         return
     fit_tables.print_fit(fitted, reading, console(), screened, everything)
+    if plots is not None:
+        typer.echo(f"plots: {plots}")
 
 
 def _screened(fitted: FittedLaw) -> tuple[Screened, ...]:

@@ -25,7 +25,8 @@ def propose(
     """Propose the mixture that the law finds best, and say how far it can be trusted.
 
     Prints shares with intervals and epochs per domain, the comparison with natural, uniform, UniMax and
-    the best observed run, which rules bind and what relaxing them is worth, and cautions.
+    the best observed run, which rules bind and what relaxing them is worth, and cautions. A study's folder
+    keeps the proposal.
 
     \b
     Examples:
@@ -39,10 +40,12 @@ def propose(
     from evermix.study import fit, propose
 
     reading = swarm.reading()
-    with bar("fitting and judging on held-out runs"):
-        fitted = fit(reading.observations, swarm.recipe, reading.left_out)
-    with bar("solving and resampling") as advance:
-        found = propose(fitted, progress=advance)
+    with bar("fitting, solving and resampling") as advance:
+        if swarm.is_study:
+            found = swarm.study().propose(advance)
+        else:
+            found = propose(fit(reading.observations, swarm.recipe, reading.left_out), progress=advance)
+    fitted = found.fitted
     if out is not None:
         from evermix.files import write_json
 
@@ -56,3 +59,6 @@ def propose(
         print_json({"fit": fit_tables.fit_record(fitted, reading), **found.as_dict})
         return
     proposal_tables.print_proposal(found, reading, console(), everything)
+    for what, path in (("mixture", out), ("plots", plots)):
+        if path is not None:
+            typer.echo(f"{what}: {path}")

@@ -17,6 +17,7 @@ from evermix.errors import MixtureError, RecipeError
 if TYPE_CHECKING:
     from evermix.observations import Reading
     from evermix.recipe.study import StudyRecipe
+    from evermix.study import Study
 
 _SOURCE = "Runs: a folder with ratios and metrics tables, one table (CSV, JSONL, Parquet), or a study's folder."
 _OPTIONS: dict[str, Any] = {
@@ -109,14 +110,18 @@ class SwarmArguments:
         """Whether the source is a study's project folder."""
         return (self.given["swarm"] / "ledger.sqlite").exists()
 
+    def study(self) -> Study:
+        """The study in the project folder, asked with this recipe."""
+        from evermix.study.study import Study
+
+        return Study(self.given["swarm"], recipe=self.recipe)
+
     def reading(self) -> Reading:
         """The observations, with all that was left out and noticed."""
         from evermix.observations import Reading, ReadOptions, read_observations
 
         if self.is_study:
-            from evermix.study.study import Study
-
-            observations, left_out = Study(self.given["swarm"], recipe=self.recipe).observations()
+            observations, left_out = self.study().observations()
             return Reading(observations, left_out, ())
         given, asked = self.given, self.recipe.objective
         options = ReadOptions(
