@@ -132,6 +132,6 @@ def what_if(
     raises: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> WhatIf:
-    """What moving some shares of `start` is predicted to do; runs are resampled as often as the recipe says, at least twice."""
+    """What moving some shares of `start` is predicted to do; resampled as often as the recipe says, at least twice."""
     laws = resampled_laws(fitted, fitted.recipe.resamples, progress)
     return predicted_change(fitted, start, moved(start, shares, raises), laws)
