@@ -88,8 +88,12 @@ def test_proposal_shows_gain_epochs_and_bounds() -> None:
 
 
 def test_every_line_fits_a_narrow_terminal() -> None:
-    for table in (mixture_table(recommendation()), spread_table(recommendation())):
+    found = recommendation()
+    for table in (mixture_table(found), spread_table(found), held_out_table(found.fitted)):
         assert "…" not in text(table, 80)
+        assert text(table, 80).splitlines()[0].strip()
+        assert len(text(table, 80).splitlines()) == len(text(table, 160).splitlines())  # nothing is folded or cut
+    assert text(held_out_table(found.fitted), 80).count("90%") >= 1
 
 
 def test_without_resamples_nothing_claims_an_interval() -> None:

@@ -64,9 +64,9 @@ def print_fit(
     console.print(held_out_table(fitted, everything))
     note(
         console,
-        "Each run is predicted by a law that has not seen it. ceiling: the best correlation that the noise of a run "
-        "allows; spread: standard deviation over runs; slope of observed on predicted: under 1, differences between "
-        "mixtures are overstated; coverage: held-out runs inside the law's 90% intervals.",
+        "Each run is predicted by a law that has not seen it. rank corr.: Spearman; ceiling: the best that the noise "
+        "of a run allows; spread: standard deviation over runs; slope of observed on predicted: under 1, differences "
+        "between mixtures are overstated; coverage: held-out runs inside the law's 90% intervals.",
     )
     if screened is not None:
         print_screening(screened, console, everything)
@@ -108,8 +108,10 @@ def law_sentence(fitted: FittedLaw) -> str:
     law, chosen = inner_law(fitted.law), choices(fitted.law)
     if chosen is None:
         return law.name
-    counts = ", ".join(f"{name} for {n}" for name, n in Counter(chosen).most_common())
-    return f"{law.name}, chosen per metric by cross-validation: {counts} of {len(chosen)} metrics"
+    found = Counter(chosen).most_common()
+    counts = ", ".join(f"{name} for {n}" for name, n in found) + f" of {len(chosen)} metrics"
+    families = f"{found[0][0]} for every metric" if len(found) == 1 else counts
+    return f"{law.name}, chosen per metric by cross-validation: {families}"
 
 
 def quality_sentence(fitted: FittedLaw) -> str:
@@ -126,13 +128,15 @@ def held_out_table(fitted: FittedLaw, everything: bool = False) -> Table:
     """Rows: objective, groups, metrics; of many metrics those foretold best and worst."""
     found = fitted.calibration
     table = plain_table(f"Held-out prediction, {found.n_folds}-fold cross-validation")
-    table.add_column("", overflow="fold")
+    table.add_column("", overflow="fold", min_width=12)
     chosen = choices(fitted.law)
-    columns = ("runs", "rank\ncorrelation", "ceiling", "RMSE", "spread", "slope", "coverage\nof 90%")
+    if chosen is not None and len(set(chosen)) == 1:
+        chosen = None  # said above, once for all
+    columns = ("runs", "rank\ncorr.", "ceiling", "RMSE", "spread", "slope", "coverage\nof 90%")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     if chosen is not None:
-        table.add_column("law")
+        table.add_column("law", overflow="fold", min_width=8)
     extra = [""] if chosen is not None else []
     observed = found.observed_objective
     table.add_row(Text("objective", style="bold"), *_cells(found.objective, float(np.nanstd(observed))), *extra)
@@ -158,7 +162,7 @@ def print_screening(screened: Sequence[Screened], console: Console, everything: 
     table = plain_table(f"Screening: {title}")
     table.add_column("metric", overflow="fold")
     table.add_column("verdict", no_wrap=True)
-    for column in ("signal\nto noise", "halves\nagree", "rank\ncorrelation"):
+    for column in ("signal\nto noise", "halves\nagree", "rank\ncorr."):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("because", overflow="fold")
     rank = {"drop": 0, "doubtful": 1, "keep": 2}
