@@ -153,6 +153,31 @@ def test_expressions_are_the_predictions_and_dcp_convex(fitted: MixingLaw) -> No
     np.testing.assert_allclose([float(e.value) for e in expressions], fitted.predict(variable.value), rtol=1e-9)
 
 
+def test_weighted_curvature_is_the_hessian_of_the_weighted_sum(fitted: MixingLaw) -> None:
+    p, weights = np.random.default_rng(9).dirichlet(np.full(M, 3.0)), np.array([0.5, 0.0, 2.0])
+    if not fitted.is_convex:
+        with pytest.raises(ConstraintError, match="has no"):
+            fitted.weighted_curvature(p, weights)
+        return
+    d, rows = fitted.weighted_curvature(p, weights)
+    step = 1e-5 * np.eye(M)
+    numeric = np.array([weights @ (fitted.gradient(p + h) - fitted.gradient(p - h)) for h in step]) / 2e-5
+    np.testing.assert_allclose(np.diag(d) + rows.T @ rows, numeric, rtol=1e-4, atol=1e-5)
+    assert (d >= 0).all()
+
+
+def test_settled_repeats_the_fit_without_choosing_anew(fitted: MixingLaw) -> None:
+    P, Y = planted()
+    again = fitted.settled().fit(P, Y)
+    np.testing.assert_allclose(again.predict(P), fitted.predict(P), rtol=1e-6)
+    if isinstance(fitted, AutoLaw):
+        assert isinstance(again, AutoLaw)
+        assert (again.choice_ == fitted.choice_).all()
+    if isinstance(fitted, EnsembleLaw):
+        assert isinstance(again, EnsembleLaw)
+        np.testing.assert_array_equal(again.weights_, fitted.weights_)
+
+
 def test_curvature_is_the_hessian(fitted: MixingLaw) -> None:
     needs(fitted, "is_convex")
     p = np.random.default_rng(6).dirichlet(np.full(M, 3.0))
@@ -207,7 +232,7 @@ def test_missing_cells_touch_only_their_metric(law_type: type[MixingLaw], fitted
     holes[:6, 0] = np.nan
     law = law_type().fit(P, holes)
     kept = law_type().fit(P[6:], Y[6:])
-    if getattr(law, "pools_metrics", False):
+    if law.pools_metrics:
         assert np.isfinite(law.predict(P)).all()
         return
     np.testing.assert_allclose(law.predict(P)[:, 1:], fitted.predict(P)[:, 1:], atol=2e-3)
@@ -278,7 +303,7 @@ def test_equivariant_under_permutation_of_domains_and_metrics(law_type: type[Mix
 
 
 def test_metrics_are_fitted_independently(law_type: type[MixingLaw], fitted: MixingLaw) -> None:
-    if getattr(fitted, "pools_metrics", False):
+    if fitted.pools_metrics:
         pytest.skip(f"{fitted.name} learns from all metrics together")
     P, Y = planted()
     alone = law_type().fit(P, Y[:, :1]).predict(P)

@@ -29,12 +29,15 @@ from .planted import domain_set, objective, planted_law, random_problem, simplex
 def test_agrees_with_clarabel_and_is_certified(seed: int, n_groups: int, guarded: bool) -> None:
     problem = random_problem(seed, n_groups, guarded)
     weights, _ = solve_by_newton(problem)
-    other, _ = solve_by_clarabel(problem)
     size = abs(problem.value(weights))
     assert problem.gap(weights) <= 1e-6 * size
     assert problem.bounds.hold(weights, 1e-8)
     assert problem.excess(weights) <= 1e-6
-    assert problem.total(weights) == pytest.approx(problem.total(other), abs=3e-6 * size)
+    try:
+        other, _ = solve_by_clarabel(problem)
+    except ConvergenceError:  # once in some hundred problems Clarabel is not certified to 1e-5: no reference then
+        return
+    assert problem.total(weights) == pytest.approx(problem.total(other), abs=3e-5 * size)
 
 
 @settings(max_examples=25, deadline=None)

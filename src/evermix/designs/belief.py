@@ -131,7 +131,7 @@ def _scale(law: MixingLaw, evidence: Evidence, value: Value, gram: Floats, rng: 
     for fold in np.array_split(order, min(4, len(order) // 2)):
         rest = np.setdiff1d(order, fold)
         try:
-            predicted = law.clone().fit(*evidence.rows(rest)).predict(evidence.mixtures[fold])
+            predicted = law.settled().fit(*evidence.rows(rest)).predict(evidence.mixtures[fold])
         except ObservationError:  # the law needs more runs than a fold leaves: the spread of the runs must do
             return float(usual.var()) / float(np.diag(gram).mean()) + 1e-300
         measured = np.where(np.isnan(evidence.costs[fold]), predicted, evidence.costs[fold])

@@ -15,7 +15,7 @@ from the other folds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -69,7 +69,6 @@ class AutoLaw(MixingLaw):
     name = "auto"
     formula = "the family that cross-validation prefers"
     source = "ours; docs/laws.md"
-    pools_metrics = True
 
     choice_: npt.NDArray[np.str_]
     swarm_choice_: str
@@ -90,6 +89,11 @@ class AutoLaw(MixingLaw):
         self.seed = seed
         self.caution = caution
         self.convex = convex
+
+    @property
+    def pools_metrics(self) -> bool:
+        """Always."""
+        return True
 
     @property
     def is_convex(self) -> bool:
@@ -148,16 +152,25 @@ class AutoLaw(MixingLaw):
     ) -> Self:
         """See MixingLaw.refit: the choice stays, the chosen laws are refitted."""
         self._check_fitted()
-        data = cells(P, Y, sigma, counts)
         law = self.clone()
-        law.choice_, law.swarm_choice_, law.scores_ = self.choice_, self.swarm_choice_, self.scores_
-        law.left_out_ = self.left_out_
-        again = []
-        for part in self.parts_:
-            some = data if len(part.columns) != part.law.n_metrics_ or _pools(part.law) else data.metrics(part.metrics)
-            refitted = part.law.refit(some.mixtures, some.values, some.sigma, some.counts)
-            again.append(Part(part.name, part.metrics, refitted, part.columns))
-        return law._adopt(again)
+        law._repeat(self, cells(P, Y, sigma, counts), lambda law, some: some.refit(law))
+        return law
+
+    def settled(self) -> MixingLaw:
+        """The same family for each metric; see MixingLaw.settled."""
+        self._check_fitted()
+        return SettledAuto(self)
+
+    def _repeat(self, other: AutoLaw, data: Cells, again: Callable[[MixingLaw, Cells], MixingLaw]) -> None:
+        """Take over another's choice, its laws fitted `again` to other runs."""
+        self.choice_, self.swarm_choice_, self.scores_ = other.choice_, other.swarm_choice_, other.scores_
+        self.left_out_ = other.left_out_
+        parts = []
+        for part in other.parts_:
+            whole = len(part.columns) != part.law.n_metrics_ or part.law.pools_metrics
+            some = data if whole else data.metrics(part.metrics)
+            parts.append(Part(part.name, part.metrics, again(part.law, some), part.columns))
+        self._adopt(parts)
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """Each metric by its law, shape (..., domains) -> (..., metrics)."""
@@ -193,6 +206,17 @@ class AutoLaw(MixingLaw):
             diagonal, factor = part.law.curvature(mixture)
             d[part.metrics], s[part.metrics] = diagonal[part.columns], factor[part.columns]
         return d, s
+
+    def weighted_curvature(self, p: npt.ArrayLike, weights: Floats) -> tuple[Floats, Floats]:
+        """That of the chosen laws, each for its metrics; see MixingLaw.weighted_curvature."""
+        mixture = self._mixtures(p)
+        parts = []
+        for part in self.parts_:
+            share = np.zeros(part.law.n_metrics_)
+            share[part.columns] = weights[part.metrics]
+            if share.any():
+                parts.append(part.law.weighted_curvature(mixture, share))
+        return sum((d for d, _ in parts), np.zeros(self.n_domains_)), np.vstack([rows for _, rows in parts])
 
     def expressions(self, variable: Any) -> list[Any]:
         """Each metric by its law; ConstraintError if a chosen law is not convex."""
@@ -236,7 +260,7 @@ class AutoLaw(MixingLaw):
 
     def _fitted(self, name: str, law: MixingLaw, data: Cells) -> MixingLaw:
         """The candidate fitted to all runs: to the metrics that chose it, or to all if it pools them."""
-        return data.fit(law) if _pools(law) else data.metrics(np.flatnonzero(self.choice_ == name)).fit(law)
+        return data.fit(law) if law.pools_metrics else data.metrics(np.flatnonzero(self.choice_ == name)).fit(law)
 
     def _adopt(self, parts: list[Part]) -> Self:
         self.parts_ = parts
@@ -248,6 +272,28 @@ class AutoLaw(MixingLaw):
             self.objective_[part.metrics] = part.law.objective_[part.columns]
             self.noise_[part.metrics] = part.law.noise_[part.columns]
             self.converged_[part.metrics] = part.law.converged_[part.columns]
+        return self
+
+
+class SettledAuto(AutoLaw):
+    """Auto with the choice of another, fitted to all runs.
+
+    Args:
+        chosen: the fitted law.
+    """
+
+    def __init__(self, chosen: AutoLaw) -> None:
+        self.chosen = chosen
+
+    def fit(
+        self,
+        P: npt.ArrayLike,
+        Y: npt.ArrayLike,
+        sigma: npt.ArrayLike | None = None,
+        counts: npt.ArrayLike | None = None,
+    ) -> Self:
+        """Fit the chosen laws anew."""
+        self._repeat(self.chosen, cells(P, Y, sigma, counts), lambda law, some: some.fit(law.settled()))
         return self
 
 
@@ -276,10 +322,6 @@ def _stacks(usable: dict[str, MixingLaw]) -> dict[str, list[str]]:
     if len(convex) == len(usable):
         del stacks[STACK]
     return {name: members for name, members in stacks.items() if len(members) > 1}
-
-
-def _pools(law: MixingLaw) -> bool:
-    return bool(getattr(law, "pools_metrics", False))
 
 
 def _part(name: str, law: MixingLaw, choice: npt.NDArray[np.str_], data: Cells) -> Part:

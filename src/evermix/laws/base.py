@@ -53,6 +53,11 @@ class MixingLaw(ABC):
         """Whether `predict_with_std` tells how uncertain f is."""
         return False
 
+    @property
+    def pools_metrics(self) -> bool:
+        """Whether the fit of one metric depends on the others."""
+        return False
+
     @classmethod
     def n_parameters(cls, n_domains: int) -> int:
         """Free parameters per metric; with fewer runs the fit leans on its prior, or is refused."""
@@ -121,9 +126,28 @@ class MixingLaw(ABC):
         """
         raise self._lacks("a structured curvature", "use the sampling search")
 
+    def weighted_curvature(self, p: npt.ArrayLike, weights: Floats) -> tuple[Floats, Floats]:
+        """Hessian of sum_i weights_i f_i of a convex law, weights (metrics,) >= 0, as a diagonal and few rows.
+
+        Returns:
+            d (domains,) >= 0 and C (rows, domains), with Hessian diag(d) + C' C.
+        """
+        counted = weights > 0
+        d, s = self.curvature(p)
+        rows: Floats = np.sqrt(weights * s)[counted, None] * self.gradient(p)[counted]
+        return weights[counted] @ d[counted], rows
+
     def expressions(self, variable: Any) -> list[Any]:
         """The fitted f_i as DCP-convex cvxpy expressions of a cvxpy Variable of shape (domains,), one per metric."""
         raise self._lacks("convex expressions", "use the sampling search")
+
+    def settled(self) -> MixingLaw:
+        """An unfitted law that repeats this one's fit without the choices that it made: what cross-validation judges.
+
+        A family whose fit chooses among others by cross-validation would choose anew in every fold, at many times the
+        cost of a fit.
+        """
+        return self.clone()
 
     def _lacks(self, what: str, hint: str) -> ConstraintError:
         self._check_fitted()

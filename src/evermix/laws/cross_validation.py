@@ -60,6 +60,10 @@ class Cells:
         """A clone of `law` fitted to these runs."""
         return law.clone().fit(self.mixtures, self.values, self.sigma, self.counts)
 
+    def refit(self, law: MixingLaw) -> MixingLaw:
+        """`law`, which is fitted, refitted to these runs."""
+        return law.refit(self.mixtures, self.values, self.sigma, self.counts)
+
 
 def cells(
     P: npt.ArrayLike, Y: npt.ArrayLike, sigma: npt.ArrayLike | None = None, counts: npt.ArrayLike | None = None

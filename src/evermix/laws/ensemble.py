@@ -42,7 +42,6 @@ class EnsembleLaw(MixingLaw):
     name = "ensemble"
     formula = "sum_e v_e f_e(p)"
     source = "Wolpert 1992; Breiman 1996"
-    pools_metrics = True
 
     members_: list[MixingLaw]
     weights_: Floats
@@ -55,6 +54,11 @@ class EnsembleLaw(MixingLaw):
         self.n_folds = n_folds
         self.seed = seed
         self.shrinkage = shrinkage
+
+    @property
+    def pools_metrics(self) -> bool:
+        """Always."""
+        return True
 
     @property
     def is_convex(self) -> bool:
@@ -139,6 +143,17 @@ class EnsembleLaw(MixingLaw):
                 slope[used] += column[used, None] * law.gradient(p)[used]
         return slope
 
+    def weighted_curvature(self, p: npt.ArrayLike, weights: Floats) -> tuple[Floats, Floats]:
+        """That of the members, each with its share of the weights; see MixingLaw.weighted_curvature."""
+        self._mixtures(p)
+        parts = [law.weighted_curvature(p, weights * column) for column, law in self._columns() if column.any()]
+        return sum((d for d, _ in parts), np.zeros(self.n_domains_)), np.vstack([rows for _, rows in parts])
+
+    def settled(self) -> MixingLaw:
+        """The same members with the same weights; see MixingLaw.settled."""
+        self._check_fitted()
+        return SettledEnsemble(self)
+
     def expressions(self, variable: Any) -> list[Any]:
         """sum_e v_ie of the members' expressions, those of no weight left out."""
         self._mixtures(np.zeros(variable.shape))
@@ -185,6 +200,30 @@ def default_members() -> list[MixingLaw]:
     """What an ensemble averages unless told otherwise."""
     links: list[MixingLaw] = [PooledPowerLinkLaw(g=g) for g in (0.5, 0.7, 1.0)]
     return [*links, GaussianProcessLaw(g=0.5), GaussianProcessLaw(g=1.0)]
+
+
+class SettledEnsemble(EnsembleLaw):
+    """An ensemble whose weights are those of another, fitted to all runs.
+
+    Args:
+        chosen: the fitted ensemble.
+    """
+
+    def __init__(self, chosen: EnsembleLaw) -> None:
+        self.chosen = chosen
+
+    def fit(
+        self,
+        P: npt.ArrayLike,
+        Y: npt.ArrayLike,
+        sigma: npt.ArrayLike | None = None,
+        counts: npt.ArrayLike | None = None,
+    ) -> Self:
+        """Fit the members anew; weights and noise stay."""
+        self.weights_, self.left_out_, self.noise_ = self.chosen.weights_, self.chosen.left_out_, self.chosen.noise_
+        self.objective_ = self.chosen.objective_
+        self._adopt([member.settled().fit(P, Y, sigma, counts) for member in self.chosen.members_])
+        return self
 
 
 def stacking_weights(errors: Floats, n_effective: Floats, shrinkage: float) -> Floats:

@@ -91,6 +91,17 @@ class LiveLaw(MixingLaw):
         diagonal, factor = self.inner_.curvature(self._renormalised(p))
         return self._spread_out(diagonal / (1 - self.dead_share) ** 2), factor
 
+    def weighted_curvature(self, p: npt.ArrayLike, weights: Floats) -> tuple[Floats, Floats]:
+        """See MixingLaw.weighted_curvature."""
+        diagonal, rows = self.inner_.weighted_curvature(self._renormalised(p), weights)
+        share = 1 - self.dead_share
+        return self._spread_out(diagonal[None] / share**2)[0], self._spread_out(rows / share)
+
+    def settled(self) -> MixingLaw:
+        """See MixingLaw.settled."""
+        self._check_fitted()
+        return LiveLaw(self.inner_.settled(), self.live, self.dead_share)
+
     def expressions(self, variable: Any) -> list[Any]:
         """The inner law's expressions of the live shares."""
         self._check_fitted()

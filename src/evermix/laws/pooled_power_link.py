@@ -34,7 +34,6 @@ class PooledPowerLinkLaw(PowerLinkLaw):
 
     name = "pooled-power-link"
     source = "ours; docs/laws.md"
-    pools_metrics = True
     own = None
     prior_log_tau = 0.0
 
@@ -53,6 +52,11 @@ class PooledPowerLinkLaw(PowerLinkLaw):
         self.prior_a = prior_a
         self.prior_weight_a = prior_weight_a
         self.similarity = similarity
+
+    @property
+    def pools_metrics(self) -> bool:
+        """Always."""
+        return True
 
     def fit(
         self,

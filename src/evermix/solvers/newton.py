@@ -58,11 +58,10 @@ def solve_by_newton(problem: MixtureProblem, start: Floats | None = None) -> tup
 class _Derivatives:
     """Scaled objective + KL at x, free coordinates only; guards relative to their ceilings' size."""
 
+    point: Floats  # (domains,): x with the fixed shares
     gradient: Floats  # (free,)
     kl_diagonal: Floats  # (free,)
-    slopes: Floats  # (used, domains free): gradients of the used metrics
-    diagonals: Floats  # (used, free)
-    outer: Floats  # (used,)
+    slopes: Floats  # (used, free): gradients of the used metrics
     first: Floats  # (used,): v_i T'_i
     second: Floats  # (used,): v_i T''_i
     excess: Floats  # (guards,): f_i - ceiling_i
@@ -125,18 +124,26 @@ class _Programme:
     def derivatives(self, x: Floats) -> _Derivatives:
         p, law, objective = self.full(x), self.problem.law, self.problem.objective
         with np.errstate(all="ignore"):  # infinite at a fixed share of zero, which is left out below
-            costs, slopes, (diagonals, outer) = law.predict(p), law.gradient(p), law.curvature(p)
+            costs, slopes = law.predict(p), law.gradient(p)
         used = self.used
         first = self.weights * objective.transform_slope(costs)[used] / self.scale
         second = self.weights * objective.curvature(costs)[used] / self.scale
         first[self.weights == 0] = second[self.weights == 0] = 0.0
-        slopes, diagonals = slopes[np.ix_(used, self.free)], diagonals[np.ix_(used, self.free)]
+        slopes = slopes[np.ix_(used, self.free)]
         gradient, kl_diagonal = first @ slopes, np.zeros(len(x))
         if self.problem.kl_weight > 0:
             gradient = gradient + self.problem.kl_weight / self.scale * (1 + np.log(x / self.prior))
             kl_diagonal = self.problem.kl_weight / self.scale / x
         excess = (costs[self.guards] - self.ceilings) / self.sizes
-        return _Derivatives(gradient, kl_diagonal, slopes, diagonals, outer[used], first, second, excess)
+        return _Derivatives(p, gradient, kl_diagonal, slopes, first, second, excess)
+
+    def curvature(self, p: Floats, first: Floats) -> tuple[Floats, Floats]:
+        """Hessian of sum_i first_i f_i over the used metrics, on the free coordinates, as diagonal and rows."""
+        weights = np.zeros(len(self.problem.objective.metrics))
+        weights[self.used] = first
+        with np.errstate(all="ignore"):
+            diagonal, rows = self.problem.law.weighted_curvature(p, weights)
+        return diagonal[self.free], rows[:, self.free]
 
 
 @dataclass
@@ -228,12 +235,15 @@ class _InteriorPoint:
     def _hessian(self, d: _Derivatives, gaps: tuple[Floats, ...]) -> tuple[StructuredHessian, Floats]:
         """diag + rows' rows of the Lagrangian with the multipliers' terms, and the guards' slopes."""
         p, s = self.programme, self.state
-        first, outer = d.first.copy(), d.first * d.outer + d.second
+        first, outer = d.first.copy(), d.second.copy()
         first[p.place] += s.guard / p.sizes
-        outer[p.place] += s.guard / p.sizes * d.outer[p.place] + s.guard / s.slack / p.sizes**2
-        diagonal = first @ d.diagonals + d.kl_diagonal + s.low / gaps[0]
+        outer[p.place] += s.guard / s.slack / p.sizes**2
+        bent, bends = p.curvature(d.point, first)
+        diagonal = bent + d.kl_diagonal + s.low / gaps[0]
         diagonal[p.capped] += s.cap / gaps[1]
-        rows = [np.sqrt(outer)[:, None] * d.slopes, np.sqrt(s.row / gaps[2])[:, None] * p.inequalities]
+        steep = outer > 0
+        rows = [bends, np.sqrt(outer[steep])[:, None] * d.slopes[steep]]
+        rows.append(np.sqrt(s.row / gaps[2])[:, None] * p.inequalities)
         kept = np.vstack([row for row in rows if len(row)])
         return StructuredHessian(diagonal, kept), d.slopes[p.place] / p.sizes[:, None]
 

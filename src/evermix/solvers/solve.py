@@ -59,7 +59,7 @@ def has_curvature(problem: MixtureProblem) -> bool:
     """Whether the law offers second derivatives as diagonal plus rank one."""
     try:
         with np.errstate(all="ignore"):
-            problem.law.curvature(problem.start)
+            problem.law.weighted_curvature(problem.start, np.array(problem.objective.weights))
     except ConstraintError:
         return False
     return True

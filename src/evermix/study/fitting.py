@@ -49,6 +49,11 @@ class FittedLaw:
         live = set(self.observations.live_domains)
         return tuple(name for name in self.observations.domains.names if name not in live)
 
+    @property
+    def law_name(self) -> str:
+        """The family, also where dead domains wrap it."""
+        return self.law.inner.name if isinstance(self.law, LiveLaw) else self.law.name
+
     def predict(self, mixture: Mixture) -> Floats:
         """The metrics in their own units at a mixture over all domains, shape (metrics,)."""
         return self.observations.orientation.value(self.law.predict(mixture.weights))

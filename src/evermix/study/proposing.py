@@ -11,7 +11,7 @@ import numpy as np
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.recipe.study import StudyRecipe
-from evermix.solvers.kl_path import KlChoice, PathPoint, SwarmRuns, choose_kl, kl_path
+from evermix.solvers.kl_path import DEFAULT_KL, KlChoice, PathPoint, SwarmRuns, choose_kl, kl_path
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal
@@ -27,7 +27,6 @@ from evermix.trust.measured import clusters
 from evermix.trust.references import Request
 
 Progress = Callable[[int, int], None]
-_QUICK_KL = 0.2  # where a choice by cross-fitting would be too slow; flat optimum on both public swarms (docs/log.md)
 _WORST_OF = 30  # resampled laws of a worst case
 
 
@@ -95,7 +94,7 @@ class Recommendation:
             "mixture": dict(self.mixture.as_dict),
             "prior": {"source": self.fitted.prior.source, "mixture": dict(self.fitted.prior.mixture.as_dict)},
             "n_tokens": self.recipe.tokens,
-            "law": self.fitted.law.name,
+            "law": self.fitted.law_name,
             "kl": self.kl.as_dict,
             "proposal": self.proposal.as_dict,
             "comparison": self.comparison.as_dict,
@@ -135,9 +134,9 @@ def propose(fitted: FittedLaw, recipe: StudyRecipe | None = None, progress: Prog
 
 
 def best_mixture(fitted: FittedLaw, law: MixingLaw | None = None) -> Mixture:
-    """The optimum alone, without evidence, under the fitted law or another in its place; kl "auto" counts as 0.2."""
+    """The optimum alone, under the fitted law or another in its place; kl "auto" counts as the default strength."""
     asked = problems(fitted)
-    problem = asked.with_kl_weight(_given_strength(asked, _QUICK_KL).weight)
+    problem = asked.with_kl_weight(_given_strength(asked, DEFAULT_KL).weight)
     return solve(problem if law is None else replace(problem, law=law, ceilings=asked.ceilings(law))).mixture
 
 
@@ -152,7 +151,7 @@ def _solved(problem: MixtureProblem, fitted: FittedLaw, recipe: StudyRecipe) -> 
 def _kl_strength(asked: Problems) -> KlStrength:
     recipe, fitted = asked.recipe, asked.fitted
     if recipe.kl_weight is not None or recipe.kl != "auto":
-        return _given_strength(asked, _QUICK_KL)
+        return _given_strength(asked, DEFAULT_KL)
     observations = fitted.observations
     labels = np.empty(observations.n_runs, dtype=np.intp)
     for label, rows in enumerate(clusters(observations)):

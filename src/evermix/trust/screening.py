@@ -136,7 +136,9 @@ def _predictions_of(law: MixingLaw, observations: Observations, groups: Sequence
     """Costs at all runs, by a law fitted cold to the runs in `groups`."""
     rows = np.sort(np.concatenate(list(groups)))
     sigma = observations.sigma
-    half = law.clone().fit(observations.weights[rows], observations.costs[rows], None if sigma is None else sigma[rows])
+    half = law.settled().fit(
+        observations.weights[rows], observations.costs[rows], None if sigma is None else sigma[rows]
+    )
     return half.predict(observations.weights)
 
 
