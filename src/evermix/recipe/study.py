@@ -83,7 +83,10 @@ class StudyObjectiveRecipe(Model):
 class StudyRecipe(Model):
     """Everything that turns observations into a mixture. All of it has defaults."""
 
-    law: str = Field("auto", description="a family of `evermix laws`; auto: chosen per metric by cross-validation")
+    law: str = Field(
+        "auto",
+        description="a family of `evermix laws`; auto: the convex one that cross-validation prefers; auto-any: of all",
+    )
     tokens: Amount | None = Field(None, description="R, tokens that the target run asks for; caps need it")
     prior: PriorName | dict[str, Weight] = Field(
         "auto",

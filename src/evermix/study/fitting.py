@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ObservationError
+from evermix.laws.automatic import AutoLaw
 from evermix.laws.base import MixingLaw
 from evermix.laws.live import LiveLaw
 from evermix.laws.registry import law_class
@@ -19,6 +20,7 @@ from evermix.study.prior import Prior, choose_prior
 from evermix.trust.calibration import Calibration, calibrate
 
 Floats = npt.NDArray[np.float64]
+AUTO_ANY = "auto-any"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +74,24 @@ def fit(observations: Observations, recipe: StudyRecipe | None = None, left_out:
     varying, constant = _without_constant_metrics(kept)
     prior = choose_prior(varying, recipe.prior)
     objective = build_objective(varying, recipe.objective)
-    law = _law_over_all(varying, recipe.law, prior.mixture).fit(varying.weights, varying.costs, varying.sigma)
+    law = _law_over_all(varying, recipe.law, recipe.seed, prior.mixture).fit(
+        varying.weights, varying.costs, varying.sigma
+    )
     calibration = calibrate(law, varying, objective, seed=recipe.seed)
     return FittedLaw(recipe, varying, law, objective, prior, calibration, left_out + dropped + constant)
+
+
+def chosen_law(name: str, seed: int = 0) -> MixingLaw:
+    """The unfitted law of a recipe: a family, `auto` among the convex ones, or `auto-any` among all.
+
+    Raises:
+        RecipeError: if there is none of that name.
+    """
+    if name == AUTO_ANY:
+        return AutoLaw(seed=seed)
+    if name == AutoLaw.name:
+        return AutoLaw(seed=seed, convex=True)
+    return law_class(name)()
 
 
 def build_objective(observations: Observations, asked: StudyObjectiveRecipe) -> Objective:
@@ -90,9 +107,9 @@ def build_objective(observations: Observations, asked: StudyObjectiveRecipe) -> 
     return objective
 
 
-def _law_over_all(observations: Observations, name: str, prior: Mixture) -> MixingLaw:
+def _law_over_all(observations: Observations, name: str, seed: int, prior: Mixture) -> MixingLaw:
     """The law, told which domains no run has seen."""
-    law = law_class(name)()
+    law = chosen_law(name, seed)
     seen = set(observations.live_domains)
     live = tuple(domain in seen for domain in observations.domains.names)
     if all(live):
