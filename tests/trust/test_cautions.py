@@ -115,6 +115,15 @@ def test_too_few_runs() -> None:
     assert caution.message.startswith("3 runs for 4 parameters")
 
 
+def test_a_fit_that_stopped_is_named() -> None:
+    w = planted()
+    law = LinearLaw().fit(w.observations.weights, w.observations.costs)
+    law.converged_ = np.arange(law.n_metrics_) != 1
+    problem = w.problem(law, 0.15)
+    found = assess(problem, solve(problem), w.observations, Request(), AssessmentOptions(BootstrapOptions(20))).cautions
+    assert any(f"The fit of {w.observations.metrics[1]!r} stopped before" in caution.message for caution in found)
+
+
 def test_a_domain_never_sampled() -> None:
     w = planted()
     P = w.observations.weights.copy()

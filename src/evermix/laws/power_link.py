@@ -35,7 +35,9 @@ _FLOORS = (0.2, 0.6, 0.9)
 _EXPONENTS = (0.15, 0.6)
 _B, _LOG_C, _LOG_A, _S = 0, 1, 2, 3
 _LARGEST_EXPONENT = 80.0
-_STAGES = ((5, 3), (12, 2))
+_STAGES = ((5, 3), (10, 1))
+_ROUGH = Patience(max_iterations=15, tolerance=1e-5)  # enough to find the noise
+_FINE = Patience(max_iterations=100, tolerance=1e-8)
 _LARGEST_LOG_A = 5.0
 _WARM_PATIENCE = Patience(max_iterations=50, tolerance=1e-7)
 _TYPICAL_NOISE = 0.1  # of the spread over runs, where the strengths of the priors are as given
@@ -130,7 +132,8 @@ class PowerLinkLaw(MixingLaw):
         self.noise_share_ = np.full(runs.values.shape[1], _TYPICAL_NOISE)
         fits = self._fits(runs)
         start, problem = self._starts(runs, fits)
-        self._take(runs, fits, search(fits, start, problem, _STAGES).best)
+        patience = _ROUGH if self.noise_rounds else _FINE
+        self._take(runs, fits, search(fits, start, problem, _STAGES, patience).best)
         return self._with_found_noise(runs)
 
     def _with_found_noise(self, runs: Runs) -> Self:
@@ -138,7 +141,7 @@ class PowerLinkLaw(MixingLaw):
         for _ in range(self.noise_rounds):
             self.noise_share_ = np.clip(self.noise_ / runs.spread, _LEAST_NOISE, 1.0)
             fits = self._fits(runs)
-            self._take(runs, fits, minimise(fits, self._theta(), np.arange(self.n_metrics_)))
+            self._take(runs, fits, minimise(fits, self._theta(), np.arange(self.n_metrics_), _FINE))
         return self
 
     def refit(

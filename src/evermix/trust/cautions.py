@@ -237,6 +237,19 @@ def _poor_law(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
     return found
 
 
+def _unconverged(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
+    counted = np.array(evidence.problem.objective.weights) > 0
+    stopped = np.flatnonzero(counted & ~evidence.problem.law.converged_)
+    if not len(stopped):
+        return []
+    names = [evidence.observations.metrics[i] for i in stopped]
+    listed = ", ".join(repr(name) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    text = f"The fit of {listed} stopped before it had converged."
+    remedy = "Compare with another family (`evermix laws`); held-out quality says what it is worth."
+    severity: Severity = "warning" if len(stopped) > 0.1 * counted.sum() else "note"
+    return [Caution("poor law", severity, text, remedy, {"metrics": names})]
+
+
 def _few_runs(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
     live = int((evidence.observations.weights.max(axis=0) > 0).sum())
     needed = type(evidence.problem.law).n_parameters(live)
@@ -339,6 +352,7 @@ _CHECKS: tuple[Callable[[Evidence, CautionThresholds], list[Caution]], ...] = (
     _extrapolation,
     _confounded,
     _poor_law,
+    _unconverged,
     _few_runs,
     _never_sampled,
     _repetition,
