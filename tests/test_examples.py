@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,11 @@ def test_the_demo_is_as_real_corpora_are() -> None:
     assert recipe.arms == ("natural", "uniform", "evermix")
     assert recipe.model.rung in {"0.2M", "1M"}
     assert recipe.project == "runs/demo"
+
+
+def test_deciding_from_runs_prints_a_mixture_with_its_evidence() -> None:
+    script = Path(__file__).parents[1] / "examples" / "deciding_from_runs.py"
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert "40 runs, 6 domains, 5 metrics" in ended.stdout
+    assert "gain over natural: " in ended.stdout
+    assert "the objective changes by" in ended.stdout

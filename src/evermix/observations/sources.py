@@ -47,7 +47,7 @@ def find_source(source: str | Path | Sequence[str | Path]) -> Source:
     if path.is_dir():
         return _in_folder(path)
     if not path.exists():
-        raise ObservationError(f"{path}: a source must be a file or folder that exists")
+        raise ObservationError(f"{path}: a source must be a file or folder that exists", hint="check the path")
     return Source(path, path)
 
 

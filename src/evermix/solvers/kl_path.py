@@ -24,6 +24,7 @@ Ints = npt.NDArray[np.int_]
 DEFAULT_KL = 0.2
 KL_GRID = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _FEWEST_SPLITS = 3
+_INDIFFERENT = 0.01  # part of the judged gain that a stronger pull may cost
 _WHOLE = 0.25  # strength for all runs, over that for half of them
 
 
@@ -142,8 +143,8 @@ def choose_kl(
     """The strength whose proposals hold up best before a law that has not seen the runs they come from.
 
     Repeatedly: split the runs in random halves; a law fitted to one half proposes at every strength, a law fitted to
-    the other half judges; then the halves change places. A quarter of the strength with the best mean is chosen, since
-    the proposal at stake rests on all runs: the error of a law falls at least as 1 / runs, and faster where it has few
+    the other half judges; then the halves change places. Of the strengths that keep 99% of the best mean's gain the
+    greatest is taken, and a quarter of it, since the proposal at stake rests on all runs: the error of a law falls at least as 1 / runs, and faster where it has few
     to spare (docs/log.md). Guards do not count here: they would move with each law.
 
     Returns:
@@ -186,10 +187,11 @@ def _judged(problem: MixtureProblem, proposer: MixingLaw, judge: MixingLaw, kls:
 
 
 def _best(judged: Floats, kls: tuple[float, ...]) -> KlChoice:
-    """A quarter of the strength with the best mean; judged: (judgements, kls)."""
+    """A quarter of the greatest strength that keeps 99% of the best mean's gain; judged: (judgements, kls)."""
     finite = np.isfinite(judged).all(axis=0)
     means = np.where(finite, np.where(np.isfinite(judged), judged, 0.0).mean(axis=0), np.inf)
-    best = int(means.argmin())
+    kept = means <= means.min() + _INDIFFERENT * abs(means.min())
+    best = int(np.flatnonzero(kept).max())
     differences = np.where(finite, judged, 0.0) - judged[:, [best]]
     # the two judgements of one split share their laws: a split counts once
     paired = differences.reshape(-1, 2, len(kls)).mean(axis=1)
