@@ -28,7 +28,7 @@ def optimality_gap(x: Floats, gradient: Floats, bounds: Bounds, prior: Floats, k
         weight, base = kl_weight, prior
     else:
         weight, base = _SMALLEST_WEIGHT * max(float(np.ptp(gradient)), 1e-300), np.full(len(x), 1 / len(x))
-    q = bounds.project(np.log(np.maximum(base, 1e-300)) - gradient / weight)
+    q = bounds.project(np.log(np.maximum(base, 1e-300)) - (gradient - gradient.min()) / weight)
     gap = float(gradient @ (x - q)) + kl_weight * (_kl(x, prior) - _kl(q, prior))
     return max(gap, 0.0)
 
