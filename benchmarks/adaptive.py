@@ -12,34 +12,23 @@ measured objective minus the best measured.
 from __future__ import annotations
 
 import argparse
-import csv
 import multiprocessing
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import HERE, RESULTS, Target, load_results, write_results
+from harness import RESULTS, Target, load_results, write_results
 from scipy.stats import spearmanr
+from swarms import dclm, regmix
 
 from evermix.designs.adaptive import choose_next
 from evermix.designs.belief import Evidence
 from evermix.designs.space_filling import representative
 from evermix.laws.power_link import PowerLinkLaw
 
-SWARMS = HERE.parent.parent / "shared" / "data" / "swarms"
 ARMS = ("random", "exploit", "adaptive", "adaptive from even")
-UNUSED = {  # not in the published objective
-    "ultrachat_masked_ppl",
-    "wildchat_masked_ppl",
-    "qasper_yesno:rc::olmes",
-    "sciriff_yesno:rc::olmes",
-    "lab_bench_dbqa",
-    "lab_bench_protocolqa",
-    "medqa_en:rc::none",
-}
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -62,34 +51,14 @@ def value(costs: Floats) -> Floats:
     return mean
 
 
-def read(path: Path, key: str, left_out: set[str]) -> dict[str, list[float]]:
-    """key -> the numbers of that row."""
-    with path.open() as file:
-        return {
-            row[key]: [float(cell) for name, cell in row.items() if name != key and name not in left_out]
-            for row in csv.DictReader(file)
-        }
+def regmix_runs(seed: int) -> Swarm:
+    runs = regmix()
+    return Swarm(runs.weights, runs.costs)
 
 
-def joined(pairs: list[tuple[Path, Path]], key: str, left_out: set[str]) -> Swarm:
-    mixtures, costs = [], []
-    for ratios, metrics in pairs:
-        left, right = read(ratios, key, left_out), read(metrics, key, left_out)
-        mixtures += [left[run] for run in left if run in right]
-        costs += [right[run] for run in left if run in right]
-    weights = np.array(mixtures)
-    return Swarm(weights / weights.sum(axis=1, keepdims=True), np.array(costs))
-
-
-def regmix(seed: int) -> Swarm:
-    folder = SWARMS / "regmix-1m"
-    pairs = [(folder / f"{part}_mixture.csv", folder / f"{part}_loss.csv") for part in ("train", "test")]
-    return joined(pairs, "index", set())
-
-
-def dclm(seed: int) -> Swarm:
-    folder = SWARMS / "olmix-dclm"
-    return joined([(folder / "ratios.csv", folder / "metrics.csv")], "run", {"", "name", "index"} | UNUSED)
+def dclm_runs(seed: int) -> Swarm:
+    runs = dclm()
+    return Swarm(runs.weights, runs.costs)
 
 
 def planted(seed: int, m: int = 20, n: int = 10, runs: int = 400) -> Swarm:
@@ -107,7 +76,7 @@ def planted(seed: int, m: int = 20, n: int = 10, runs: int = 400) -> Swarm:
     return Swarm(P, costs + 0.02 * costs.std(axis=0) * rng.standard_normal(costs.shape))
 
 
-WORLDS: dict[str, Callable[[int], Swarm]] = {"regmix-1m": regmix, "olmix-dclm": dclm, "planted": planted}
+WORLDS: dict[str, Callable[[int], Swarm]] = {"regmix-1m": regmix_runs, "olmix-dclm": dclm_runs, "planted": planted}
 
 
 def sizes(m: int) -> list[int]:

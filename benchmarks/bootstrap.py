@@ -14,12 +14,12 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
-from harness import HERE, Target, write_results
+from harness import Target, write_results
+from swarms import dclm, need_swarms
 
 from evermix.constraints import Constraints
 from evermix.laws.base import MixingLaw
@@ -27,30 +27,13 @@ from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective
-from evermix.observations import Observations, read_observations
+from evermix.observations import Observations
 from evermix.solvers import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 from evermix.trust import AssessmentOptions, BootstrapOptions, Request, assess, bootstrap, screen
 
-ROOT = HERE.parent
-SWARMS = next((s for s in (ROOT / "shared", ROOT.parent / "shared") if s.is_dir()), ROOT / "shared") / "data" / "swarms"
 REQUEST = Request(n_tokens=1e12)
-DROPPED = (
-    "ultrachat_masked_ppl",
-    "wildchat_masked_ppl",
-    "qasper_yesno:rc::olmes",
-    "sciriff_yesno:rc::olmes",
-    "lab_bench_dbqa",
-    "lab_bench_protocolqa",
-    "medqa_en:rc::none",
-)
-
-
-def swarm(folder: Path) -> Observations:
-    """The DCLM swarm without the metrics that the published objective drops."""
-    observations = read_observations(folder).observations
-    return observations.subset(metrics=[name for name in observations.metrics if name not in DROPPED])
 
 
 def problem_of(law: MixingLaw, observations: Observations) -> MixtureProblem:
@@ -102,10 +85,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--resamples", type=int, default=200)
     n_resamples = parser.parse_args().resamples
-    folder = SWARMS / "olmix-dclm"
-    if not folder.is_dir():
-        raise SystemExit(f"the DCLM swarm must be at {folder}")
-    observations = swarm(folder)
+    need_swarms()
+    observations = dclm()
     rows = []
     for law in (PowerLinkLaw(), LogLinearLaw()):
         rows.append(measured(law, observations, n_resamples))

@@ -20,16 +20,16 @@ from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
-from bootstrap import SWARMS
 from harness import Target, write_results
 from scipy.stats import norm
+from swarms import SWARMS, regmix
 
 from evermix.constraints import Bounds
 from evermix.domains import Domain, DomainSet
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective
-from evermix.observations import Observations, read_observations
+from evermix.observations import Observations
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 from evermix.trust import BootstrapOptions, bootstrap, calibrate
@@ -82,22 +82,6 @@ def planted(seed: int, n_runs: int, n_resamples: int) -> dict[str, float]:
         "kept": float((goal.value(measured) < trust.best.objective_value).mean()),
         "residuals": float(trust.kind == "residuals"),
     }
-
-
-def regmix() -> Observations:
-    """All 768 runs of RegMix's swarm, training and test tables together."""
-    folder = SWARMS / "regmix-1m"
-    parts = [
-        read_observations((folder / f"{part}_mixture.csv", folder / f"{part}_loss.csv")).observations
-        for part in ("train", "test")
-    ]
-    first = parts[0]
-    return Observations(
-        first.domains,
-        np.concatenate([part.weights for part in parts]),
-        first.metrics,
-        np.concatenate([part.values for part in parts]),
-    )
 
 
 def real(runs: Observations, seed: int, n_runs: int, n_resamples: int) -> dict[str, float]:

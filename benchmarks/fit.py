@@ -13,26 +13,23 @@ swarms under shared/data/swarms, and says so where they are absent.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import harness  # sets OMP_NUM_THREADS before numpy is loaded
 import numpy as np
-from harness import HERE, Target, write_results
+from harness import Target, write_results
 from scipy.optimize import minimize
+from swarms import dclm, need_swarms, regmix
 
 from evermix.laws.base import MixingLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
 
-ROOT = HERE.parent
-SWARMS = next((s for s in (ROOT / "shared", ROOT.parent / "shared") if s.is_dir()), ROOT / "shared") / "data" / "swarms"
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-6
 N_RESAMPLES = 200
@@ -59,20 +56,6 @@ class Case:
             "runs": len(self.P),
             "domains": self.P.shape[1],
         }
-
-
-def table(path: Path, skip: int) -> Table:
-    with path.open() as lines:
-        return np.array([[float(cell) for cell in row[skip:]] for row in list(csv.reader(lines))[1:]])
-
-
-def swarm(mixtures: str, metrics: str, skip: int) -> tuple[Table, Table]:
-    """Both files list the same runs in the same order (checked)."""
-    place = min(1, skip - 1)
-    ids = [[row[place] for row in csv.reader((SWARMS / name).open())][1:] for name in (mixtures, metrics)]
-    assert ids[0] == ids[1]
-    P = table(SWARMS / mixtures, skip)
-    return P / P.sum(axis=1, keepdims=True), table(SWARMS / metrics, skip)
 
 
 def planted(kind: str, seed: int = 0) -> tuple[Table, Table]:
@@ -203,10 +186,9 @@ def main() -> None:
     parser.add_argument("--restarts", type=int, default=300)
     parser.add_argument("--sample", type=int, default=3, help="metrics of the planted swarm that the baseline runs on")
     given = parser.parse_args()
-    if not SWARMS.is_dir():
-        raise SystemExit("benchmarks/fit.py needs the RegMix and DCLM swarms in shared/data/swarms")
-    P, Y = swarm("regmix-1m/train_mixture.csv", "regmix-1m/train_loss.csv", 1)
-    D, Z = swarm("olmix-dclm/ratios.csv", "olmix-dclm/metrics.csv", 4)
+    need_swarms()
+    train, topics = regmix("train"), dclm(dropped=False)
+    P, Y, D, Z = train.weights, train.values, topics.weights, topics.values
     published, power = LogLinearLaw(huber_delta=0.02, scaled=False), PowerLinkLaw()
     published.fit(P[:54], Y[:54])  # the first products wake the linear algebra up
     rows = [resampling(PowerLinkLaw(), D, Z), resampling(LogLinearLaw(), D, Z)]

@@ -13,7 +13,6 @@ results/laws.json from what is there. `seconds` is CPU time of one fit and predi
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import time
@@ -24,7 +23,8 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import harness  # noqa: F401  sets OMP_NUM_THREADS before numpy is loaded
 import numpy as np
-from harness import HERE, RUNS, Target, mean_and_error, write_results
+from harness import RUNS, Target, mean_and_error, write_results
+from swarms import dclm, need_swarms, regmix
 
 from evermix.errors import EvermixError
 from evermix.files import write_json
@@ -32,18 +32,8 @@ from evermix.laws import LAWS, AutoLaw, MixingLaw, PooledPowerLinkLaw, ResidualL
 from evermix.laws.cross_validation import spearman
 from evermix.laws.live import LiveLaw
 
-ROOT = HERE.parent
-SWARMS = next((s for s in (ROOT / "shared", ROOT.parent / "shared") if s.is_dir()), ROOT / "shared") / "data" / "swarms"
 CELLS = RUNS / "laws"
-DROPPED = [  # by the published objective of Olmix; the first two are not in the table
-    "ultrachat_masked_ppl",
-    "wildchat_masked_ppl",
-    "qasper_yesno:rc::olmes",
-    "sciriff_yesno:rc::olmes",
-    "lab_bench_dbqa",
-    "lab_bench_protocolqa",
-    "medqa_en:rc::none",
-]
+NAMES = {"regmix-1m": "RegMix", "olmix-dclm": "DCLM"}
 FACTORS = (1.0, 1.5, 2.0, 3.0, 5.0)
 FAMILIES: dict[str, MixingLaw] = {
     **{name: law() for name, law in LAWS.items() if name != "auto"},
@@ -69,31 +59,9 @@ class Swarm:
         return [min(round(factor * n), 100 if self.name == "olmix-dclm" else len(self.P)) for factor in FACTORS]
 
 
-def table(path: Any, key: str, skip: list[str]) -> tuple[dict[str, list[float]], list[str]]:
-    """Rows of numbers by the value of column `key`, and the columns' names."""
-    with open(path, newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    names = [name for name in rows[0] if name and name != key and name not in skip]
-    return {row[key]: [float(row[name]) for name in names] for row in rows}, names
-
-
-def joined(folder: str, ratios: str, metrics: str, key: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    weights, _ = table(SWARMS / folder / ratios, key, ["name", "index"])
-    values, names = table(SWARMS / folder / metrics, key, ["name", "index", *DROPPED])
-    ids = [i for i in weights if i in values]
-    P = np.array([weights[i] for i in ids])
-    return P / P.sum(axis=1, keepdims=True), np.array([values[i] for i in ids]), names
-
-
-def regmix(part: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    return joined("regmix-1m", f"{part}_mixture.csv", f"{part}_loss.csv", "index")
-
-
 def swarm(name: str) -> Swarm:
-    if name == "regmix-1m":
-        parts = [regmix(part) for part in ("train", "test")]
-        return Swarm(name, "nats", *(np.concatenate([p[i] for p in parts]) for i in (0, 1)), parts[0][2])
-    return Swarm(name, "bits per byte", *joined("olmix-dclm", "ratios.csv", "metrics.csv", "run"))
+    runs, unit = (regmix(), "nats") if name == "regmix-1m" else (dclm(), "bits per byte")
+    return Swarm(name, unit, runs.weights, runs.values, list(runs.metrics))
 
 
 def fitted(family: str, P: np.ndarray, Y: np.ndarray) -> MixingLaw:
@@ -179,9 +147,9 @@ def published() -> list[dict[str, Any]]:
     from lightgbm import LGBMRegressor, early_stopping
     from sklearn.linear_model import LinearRegression
 
-    P, Y, metrics = regmix("train")
-    Q, Z, _ = regmix("test")
-    target = next(i for i, name in enumerate(metrics) if "pile_cc" in name)
+    train, test = regmix("train"), regmix("test")
+    P, Y, Q, Z = train.weights, train.values, test.weights, test.values
+    target = train.metrics.index("pile_cc")
     linear = LinearRegression().fit(P, Y)
     predictions = {"linear regression": linear.predict(Q)}
     trees = []
@@ -225,6 +193,25 @@ def targets(rows: list[dict[str, Any]], paper: list[dict[str, Any]]) -> list[Tar
     return result
 
 
+def markdown_table(rows: list[dict[str, Any]]) -> str:
+    """The README's table: mean held-out rank correlation per metric, and of the mean metric, for three laws."""
+    value = {(r["swarm"], r["K_over_m_plus_1"], r["family"]): r for r in rows if "K_over_m_plus_1" in r}
+    factors = (1.0, 2.0, 3.0)
+    lines = [
+        "| rank correlation, per metric / of the mean | "
+        + " | ".join(
+            f"{name}, {value[swarm, factor, 'auto']['K']} runs" for swarm, name in NAMES.items() for factor in factors
+        )
+        + " |",
+        "|---" * (1 + len(NAMES) * len(factors)) + "|",
+    ]
+    for family in ("auto", "power-link", "log-linear"):
+        cells = [value[swarm, factor, family] for swarm in NAMES for factor in factors]
+        numbers = [f"{cell['spearman']:.2f} / {cell['spearman_of_mean']:.2f}" for cell in cells]
+        lines.append(f"| {family} | " + " | ".join(numbers) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
@@ -232,8 +219,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--collect", action="store_true")
     args = parser.parse_args()
-    if not SWARMS.is_dir():
-        raise SystemExit(f"the swarms are not at {SWARMS}")
+    need_swarms()
     warnings.simplefilter("ignore", RuntimeWarning)
     CELLS.mkdir(parents=True, exist_ok=True)
     if not args.collect:

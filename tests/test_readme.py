@@ -13,7 +13,6 @@ import pytest
 from evermix.lifecycle import plan
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "pretraining.json"
 
 
 def test_length() -> None:
@@ -31,11 +30,11 @@ def test_python_example_is_a_recipe_that_plans() -> None:
     assert planned["decision_steps"] == [round(0.4 * planned["total_steps"])]
 
 
-@pytest.mark.skipif(not RESULTS.exists(), reason="the benchmark has not been run")
-def test_measured_table_is_that_of_the_results() -> None:
+@pytest.mark.parametrize("name", ["pretraining", "laws"])
+def test_measured_tables_are_those_of_the_results(name: str) -> None:
     program = (
-        "import json, sys; sys.path.insert(0, 'benchmarks'); import pretraining\n"
-        "print(pretraining.markdown_table(json.load(open('benchmarks/results/pretraining.json'))['rows']))"
+        f"import json, sys; sys.path.insert(0, 'benchmarks'); import {name}\n"
+        f"print({name}.markdown_table(json.load(open('benchmarks/results/{name}.json'))['rows']))"
     )
     table = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert table.stdout.strip() in (ROOT / "README.md").read_text(encoding="utf-8")
