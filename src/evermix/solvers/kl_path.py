@@ -144,8 +144,9 @@ def choose_kl(
 
     Repeatedly: split the runs in random halves; a law fitted to one half proposes at every strength, a law fitted to
     the other half judges; then the halves change places. Of the strengths that keep 99% of the best mean's gain the
-    greatest is taken, and a quarter of it, since the proposal at stake rests on all runs: the error of a law falls at least as 1 / runs, and faster where it has few
-    to spare (docs/log.md). Guards do not count here: they would move with each law.
+    greatest is taken, and a quarter of it, since the proposal at stake rests on all runs: the error of a law falls at
+    least as 1 / runs, and faster where it has few to spare (docs/log.md). Guards do not count here: they would move
+    with each law.
 
     Returns:
         the choice; 0.2 with the reason if the law cannot be fitted to halves of so few runs.

@@ -20,8 +20,9 @@ from evermix.solvers.worst_case import least_worst_change, least_worst_law
 from evermix.study.fitting import FittedLaw
 from evermix.study.request import Problems, problems
 from evermix.study.resampled import resampled_laws
-from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, bootstrap
-from evermix.trust.cautions import Caution, Evidence, cautions
+from evermix.trust.assessment import AssessmentOptions, assess
+from evermix.trust.bootstrap import Bootstrap, BootstrapOptions
+from evermix.trust.cautions import Caution
 from evermix.trust.comparison import Comparison, compare
 from evermix.trust.measured import clusters
 from evermix.trust.references import Request
@@ -124,13 +125,14 @@ def propose(fitted: FittedLaw, recipe: StudyRecipe | None = None, progress: Prog
     proposal = _solved(problem, fitted, recipe)
     named = {name: Mixture.from_dict(fitted.observations.domains, shares) for name, shares in recipe.compare.items()}
     wanted = Request(recipe.tokens, recipe.constraints.max_epochs or 4.0, named)
-    resampled = None if recipe.resamples == 0 else _resampled(asked, problem, proposal, wanted, progress)
-    comparison = compare(problem, proposal, fitted.observations, wanted, resampled)
-    doubts: tuple[Caution, ...] = ()
-    if resampled is not None:
-        evidence = Evidence(problem, proposal, fitted.observations, fitted.calibration, resampled, comparison)
-        doubts = cautions(evidence)
-    return Recommendation(fitted, recipe, problem, proposal, kl, comparison, resampled, doubts)
+    observations = fitted.observations
+    if recipe.resamples == 0:
+        comparison = compare(problem, proposal, observations, wanted)
+        return Recommendation(fitted, recipe, problem, proposal, kl, comparison, None, ())
+    resampling = BootstrapOptions(recipe.resamples, recipe.seed, ceilings=asked.ceilings if asked.guards else None)
+    options = AssessmentOptions(resampling, fitted.calibration)
+    found = assess(problem, proposal, observations, wanted, options, progress)
+    return Recommendation(fitted, recipe, problem, proposal, kl, found.comparison, found.bootstrap, found.cautions)
 
 
 def best_mixture(fitted: FittedLaw, law: MixingLaw | None = None) -> Mixture:
@@ -176,17 +178,3 @@ def _spread(asked: Problems) -> float:
     fitted = asked.fitted
     rng = np.random.default_rng(asked.recipe.seed)
     return scaled_kl_weight(fitted.law, fitted.objective, fitted.prior.mixture, rng, 1.0)
-
-
-def _resampled(
-    asked: Problems, problem: MixtureProblem, proposal: Proposal, wanted: Request, progress: Progress | None
-) -> Bootstrap:
-    fitted, recipe = asked.fitted, asked.recipe
-    options = BootstrapOptions(
-        n_resamples=recipe.resamples,
-        seed=recipe.seed,
-        references=wanted.references(fitted.observations.domains, fitted.prior.mixture),
-        ceilings=asked.ceilings if asked.guards else None,
-    )
-    rmse = fitted.calibration.objective.rmse
-    return bootstrap(problem, fitted.observations, options, proposal, rmse, progress)

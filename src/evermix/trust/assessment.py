@@ -41,11 +41,13 @@ class AssessmentOptions:
 
     Attributes:
         bootstrap: its references are taken from the request unless given.
+        calibration: of the law on these runs; None cross-validates it here, in n_folds.
         n_folds: of the cross-validation.
         thresholds: of the cautions.
     """
 
     bootstrap: BootstrapOptions = field(default_factory=BootstrapOptions)
+    calibration: Calibration | None = None
     n_folds: int = 5
     thresholds: CautionThresholds = field(default_factory=CautionThresholds)
 
@@ -58,7 +60,7 @@ def assess(
     options: AssessmentOptions | None = None,
     progress: Progress | None = None,
 ) -> Assessment:
-    """Cross-validate the law, resample the runs, compare, and say what to doubt.
+    """Cross-validate the law (if that is still to be done), resample the runs, compare, and say what to doubt.
 
     Args:
         problem: with the law fitted to all of `observations`.
@@ -66,7 +68,9 @@ def assess(
         request: what the mixture is for; gives epochs, UniMax and named references.
     """
     request, options = request or Request(), options or AssessmentOptions()
-    calibration = calibrate(problem.law, observations, problem.objective, options.n_folds, options.bootstrap.seed)
+    calibration = options.calibration
+    if calibration is None:
+        calibration = calibrate(problem.law, observations, problem.objective, options.n_folds, options.bootstrap.seed)
     settings = options.bootstrap
     if settings.references is None:
         settings = replace(settings, references=request.references(observations.domains, problem.prior))
