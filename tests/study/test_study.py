@@ -68,6 +68,9 @@ def test_before_enough_runs_a_proposal_is_refused_with_the_way_out(tmp_path: Pat
         study.propose()
     with pytest.raises(ObservationError, match="at least 1"):
         study.ask(0)
+    with pytest.raises(ObservationError, match=r"once at least 4 are told, got '0 told, 0 pending'.*ask for 2 less"):
+        study.ask(12)
+    assert len(study.ask(10)) == 10
 
 
 def test_telling_twice_is_harmless_and_telling_otherwise_is_an_error(tmp_path: Path) -> None:

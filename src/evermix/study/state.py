@@ -97,6 +97,11 @@ class State:
         """Runs asked for in this era."""
         return sum(e.payload["era"] == self.era for e in self._asks)
 
+    @property
+    def n_told(self) -> int:
+        """Runs told so far, in all eras."""
+        return len(self._tells)
+
     def asked_shares(self, run_id: str) -> dict[str, float] | None:
         """What an asked run was to be trained on."""
         return next((e.payload["shares"] for e in self._asks if e.key == run_id), None)

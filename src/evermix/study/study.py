@@ -25,6 +25,7 @@ from evermix.study.next_runs import first_design, next_mixtures, settled
 from evermix.study.proposing import Progress, Recommendation, propose
 from evermix.study.state import Foretold, Planned, State, Told
 
+_FEWEST_TOLD = 4  # runs that an adaptive design must know
 Domains = DomainSet | Mapping[str, int | None] | Sequence[str]
 
 
@@ -99,6 +100,12 @@ class Study:
         """The next n runs by the law of the told ones; none if n < 1."""
         if n < 1:
             return iter(())
+        if state.n_told < _FEWEST_TOLD:
+            raise ObservationError(
+                f"runs beyond the first swarm can be asked for once at least {_FEWEST_TOLD} are told",
+                received=f"{state.n_told} told, {len(state.pending())} pending",
+                hint=f"ask for {n} less, or tell what is measured",
+            )
         fitted = self.fit()
         pending = [mixture for _, mixture in state.pending()]
         mixtures = next_mixtures(fitted, n, pending, seed=state.n_asked)
