@@ -1,13 +1,17 @@
+import io
 import json
 import os
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import evermix as em
 from evermix.errors import ProjectError
 from evermix.ledger import Ledger
 from evermix.report.log import read_log
+from evermix.report.progress import print_status, read_status
+from evermix.study import Study
 
 from .synthetic_result import result
 
@@ -68,3 +72,22 @@ def test_log_tells_the_story(tmp_path: Path) -> None:
     assert "held by constraints: web (epochs)" in stories["decision"]
     assert stories["outcome"].startswith("realised against predicted: off by 0.500 nats")
     assert stories["something-new"] == "key"
+
+
+def test_a_study_is_told_in_its_own_words(tmp_path: Path) -> None:
+    study = Study(tmp_path / "s", {"web": 100, "code": 50})
+    run_id = study.ask()[0].run_id
+    study.tell(run_id, {"reading": 2.0})
+    study.tell("mine", {"reading": 2.5}, mixture={"web": 0.25, "code": 0.75})
+    study.update(add={"maths": 7}, remove=["web"])
+    stories = [entry["story"] for entry in read_log(tmp_path / "s")]
+    assert stories[0] == "a study of 2 domains: web, code"
+    assert stories[1].startswith("run-0000: ")
+    assert stories[2].startswith("run-0000 measured reading 2")
+    assert stories[4] == "added maths; removed web"
+    found = read_status(tmp_path / "s")
+    assert found["state"] == "study"
+    assert found["entries"] == {"study": 1, "ask": 1, "tell": 2, "update": 1}
+    printed = Console(record=True, width=100, file=io.StringIO())
+    print_status(found, printed)
+    assert "1 asked for, 2 told; 0 proposals" in printed.export_text()

@@ -68,6 +68,8 @@ def print_log(entries: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 def story(kind: str, key: str, payload: Payload) -> str:
     """One entry in words; an unknown kind tells its key."""
+    if kind == "ask":
+        return f"{key}: {_largest(payload.get('shares') or {})}"
     return (_STORIES[kind](payload) if kind in _STORIES else "") or key
 
 
@@ -124,6 +126,36 @@ def _outcome(payload: Payload) -> str:
     return f"realised against predicted: off by {sum(errors) / len(errors):.3f} nats on average" if errors else ""
 
 
+def _definition(payload: Payload) -> str:
+    names = [row[0] for row in payload.get("domains") or []]
+    return f"a study of {len(names)} domains: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
+
+
+def _largest(shares: Mapping[str, float], n: int = 4) -> str:
+    named = sorted(shares, key=lambda name: -shares[name])
+    rest = f" and {len(named) - n} more" if len(named) > n else ""
+    return ", ".join(f"{name} {units.share(shares[name])}" for name in named[:n]) + rest
+
+
+def _tell(payload: Payload) -> str:
+    metrics = payload.get("metrics") or {}
+    shown = ", ".join(f"{name} {units.number(value)}" for name, value in list(metrics.items())[:3])
+    return f"{payload.get('run_id', '?')} measured {shown}{' ...' if len(metrics) > 3 else ''}"
+
+
+def _update(payload: Payload) -> str:
+    parts = [
+        f"{verb} {', '.join(payload[key])}"
+        for key, verb in (("add", "added"), ("remove", "removed"), ("revise", "revised"), ("partition", "partitioned"))
+        if payload.get(key)
+    ]
+    return "; ".join(parts)
+
+
+def _proposal(payload: Payload) -> str:
+    return f"from {len(payload.get('runs') or [])} runs: {_largest(payload.get('mixture') or {})}"
+
+
 _STORIES: dict[str, Callable[[Payload], str]] = {
     "recipe": _recipe,
     "corpus": _corpus,
@@ -132,4 +164,8 @@ _STORIES: dict[str, Callable[[Payload], str]] = {
     "decision": _decision,
     "outcome": _outcome,
     "result": lambda payload: "finished",
+    "study": _definition,
+    "tell": _tell,
+    "update": _update,
+    "proposal": _proposal,
 }

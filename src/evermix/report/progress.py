@@ -21,7 +21,7 @@ def read_status(project: Path) -> dict[str, Any]:
     """State of a project.
 
     Returns:
-        `project`, `state` ("running", "done", or "stopped": run the same command again), the keys of `status.json`
+        `project`, `state` ("running", "done", "stopped": run the same command again, or "study": open), the keys of `status.json`
         where it exists (`part`, `detail`, `step`, `total_steps`, `tokens_per_second`, `updated_at`, `pid`),
         `seconds_since_update`, `entries` (ledger entries per kind), `headline` once there is a result.
 
@@ -37,6 +37,8 @@ def read_status(project: Path) -> dict[str, Any]:
         age = datetime.now(UTC) - _utc(live["updated_at"])
         found["seconds_since_update"] = max(round(age.total_seconds(), 1), 0.0)
     found["entries"] = dict(Counter(entry.kind for entry in read_entries(project)))
+    if "study" in found["entries"] and not live:
+        found["state"] = "study"
     if result is not None:
         found["headline"] = summary.headline(result)
     return found
@@ -54,7 +56,7 @@ def print_status(found: Mapping[str, Any], console: Console) -> None:
 
 def _rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("project", str(found["project"])), ("state", _state_words(found))]
-    if found["state"] != "done":
+    if found["state"] in ("running", "stopped"):
         rows.append(("part", " ".join(str(found[key]) for key in ("part", "detail") if found.get(key)) or "-"))
     if found.get("total_steps"):
         step, total = found.get("step") or 0, found["total_steps"]
@@ -66,6 +68,10 @@ def _rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     kinds = {kind: n for kind, n in (found.get("entries") or {}).items() if kind in ("segment", "probe", "decision")}
     if kinds:
         rows.append(("finished", ", ".join(f"{n} {kind}{'s' if n != 1 else ''}" for kind, n in kinds.items())))
+    if found["state"] == "study":
+        entries = found["entries"]
+        asked, told = entries.get("ask", 0), entries.get("tell", 0)
+        rows.append(("runs", f"{asked} asked for, {told} told; {entries.get('proposal', 0)} proposals"))
     if found.get("headline"):
         rows.append(("answer", found["headline"]))
     return rows
@@ -74,7 +80,8 @@ def _rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _state_words(found: Mapping[str, Any]) -> str:
     if found["state"] == "running":
         return f"running (process {found['pid']})" if found.get("pid") else "running"
-    return "stopped: run the same command again to go on" if found["state"] == "stopped" else "done"
+    words = {"stopped": "stopped: run the same command again to go on", "study": "a study, open: ask, tell, propose"}
+    return words.get(found["state"], "done")
 
 
 def _state(live: Mapping[str, Any], has_result: bool) -> str:
