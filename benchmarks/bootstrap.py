@@ -4,7 +4,7 @@
 
 127 runs x 24 domains x 105 metrics (110 less the five of the table that the published objective drops), natural prior,
 1T tokens, at most 4 epochs, KL weight 0.05 of the predicted spread. Each resample refits the law to resampled runs and
-solves again. Timed for log-linear and power-link: the bootstrap alone, and the whole assessment (cross-validation,
+solves again. Timed for power-link, log-linear and auto: the bootstrap alone, and the whole assessment (cross-validation,
 bootstrap, comparison, cautions), in wall-clock and CPU seconds; the target is in CPU seconds, one process
 with one thread, because the machine is shared. Reads the swarm under shared/data/swarms.
 """
@@ -22,6 +22,7 @@ from harness import Target, write_results
 from swarms import dclm, need_swarms
 
 from evermix.constraints import Constraints
+from evermix.laws.automatic import AutoLaw
 from evermix.laws.base import MixingLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
@@ -88,7 +89,7 @@ def main() -> None:
     need_swarms()
     observations = dclm()
     rows = []
-    for law in (PowerLinkLaw(), LogLinearLaw()):
+    for law in (PowerLinkLaw(), LogLinearLaw(), AutoLaw(convex=True)):
         rows.append(measured(law, observations, n_resamples))
         print({k: v for k, v in rows[-1].items() if k != "cautions"})
     targets = [

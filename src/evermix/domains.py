@@ -55,7 +55,7 @@ class DomainSet:
             twice = next(n for n in self.names if self.names.count(n) > 1)
             raise DomainError("domain names must be unique", received=twice, hint="rename or merge one of them")
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Domain names in column order."""
         return tuple(d.name for d in self.domains)

@@ -129,9 +129,10 @@ class Mixture:
 def _check_weights(domains: DomainSet, array: Floats) -> None:
     if array.shape != (len(domains),):
         raise MixtureError(f"a mixture over {len(domains)} domains must have as many weights", received=array.shape)
-    for name, weight in zip(domains.names, array, strict=True):
-        if not np.isfinite(weight) or weight < 0:
-            raise MixtureError(f"weight of domain '{name}' must be a number >= 0", received=float(weight))
+    wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if len(wrong):
+        j = int(wrong[0])
+        raise MixtureError(f"weight of domain '{domains.names[j]}' must be a number >= 0", received=float(array[j]))
     if abs(array.sum() - 1) > _SUM_TOLERANCE:
         raise MixtureError(
             "weights of a mixture must sum to 1", received=float(array.sum()), hint="use Mixture.normalised"
