@@ -4,9 +4,9 @@
 
 127 runs x 24 domains x 105 metrics (110 less the five of the table that the published objective drops), natural prior,
 1T tokens, at most 4 epochs, KL weight 0.05 of the predicted spread. Each resample refits the law to resampled runs and
-solves again. Timed for power-link, log-linear and auto: the bootstrap alone, and the whole assessment (cross-validation,
-bootstrap, comparison, cautions), in wall-clock and CPU seconds; the target is in CPU seconds, one process
-with one thread, because the machine is shared. Reads the swarm under shared/data/swarms.
+solves again. Timed for power-link, log-linear and auto: the bootstrap alone, and the whole assessment
+(cross-validation, bootstrap, comparison, cautions), in wall-clock and CPU seconds; the target is in CPU seconds, one
+process with one thread, because the machine is shared. Reads the swarm under shared/data/swarms.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From a table of runs to a mixture, in Python: python examples/deciding_from_runs.py [SWARM] [TOKENS]
 
-SWARM is a folder that `evermix fit` reads, such as a published swarm; without one, the small made-up one beside this file.
+SWARM is a folder that `evermix fit` reads, such as a published swarm; without one, the small one beside this file.
 """
 
 import sys

@@ -21,9 +21,9 @@ def read_status(project: Path) -> dict[str, Any]:
     """State of a project.
 
     Returns:
-        `project`, `state` ("running", "done", "stopped": run the same command again, or "study": open), the keys of `status.json`
-        where it exists (`part`, `detail`, `step`, `total_steps`, `tokens_per_second`, `updated_at`, `pid`),
-        `seconds_since_update`, `entries` (ledger entries per kind), `headline` once there is a result.
+        `project`, `state` ("running", "done", "stopped": run the same command again, or "study": open), the keys of
+        `status.json` where it exists (`part`, `detail`, `step`, `total_steps`, `tokens_per_second`, `updated_at`,
+        `pid`), `seconds_since_update`, `entries` (ledger entries per kind), `headline` once there is a result.
 
     Raises:
         ProjectError: if there is no project in that folder, or a file of it is damaged.
