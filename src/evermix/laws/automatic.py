@@ -303,7 +303,7 @@ def default_candidates(n_runs: int, n_domains: int) -> dict[str, MixingLaw]:
         "power-link pooled": PooledPowerLinkLaw(),
         "power-link pooled g=0.5": PooledPowerLinkLaw(g=0.5),
         "power-link pooled g=1": PooledPowerLinkLaw(g=1.0),
-        "power-link, weak prior": PowerLinkLaw(prior_a=0.5, prior_weight_a=0.1, noise_rounds=0),
+        "power-link, weak prior": PowerLinkLaw(prior_a=0.5, prior_weight_a=0.1),
         "log-linear": LogLinearLaw(),
         "gaussian-process g=1": GaussianProcessLaw(g=1.0),
         "gaussian-process g=0.5": GaussianProcessLaw(g=0.5),
