@@ -198,8 +198,8 @@ def _best(judged: Floats, kls: tuple[float, ...]) -> KlChoice:
     paired = differences.reshape(-1, 2, len(kls)).mean(axis=1)
     errors = paired.std(axis=0, ddof=1) / np.sqrt(len(paired)) if len(paired) > 1 else np.zeros(len(kls))
     reason = (
-        f"{kls[best]:g} is the strongest that kept 99% of the best gain in {len(judged)} judgements of proposals from half "
-        "of the runs, by laws that had not seen those; all of the runs need a quarter"
+        f"{kls[best]:g} is the strongest that kept 99% of the best gain in {len(judged)} judgements of proposals from "
+        "half of the runs, by laws that had not seen those; all of the runs need a quarter"
     )
     scores = tuple(float(x) for x in means)
     return KlChoice(_WHOLE * kls[best], kls, scores, tuple(float(x) for x in errors), len(judged), reason)
