@@ -196,6 +196,7 @@ def test_what_if_foretells_the_true_change_within_its_interval(fitted: FittedLaw
     change, low, high = answer.objective_change
     assert low - 0.02 < true < high + 0.02
     assert set(answer.as_dict["metrics"]) == set(METRICS)
+    assert answer.n_laws == 20
     assert change < 0
 
 

@@ -29,6 +29,7 @@ class WhatIf:
         value_before, value_after: (metrics,), predicted, in each metric's unit.
         low, high: (metrics,), interval of value_after - value_before.
         better: (metrics,), probability over the resampled laws that the metric improves.
+        n_laws: resampled laws behind the intervals; resamples that no law could be fitted to are not among them.
         objective_change: predicted change of the objective (a cost: lower is better), with its interval.
     """
 
@@ -40,6 +41,7 @@ class WhatIf:
     low: Floats
     high: Floats
     better: Floats
+    n_laws: int
     objective_change: tuple[float, float, float]
 
     @property
@@ -50,6 +52,7 @@ class WhatIf:
         return {
             "before": self.before.as_dict,
             "after": self.after.as_dict,
+            "n_laws": self.n_laws,
             "objective_change": {"change": change, "low": low, "high": high},
             "metrics": {
                 name: {
@@ -121,6 +124,7 @@ def predicted_change(
         low,
         high,
         (costs[:, 1] < costs[:, 0]).mean(axis=0),
+        len(laws),
         (float(objective.value(new) - objective.value(old)), float(least), float(most)),
     )
 
