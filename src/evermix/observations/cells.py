@@ -54,7 +54,7 @@ def _parse_text(text: str) -> Parsed:
     if folded in ("true", "false"):
         return Fault("a boolean")
     if text.endswith("%") and NUMBER.fullmatch(text[:-1].strip()):
-        return Fault("one with a percent sign", "remove the % signs, and read with percent=True")
+        return Fault("one with a percent sign", "remove the % signs, and read with --percent (percent=True)")
     if re.fullmatch(r"[+-]?[\d.]*,\d+", text, re.ASCII):
         return Fault("one with a comma", "write decimals with a point, without thousands separators")
     return Fault("text")

@@ -73,7 +73,7 @@ def weights(table: RawTable, rows: Sequence[Row], columns: Sequence[str], percen
 def _sum_hint(shares: Floats, k: int, columns: Sequence[str], percent: bool) -> str:
     sums, tolerance = shares.sum(axis=1), sum_tolerance(len(columns))
     if not percent and abs(sums[k] / 100 - 1) <= tolerance:
-        return "these look like percentages: read with percent=True, or divide by 100"
+        return "these look like percentages: read with --percent (percent=True), or divide by 100"
     if percent and abs(sums[k] * 100 - 1) <= tolerance:
         return "these look like shares: read without percent"
     for j, column in enumerate(columns):
