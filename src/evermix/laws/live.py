@@ -76,24 +76,24 @@ class LiveLaw(MixingLaw):
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """Metrics at mixtures over all domains, (..., domains) -> (..., metrics)."""
-        return self.inner_.predict(self._renormalised(P))
+        return self._fitted.predict(self._renormalised(P))
 
     def predict_with_std(self, P: npt.ArrayLike) -> tuple[Floats, Floats]:
         """See MixingLaw.predict_with_std."""
-        return self.inner_.predict_with_std(self._renormalised(P))
+        return self._fitted.predict_with_std(self._renormalised(P))
 
     def gradient(self, p: npt.ArrayLike) -> Floats:
         """d f_i / d p_j, 0 for dead domains, (domains,) -> (metrics, domains)."""
-        return self._spread_out(self.inner_.gradient(self._renormalised(p)) / (1 - self.dead_share))
+        return self._spread_out(self._fitted.gradient(self._renormalised(p)) / (1 - self.dead_share))
 
     def curvature(self, p: npt.ArrayLike) -> tuple[Floats, Floats]:
         """See MixingLaw.curvature; the rank-one factor is the inner law's, for the gradient carries the scale."""
-        diagonal, factor = self.inner_.curvature(self._renormalised(p))
+        diagonal, factor = self._fitted.curvature(self._renormalised(p))
         return self._spread_out(diagonal / (1 - self.dead_share) ** 2), factor
 
     def weighted_curvature(self, p: npt.ArrayLike, weights: Floats) -> tuple[Floats, Floats]:
         """See MixingLaw.weighted_curvature."""
-        diagonal, rows = self.inner_.weighted_curvature(self._renormalised(p), weights)
+        diagonal, rows = self._fitted.weighted_curvature(self._renormalised(p), weights)
         share = 1 - self.dead_share
         return self._spread_out(diagonal[None] / share**2)[0], self._spread_out(rows / share)
 
@@ -110,6 +110,11 @@ class LiveLaw(MixingLaw):
     @property
     def _mask(self) -> Bools:
         return np.array(self.live, dtype=bool)
+
+    @property
+    def _fitted(self) -> MixingLaw:
+        self._check_fitted()
+        return self.inner_
 
     @property
     def _law(self) -> MixingLaw:
