@@ -62,6 +62,10 @@ class CheckpointError(EvermixError):
     """A model checkpoint cannot be loaded or does not fit the run."""
 
 
+class TaskError(EvermixError):
+    """An evaluation task's items cannot be read, or cannot be scored with the model at hand."""
+
+
 class NotFittedError(EvermixError):
     """A law was asked to predict before it was fitted."""
 

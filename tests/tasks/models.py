@@ -1,0 +1,72 @@
+"""Models whose probabilities are known, and a tokenizer of single bytes or of words with their blank."""
+
+from __future__ import annotations
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from evermix.corpus.tokenizer import TextTokenizer, train_bpe
+
+TEXTS = ["the capital of France is Paris and the capital of Italy is Rome. " * 20, "2 + 2 = 4 and 3 + 3 = 6\n" * 30]
+
+
+def byte_tokenizer() -> TextTokenizer:
+    """One token per byte; id 0 is the end token."""
+    return train_bpe({"text": TEXTS}, 257)
+
+
+def word_tokenizer() -> TextTokenizer:
+    """Byte-pair merges up to whole words such as " Paris"."""
+    return train_bpe({"text": TEXTS}, 320)
+
+
+def llama(vocab_size: int, context: int = 64, seed: int = 0) -> PreTrainedModel:
+    """A small random Llama whose logits are far from uniform."""
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=context,
+        initializer_range=0.3,
+        bos_token_id=0,
+        eos_token_id=0,
+        use_cache=False,
+    )
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(config).eval()
+
+
+def gpt2(vocab_size: int, context: int = 64) -> PreTrainedModel:
+    """A small random model with learned positions, whose configuration names a beginning beyond its vocabulary."""
+    config = GPT2Config(
+        vocab_size=vocab_size,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=context,
+        initializer_range=0.3,
+        bos_token_id=50256,
+        eos_token_id=50256,
+        use_cache=False,
+    )
+    torch.manual_seed(1)
+    return GPT2LMHeadModel(config).eval()
+
+
+def unigram(logits: torch.Tensor, context: int = 64) -> PreTrainedModel:
+    """A model that gives every next token the probabilities softmax(logits), whatever came before: logits (vocab,)."""
+    model = llama(len(logits), context)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.copy_(torch.zeros_like(model.get_input_embeddings().weight))
+        for parameter in model.model.layers.parameters():
+            parameter.zero_()
+        model.get_input_embeddings().weight[:, 0] = 1.0  # every position becomes the same unit vector
+        model.model.norm.weight.fill_(0.0)
+        model.model.norm.weight[0] = 32**-0.5  # the norm scales (1, 0, ...) up by sqrt(32)
+        head = torch.zeros(len(logits), 32)
+        head[:, 0] = logits
+        model.get_output_embeddings().weight.copy_(head)
+    return model
