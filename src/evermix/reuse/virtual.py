@@ -41,7 +41,7 @@ class VirtualDomain:
         used = [(d, float(w)) for d, w in zip(self.inner.domains, self.inner.weights, strict=True) if w > 0]
         if any(d.n_tokens is None for d, _ in used):
             return None
-        return int(min((d.n_tokens or 0) / w for d, w in used))
+        return int(min((d.n_tokens or 0) / w for d, w in used) * (1 + 1e-12))  # 199.99999999999997 is 200
 
     @property
     def domain(self) -> Domain:
