@@ -76,3 +76,7 @@ class ConvergenceError(EvermixError):
 
 class ProjectError(EvermixError):
     """The project folder is missing, damaged, or in use by another process."""
+
+
+class ExecutorError(EvermixError):
+    """A list of jobs cannot be run as it is, or a worker process cannot be started."""
