@@ -1,0 +1,154 @@
+"""A job as a value, what may become of it, and what every executor does with a list of them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from evermix.errors import ExecutorError
+
+Report = Callable[[int, int], None]
+"""`report(done, total)`: how far a job is, in units of its own choice."""
+
+EventKind = Literal["started", "progress", "finished", "retried", "failed", "skipped"]
+
+_CALL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_LONGEST_NAME = 80  # characters of a log's name; at most 4 bytes each, and file systems allow 255
+
+
+@dataclass(frozen=True)
+class Job:
+    """A call that can be made in any process, and made again after a kill.
+
+    Args:
+        key: unique among the jobs of a run; stands in messages and names the log.
+        call: "package.module:function". It is called as `function(arguments, report)` in a worker.
+        arguments: JSON values (no NaN, no infinities).
+        marker: the job is finished if and only if this file exists. The function writes it last and atomically.
+
+    Raises:
+        ExecutorError: for an empty key, or a call that is not of that form.
+    """
+
+    key: str
+    call: str
+    arguments: Mapping[str, Any]
+    marker: Path
+
+    def __post_init__(self) -> None:
+        if not self.key:
+            raise ExecutorError(f"the job that calls {self.call} must have a key", received=self.key)
+        if not _CALL.fullmatch(self.call):
+            raise ExecutorError(
+                f"job {self.key}: the call must read package.module:function",
+                received=self.call,
+                hint="name a function of an importable module",
+            )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the marker exists."""
+        return self.marker.exists()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that was given up: why in one line, and the log with the full trace of every attempt."""
+
+    job: Job
+    reason: str
+    log: Path
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """Something happened to a job.
+
+    `done` and `total` are what the job last reported (0 before that), `seconds` the time since this attempt was
+    handed to a worker, `reason` says in one line why it was retried or failed.
+    """
+
+    job: Job
+    kind: EventKind
+    done: int = 0
+    total: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+
+Watcher = Callable[[JobEvent], None]
+
+
+class Executor(Protocol):
+    """Runs jobs that do not depend on each other."""
+
+    def run(self, jobs: Sequence[Job], watch: Watcher | None = None) -> list[Failure]:
+        """Run every job whose marker does not exist; those given up come back, in the order of `jobs`.
+
+        One job's failure leaves the others alone. `watch` is called in the caller's thread; what it raises ends the
+        run and goes up.
+
+        Raises:
+            ExecutorError: before anything is run, if two jobs share a key or a marker, or arguments are not JSON.
+        """
+        ...
+
+
+def check_jobs(jobs: Sequence[Job]) -> None:
+    """Find keys, markers and arguments in order.
+
+    Raises:
+        ExecutorError: if two jobs share a key or a marker, or arguments are not JSON.
+    """
+    keys: set[str] = set()
+    markers: dict[Path, str] = {}
+    for job in jobs:
+        if job.key in keys:
+            raise ExecutorError("the jobs of one run must have different keys", received=job.key)
+        keys.add(job.key)
+        other = markers.setdefault(job.marker.absolute(), job.key)
+        if other != job.key:
+            raise ExecutorError(
+                f"jobs {other} and {job.key} must not share the marker {job.marker}",
+                hint="give each job its own marker, or leave one of the two out if they are the same work",
+            )
+        _check_arguments(job)
+
+
+def perform(call: str, arguments: Mapping[str, Any], report: Report) -> None:
+    """Import the function that `call` names and call it; whatever it raises goes up."""
+    module, _, name = call.partition(":")
+    getattr(importlib.import_module(module), name)(arguments, report)
+
+
+def one_line(error: BaseException) -> str:
+    """The exception's type and message in one printable line of at most 500 characters."""
+    message = " ".join(str(error).split())
+    line = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    line = line.encode("utf-8", "backslashreplace").decode()
+    return line if len(line) <= 500 else line[:497] + "..."
+
+
+def log_name(key: str) -> str:
+    """A file name for the job `key`: the key itself where it can be one, else what is left of it and a hash."""
+    plain = re.sub(r"[^\w.+=,@-]", "_", key)[:_LONGEST_NAME].lstrip(".")
+    if plain != key or len(key.encode()) > 200:
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        plain = f"{plain[:50]}-{digest}"
+    return f"{plain}.log"
+
+
+def _check_arguments(job: Job) -> None:
+    try:
+        json.dumps(dict(job.arguments), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ExecutorError(
+            f"job {job.key}: arguments must be JSON ({error})",
+            hint="pass paths as str, arrays as lists, and leave out what is not a number",
+        ) from error

@@ -1,0 +1,146 @@
+"""The parent's end of one worker: its pipes, its messages, and notice of its death."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from evermix.errors import ExecutorError
+
+_READ_BYTES = 1 << 16
+
+
+class WorkerProcess:
+    """A worker that is not started yet. `end` may be called at any moment, more than once.
+
+    `results` becomes readable when the worker says something, `ended` when the process ends. (End of file on `results`
+    would not do: a process that a job forked keeps that pipe open.) The pipes exist before the process, so that an
+    interrupt in the middle of `start` leaves no worker behind: `end` closes its standard input.
+    """
+
+    def __init__(self) -> None:
+        self._input_of_worker, self._commands = os.pipe()
+        self.results, self._results_of_worker = os.pipe()
+        self.ended, self._alive = os.pipe()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watch: threading.Thread | None = None
+        self._returncode: int | None = None
+        self._unread = b""
+        self._closed = False
+        self.ready = False
+        os.set_blocking(self.results, False)
+
+    def start(self, environment: Mapping[str, str], log: Path) -> None:
+        """Start the process; what it prints before its first job goes to `log`.
+
+        Raises:
+            ExecutorError: if the system refuses another process.
+        """
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "evermix.executors.worker",
+            str(self._results_of_worker),
+            str(os.getpid()),
+        ]
+        try:
+            with open(log, "ab") as output:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=self._input_of_worker,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[self._results_of_worker],
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C in a terminal reaches the parent alone, which ends its workers
+                )
+        except OSError as error:
+            raise ExecutorError(
+                f"a worker process must start, but the system says: {error}", hint="use fewer workers"
+            ) from error
+        self._watch = threading.Thread(target=self._wait, args=(self._process,), daemon=True)
+        self._watch.start()
+        for descriptor in (self._input_of_worker, self._results_of_worker):
+            os.close(descriptor)
+        self._input_of_worker = self._results_of_worker = -1
+        self.send(json.dumps({"path": sys.path}))
+
+    def send(self, line: str) -> None:
+        """Send one request; a worker that died meanwhile is noticed by `ended`."""
+        rest = memoryview(line.encode() + b"\n")
+        with suppress(BrokenPipeError):
+            while rest:
+                rest = rest[os.write(self._commands, rest) :]
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The whole messages that have come since the last call."""
+        with suppress(BlockingIOError):
+            while data := os.read(self.results, _READ_BYTES):
+                self._unread += data
+        *lines, self._unread = self._unread.split(b"\n")
+        return [_parsed(line) for line in lines]
+
+    def death(self) -> str:
+        """How the worker ended by itself, in one line; to be asked once `ended` is readable."""
+        code = self._returncode
+        if code is None:
+            return "worker died: the system does not say how"
+        if not self.ready:
+            return f"worker could not start: exit code {code}"
+        if code == -signal.SIGKILL:
+            return "worker died: signal 9 (killed, perhaps by the system for want of memory: use fewer workers)"
+        return f"worker died: signal {-code}" if code < 0 else f"worker died: exit code {code}"
+
+    def end(self) -> None:
+        """Kill the worker and the processes its jobs started, where any is left, and close the pipes."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._process is not None:
+            with suppress(ProcessLookupError, PermissionError):  # PermissionError: what macOS says of a dead group
+                os.killpg(self._process.pid, signal.SIGKILL)
+        os.close(self._commands)
+        if self._watch is not None:
+            self._watch.join()
+        else:
+            os.close(self._alive)
+        if self._process is not None:
+            self._process.wait()
+        for descriptor in (self.results, self.ended, self._input_of_worker, self._results_of_worker):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        """Close `_alive` when the process has ended.
+
+        Where the system can wait without reaping, the dead worker keeps its process id until `end`, so that the group
+        that `end` kills cannot be a stranger's.
+        """
+        try:
+            if sys.platform == "darwin":
+                self._returncode = process.wait()
+            else:
+                ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+                if ended is not None:
+                    self._returncode = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        finally:
+            os.close(self._alive)
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        message = None
+    if isinstance(message, dict) and "kind" in message:
+        return message
+    return {"kind": "raised", "reason": f"the worker's channel must carry JSON messages, got {line[:60]!r}"}
