@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -24,14 +25,10 @@ def square(arguments: Mapping[str, Any], report: Report) -> None:
 
 
 def once_at_a_time(arguments: Mapping[str, Any], report: Report) -> None:
-    """As square, but fails if another process is at the same job: a file made exclusively, with the owner's pid."""
-    claim = Path(arguments["marker"]).with_suffix(".claim")
-    if claim.exists():
-        owner = int(claim.read_text(encoding="utf-8") or "0")
-        assert owner == 0 or not Path(f"/proc/{owner}").exists(), "two workers at one job"
-    claim.write_text(str(os.getpid()), encoding="utf-8")
-    square(arguments, report)
-    claim.unlink()
+    """As square, but fails if another living process is at the same job: a lock that dies with its holder."""
+    with open(Path(arguments["marker"]).with_suffix(".lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        square(arguments, report)
 
 
 def fail(arguments: Mapping[str, Any], report: Report) -> None:
@@ -103,3 +100,31 @@ def fork_and_die(arguments: Mapping[str, Any], report: Report) -> None:
         time.sleep(60)
         os._exit(0)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def identity(arguments: Mapping[str, Any], report: Report) -> None:
+    """Writes the worker's pid."""
+    write_atomically(Path(arguments["marker"]), str(os.getpid()))
+
+
+def touch(arguments: Mapping[str, Any], report: Report) -> None:
+    """The least a job can do."""
+    Path(arguments["marker"]).touch()
+
+
+def echo(arguments: Mapping[str, Any], report: Report) -> None:
+    """Raises its text."""
+    raise ValueError(arguments["text"])
+
+
+def close_descriptors(arguments: Mapping[str, Any], report: Report) -> None:
+    """Closes every descriptor but the first three, as a daemon would, and then takes its time."""
+    os.closerange(3, 1000)
+    time.sleep(0.1)
+    write_atomically(Path(arguments["marker"]), "done")
+
+
+def rubbish(arguments: Mapping[str, Any], report: Report) -> None:
+    """Writes to the pipe that leads to the parent."""
+    os.write(int(sys.argv[1]), b"rubbish\n")
+    time.sleep(60)

@@ -131,7 +131,7 @@ def one_line(error: BaseException) -> str:
     """The exception's type and message in one printable line of at most 500 characters."""
     message = " ".join(str(error).split())
     line = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    line = line.encode("utf-8", "backslashreplace").decode()
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
     return line if len(line) <= 500 else line[:497] + "..."
 
 

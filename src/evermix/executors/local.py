@@ -128,6 +128,8 @@ class _Run:
 
     def end(self) -> None:
         """End every worker."""
+        for slot in self._slots:  # all at once and first: a second Ctrl-C may cut short what follows
+            slot.process.kill()
         for slot in tuple(self._slots):
             self._remove(slot)
         self._selector.close()
@@ -167,6 +169,8 @@ class _Run:
             if slot not in self._slots:
                 return
             self._act(slot, message)
+        if slot in self._slots and slot.process.silent and slot.process.results in self._selector.get_map():
+            self._selector.unregister(slot.process.results)  # else it would be readable for ever
 
     def _act(self, slot: _Slot, message: dict[str, Any]) -> None:
         task, kind = slot.task, message["kind"]

@@ -36,6 +36,7 @@ class WorkerProcess:
         self._unread = b""
         self._closed = False
         self.ready = False
+        self.silent = False
         os.set_blocking(self.results, False)
 
     def start(self, environment: Mapping[str, str], log: Path) -> None:
@@ -82,10 +83,11 @@ class WorkerProcess:
                 rest = rest[os.write(self._commands, rest) :]
 
     def messages(self) -> list[dict[str, Any]]:
-        """The whole messages that have come since the last call."""
+        """The whole messages that have come since the last call; sets `silent` if no more can come."""
         with suppress(BlockingIOError):
             while data := os.read(self.results, _READ_BYTES):
                 self._unread += data
+            self.silent = True
         *lines, self._unread = self._unread.split(b"\n")
         return [_parsed(line) for line in lines]
 
@@ -100,14 +102,18 @@ class WorkerProcess:
             return "worker died: signal 9 (killed, perhaps by the system for want of memory: use fewer workers)"
         return f"worker died: signal {-code}" if code < 0 else f"worker died: exit code {code}"
 
+    def kill(self) -> None:
+        """Kill the worker and the processes its jobs started, where any is left; `end` does the rest."""
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):  # PermissionError: what macOS says of a dead group
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     def end(self) -> None:
-        """Kill the worker and the processes its jobs started, where any is left, and close the pipes."""
+        """Kill the worker if it lives, take note of its death, and close the pipes."""
         if self._closed:
             return
         self._closed = True
-        if self._process is not None:
-            with suppress(ProcessLookupError, PermissionError):  # PermissionError: what macOS says of a dead group
-                os.killpg(self._process.pid, signal.SIGKILL)
+        self.kill()
         os.close(self._commands)
         if self._watch is not None:
             self._watch.join()
@@ -129,9 +135,10 @@ class WorkerProcess:
             if sys.platform == "darwin":
                 self._returncode = process.wait()
             else:
-                ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-                if ended is not None:
-                    self._returncode = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+                with suppress(ChildProcessError):  # something else in this process has reaped it
+                    ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+                    if ended is not None:
+                        self._returncode = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
         finally:
             os.close(self._alive)
 

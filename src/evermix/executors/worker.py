@@ -85,7 +85,10 @@ class _Progress:
 
 
 class _Attempt:
-    """Whatever leaves the block as an exception is written to the log, told to the parent, and ends the worker."""
+    """Whatever leaves the block as an exception is written to the log, told to the parent, and ends the worker.
+
+    A worker whose job failed is not used again: its state may be spoiled, and a retry asks for a fresh one.
+    """
 
     def __init__(self, channel: _Channel) -> None:
         self._channel = channel
@@ -94,11 +97,13 @@ class _Attempt:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if error is not None:
-            traceback.print_exception(error)
-            _flush()
+        if error is None:
+            return
+        try:  # to the descriptor: the job may have closed or replaced sys.stderr
+            os.write(2, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
             self._channel.send(kind="raised", reason=one_line(error))
-            os._exit(1)
+        finally:
+            os._exit(1)  # without waiting for threads that the job left
 
 
 def _serve(request: dict[str, Any], channel: _Channel) -> None:
@@ -108,7 +113,7 @@ def _serve(request: dict[str, Any], channel: _Channel) -> None:
         perform(request["call"], request["arguments"], progress)
         progress.closed = True
         _print_to(Path(os.devnull))
-    channel.send(kind="returned")
+        channel.send(kind="returned")
 
 
 def _print_to(path: Path) -> None:
@@ -135,10 +140,12 @@ def _private_input() -> int:
 
 
 def _listen(commands: int, requests: SimpleQueue[dict[str, Any]]) -> None:
-    with open(commands, "rb") as lines:
-        for line in lines:
-            requests.put(json.loads(line))
-    _end()
+    try:
+        with open(commands, "rb") as lines:
+            for line in lines:
+                requests.put(json.loads(line))
+    finally:
+        _end()
 
 
 def _die_with(parent: int) -> None:
