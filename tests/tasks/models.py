@@ -63,7 +63,9 @@ def unigram(logits: torch.Tensor, context: int = 64) -> PreTrainedModel:
         model.get_input_embeddings().weight.copy_(torch.zeros_like(model.get_input_embeddings().weight))
         for parameter in model.model.layers.parameters():
             parameter.zero_()
-        model.get_input_embeddings().weight[:, 0] = 1.0  # every position becomes the same unit vector
+        model.get_input_embeddings().weight[:, 0] = (
+            1e3  # every position is the same; large, so that the norm's epsilon does not count
+        )
         model.model.norm.weight.fill_(0.0)
         model.model.norm.weight[0] = 32**-0.5  # the norm scales (1, 0, ...) up by sqrt(32)
         head = torch.zeros(len(logits), 32)

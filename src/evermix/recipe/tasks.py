@@ -32,20 +32,20 @@ class TaskRecipe(Model):
         "text); lm-eval: a task of lm-evaluation-harness, which needs evermix[eval]",
     )
     file: str | None = Field(None, description="the JSONL of kinds answer and choice, relative to the recipe's folder")
-    folder: str | None = Field(None, description="the folder of YAML files of kind lm-eval, relative likewise")
+    folder: str | None = Field(
+        None,
+        description="the folder of YAML files of kind lm-eval, relative likewise; default: the harness's own tasks",
+    )
     task: str | None = Field(None, description="the harness's own name of the task; default: name")
     role: TaskRole = Field("fit", description="fit: the mixture is fitted on it; held-out: only the report sees it")
     weight: Weight = Field(1.0, description="its part in the objective; 0 fits it without counting it")
-    max_items: Amount | None = Field(
-        None, description="score at most so many items, evenly spaced over the file (lm-eval: the first ones)"
-    )
+    max_items: Amount | None = Field(None, description="score at most so many items, evenly spaced over the file")
 
     @model_validator(mode="after")
     def _one_place_of_its_kind(self) -> Self:
-        needed, foreign = ("folder", ("file",)) if self.kind == "lm-eval" else ("file", ("folder", "task"))
-        if not getattr(self, needed):
-            raise LocatedError((needed,), f"a task of kind {self.kind} must have a {needed}")
-        for key in foreign:
+        if self.kind != "lm-eval" and not self.file:
+            raise LocatedError(("file",), f"a task of kind {self.kind} must have a file")
+        for key in ("file",) if self.kind == "lm-eval" else ("folder", "task"):
             if getattr(self, key) is not None:
-                raise LocatedError((key,), f"a task of kind {self.kind} has a {needed}, not a {key}")
+                raise LocatedError((key,), f"a task of kind {self.kind} has no {key}")
         return self

@@ -6,7 +6,7 @@ Every fault is told with file, line and field. Fields beyond these and `id` are 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,9 +65,14 @@ def _read(path: Path, make: Callable[[Mapping[str, Any], str], Item], max_items:
         items.append(make(record, place))
     if not items:
         raise TaskError(f"{path}: a task must have at least one item", hint="write one JSON object per line")
-    if max_items is None or max_items >= len(items):
-        return tuple(items)
-    return tuple(items[k * len(items) // max_items] for k in range(max_items))
+    return tuple(evenly_spaced(items, max_items))
+
+
+def evenly_spaced(items: Sequence[Any], most: int | None) -> list[Any]:
+    """At most `most` of the items, in order, at even distances; all of them if None."""
+    if most is None or most >= len(items):
+        return list(items)
+    return [items[k * len(items) // most] for k in range(most)]
 
 
 def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -9,6 +9,7 @@ from evermix.errors import TaskError
 from evermix.recipe.tasks import TaskRecipe
 from evermix.tasks.answer import AnswerTask
 from evermix.tasks.base import Task
+from evermix.tasks.choice import ChoiceTask
 
 
 def open_tasks(recipes: Sequence[TaskRecipe], base: Path) -> tuple[Task, ...]:
@@ -25,7 +26,10 @@ def open_tasks(recipes: Sequence[TaskRecipe], base: Path) -> tuple[Task, ...]:
 
 
 def _open(recipe: TaskRecipe, base: Path) -> Task:
-    place = base / Path(recipe.folder or recipe.file or "").expanduser()
-    if recipe.kind == "answer":
-        return AnswerTask.from_file(recipe.name, place, recipe.max_items)
-    raise TaskError(f"task '{recipe.name}': kind must be known", received=recipe.kind)
+    if recipe.kind == "lm-eval":
+        from evermix.tasks.harness_opening import open_harness_task
+
+        return open_harness_task(recipe, base)
+    file = base / Path(recipe.file or "").expanduser()
+    kind = AnswerTask if recipe.kind == "answer" else ChoiceTask
+    return kind.from_file(recipe.name, file, recipe.max_items)

@@ -1,0 +1,147 @@
+"""Opening a task of lm-evaluation-harness: its YAML, its data, its requests and where the gold answers stand."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from evermix.errors import TaskError
+from evermix.recipe.tasks import TaskRecipe
+from evermix.tasks.base import MetricInfo, task_fingerprint
+from evermix.tasks.harness import FEWSHOT_SEED, HarnessTask
+from evermix.tasks.items import evenly_spaced
+
+_UNITS = {"bits_per_byte": "bits per byte", "byte_perplexity": "per byte", "word_perplexity": "per word"}
+_OUTPUT_TYPES = ("multiple_choice", "loglikelihood", "loglikelihood_rolling")
+
+
+def open_harness_task(recipe: TaskRecipe, base: Path) -> HarnessTask:
+    """A task of the harness by its name in a folder of YAML files, or among those that come with the harness.
+
+    `data_files` of a YAML file are found from its own folder.
+
+    Raises:
+        TaskError: evermix[eval] is not installed; there is no such task; its data cannot be read; it asks for written
+            text; or a document has no gold answer among its choices.
+    """
+    if find_spec("lm_eval") is None:
+        raise TaskError(
+            f"task '{recipe.name}': kind lm-eval must have lm-evaluation-harness",
+            hint="install it: pip install 'evermix[eval]'",
+        )
+    own_name = recipe.task or recipe.name
+    with _faults_of(recipe.name), contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+        task = _load(recipe, own_name, None if recipe.folder is None else base / Path(recipe.folder).expanduser())
+        return _opened(recipe, task)
+
+
+def _opened(recipe: TaskRecipe, task: Any) -> HarnessTask:
+    if task.OUTPUT_TYPE not in _OUTPUT_TYPES:
+        raise TaskError(
+            f"task '{recipe.name}': output_type: must ask for likelihoods ({', '.join(_OUTPUT_TYPES)})",
+            received=task.OUTPUT_TYPE,
+        )
+    documents = tuple(evenly_spaced(range(len(task.eval_docs)), recipe.max_items)) if recipe.max_items else None
+    task.set_fewshot_seed(FEWSHOT_SEED)
+    task.build_all_requests(samples=None if documents is None else list(documents), rank=0, world_size=1)
+    by_document = [list(group) for _, group in groupby(task.instances, key=lambda request: request.doc_id)]
+    gold = tuple(_gold(recipe.name, task, requests) for requests in by_document)
+    metrics = (MetricInfo(recipe.name, "bits per byte", maximised=False), *_metrics(recipe.name, task, by_document))
+    content = [
+        version("lm_eval"),
+        [[list(map(str, request.args)) for request in requests] for requests in by_document],
+        gold,
+        [[metric.name.removeprefix(recipe.name), metric.maximised] for metric in metrics],
+    ]
+    return HarnessTask(recipe.name, task_fingerprint("lm-eval", content), metrics, task, gold, documents)
+
+
+def _load(recipe: TaskRecipe, own_name: str, folder: Path | None) -> Any:
+    """The harness's task object."""
+    if folder is not None and not folder.is_dir():
+        raise TaskError(f"task '{recipe.name}': folder: must be a folder of YAML files", received=str(folder))
+    manager = import_module("lm_eval.tasks").TaskManager(
+        include_path=None if folder is None else str(folder), include_defaults=folder is None
+    )
+    entry = manager.task_index.get(own_name)
+    if entry is None or entry.kind.name not in ("TASK", "PY_TASK"):
+        known = ", ".join(manager.all_subtasks[:20]) or "none; files that are not valid YAML are passed over"
+        raise TaskError(
+            f"task '{recipe.name}': task: must be a single task of the folder",
+            received=own_name,
+            hint=f"found: {known}",
+        )
+    given = (entry.cfg or {}).get("dataset_kwargs") or {}
+    overrides: dict[str, Any] = {"task": own_name}
+    if folder is not None and "data_files" in given:
+        place = entry.yaml_path.parent
+        overrides["dataset_kwargs"] = {**given, "data_files": _from_folder(given["data_files"], place)}
+    # A group of one: the public way to load a task of the index with changed keys.
+    return manager.load({"group": f"evermix {own_name}", "task": [overrides]})["tasks"][own_name]
+
+
+def _from_folder(files: Any, folder: Path) -> Any:
+    """`data_files` with every path that exists below `folder` made absolute."""
+    if isinstance(files, Mapping):
+        return {split: _from_folder(part, folder) for split, part in files.items()}
+    if isinstance(files, list):
+        return [_from_folder(part, folder) for part in files]
+    return str((folder / files).resolve()) if any(folder.glob(files)) else files
+
+
+def _gold(name: str, task: Any, requests: Sequence[Any]) -> int:
+    """Which of a document's requests holds the gold answer; the first one if several are right."""
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return 0
+    document = requests[0].doc
+    target = task.doc_to_text(document) if getattr(task, "multiple_input", 0) else task.doc_to_target(document)
+    choices = task.doc_to_choice(document)
+    if isinstance(target, list | tuple) and target:
+        target = target[0]
+    position = choices.index(target) if isinstance(target, str) and target in choices else target
+    if isinstance(position, bool) or not isinstance(position, int) or not 0 <= position < len(choices):
+        raise TaskError(
+            f"task '{name}', document {requests[0].doc_id}: doc_to_target: must be one of the {len(choices)} choices",
+            received=target,
+        )
+    return int(position)
+
+
+def _metrics(name: str, task: Any, by_document: Sequence[Sequence[Any]]) -> Iterator[MetricInfo]:
+    """The harness's own metrics; accuracies of choices have a chance level."""
+    better = task.higher_is_better()
+    for metric in task.aggregation():
+        chance = None
+        if metric.startswith("acc") and task.OUTPUT_TYPE == "multiple_choice":
+            chance = sum(1 / len(task.doc_to_choice(requests[0].doc)) for requests in by_document) / len(by_document)
+        unit = "fraction" if metric.startswith(("acc", "exact_match")) else _UNITS.get(metric, metric)
+        yield MetricInfo(f"{name}:{metric}", unit, bool(better[metric]), chance)
+
+
+@contextlib.contextmanager
+def _faults_of(name: str) -> Iterator[None]:
+    """What the harness, its data reader and its templates raise, as one line."""
+    kinds: tuple[type[Exception], ...] = (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        import_module("jinja2").TemplateError,
+        import_module("datasets").exceptions.DatasetsError,
+    )
+    try:
+        yield
+    except kinds as error:
+        reason = " ".join(str(error).split())[:300]
+        raise TaskError(
+            f"task '{name}': the harness must be able to open it ({type(error).__name__}: {reason})"
+        ) from error
