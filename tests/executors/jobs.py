@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -87,10 +88,15 @@ def environment(arguments: Mapping[str, Any], report: Report) -> None:
 
 
 def beat(arguments: Mapping[str, Any], report: Report) -> None:
-    """Writes its pid and that of a child that sleeps to `pids`, then sleeps; never finishes."""
+    """Writes its pid and that of a child that sleeps to `pids`, then sleeps; never finishes.
+
+    With `hold` it keeps the interpreter to itself meanwhile, as a long call of compiled code may.
+    """
     child = subprocess.Popen(["sleep", "60"]) if arguments.get("child") else None
     pids = f"{os.getpid()} {child.pid if child else os.getpid()}"
     write_atomically(Path(arguments["pids"]), pids)
+    if arguments.get("hold"):
+        ctypes.PyDLL(None).sleep(60)
     time.sleep(60)
 
 

@@ -26,15 +26,15 @@ folder, function, count, seconds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[
 jobs = []
 for n in range(count):
     arguments = {"marker": str(folder / f"{n}.done"), "n": n, "seconds": seconds, "child": True,
-                 "pids": str(folder / f"{n}.pids")}
+                 "hold": "hold" in sys.argv, "pids": str(folder / f"{n}.pids")}
     jobs.append(Job(f"n{n}", f"tests.executors.jobs:{function}", arguments, folder / f"{n}.done"))
 failures = LocalProcesses(2, retries=0, logs=folder / "logs").run(jobs)
 print(json.dumps([failure.reason for failure in failures]))
 """
 
 
-def start_parent(folder: Path, function: str, count: int, seconds: float = 0.0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PARENT, str(folder), function, str(count), str(seconds)]
+def start_parent(folder: Path, function: str, count: int, seconds: float = 0.0, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PARENT, str(folder), function, str(count), str(seconds), *more]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -62,9 +62,16 @@ def busy_pids(folder: Path, count: int) -> list[tuple[int, int]]:
     return [(worker, child) for worker, child in pairs]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_no_worker_outlives_a_killed_parent(tmp_path: Path, number: signal.Signals) -> None:
-    with start_parent(tmp_path, "beat", 2) as parent:
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [
+        (signal.SIGKILL, "sleep"),
+        (signal.SIGTERM, "sleep"),
+        pytest.param(signal.SIGKILL, "hold", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")),
+    ],
+)
+def test_no_worker_outlives_a_killed_parent(tmp_path: Path, number: signal.Signals, how: str) -> None:
+    with start_parent(tmp_path, "beat", 2, 0.0, how) as parent:
         pids = busy_pids(tmp_path, 2)
         parent.send_signal(number)
         assert parent.wait(30) == -number

@@ -14,6 +14,7 @@ import pytest
 
 from evermix.errors import ExecutorError
 from evermix.executors import Job, JobEvent, LocalProcesses
+from evermix.executors.cores import available_cores
 
 
 def job(folder: Path, function: str, key: str = "a", **arguments: Any) -> Job:
@@ -201,7 +202,7 @@ def test_a_worker_keeps_to_its_threads(tmp_path: Path) -> None:
 
 
 def test_cores_are_shared_among_threads(tmp_path: Path) -> None:
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     assert LocalProcesses(logs=tmp_path).workers == cores
     assert LocalProcesses(logs=tmp_path, threads=cores).workers == 1
     assert LocalProcesses(logs=tmp_path, threads=4 * cores).workers == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evermix.errors import ExecutorError
+from evermix.executors.cores import available_cores
 from evermix.executors.job import EventKind, Executor, Failure, Job, JobEvent, Watcher, check_jobs, log_name
 from evermix.executors.process import WorkerProcess
 
@@ -23,7 +24,7 @@ class LocalProcesses(Executor):
     """Runs jobs in worker processes that start when first needed, stay for many jobs, and end with `run`.
 
     Args:
-        workers: processes at a time; by default as many as the cores this process may use allow at `threads` each.
+        workers: processes at a time; by default as many as keep the cores of this process or container busy.
         retries: how often a job that failed is tried again, each time in a fresh worker.
         logs: folder for `<key>.log`, what a job printed; kept only if the job failed.
         threads: numerical threads (OpenMP, OpenBLAS, MKL) per worker.
@@ -42,7 +43,7 @@ class LocalProcesses(Executor):
         threads: int = 1,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.workers = workers if workers is not None else max(1, _cores() // max(1, threads))
+        self.workers = workers if workers is not None else max(1, available_cores() // max(1, threads))
         self.retries = retries
         self.logs = logs.absolute()
         self.threads = threads
@@ -233,10 +234,3 @@ def _begin_log(task: _Task) -> None:
     task.log.parent.mkdir(parents=True, exist_ok=True)
     with open(task.log, "a" if task.attempt else "w", encoding="utf-8"):
         pass
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -96,11 +96,10 @@ class WorkerProcess:
         code = self._returncode
         if code is None:
             return "worker died: the system does not say how"
-        if not self.ready:
-            return f"worker could not start: exit code {code}"
+        what = "worker died" if self.ready else "worker could not start"
         if code == -signal.SIGKILL:
-            return "worker died: signal 9 (killed, perhaps by the system for want of memory: use fewer workers)"
-        return f"worker died: signal {-code}" if code < 0 else f"worker died: exit code {code}"
+            return f"{what}: signal 9 (killed, perhaps by the system for want of memory: use fewer workers)"
+        return f"{what}: signal {-code}" if code < 0 else f"{what}: exit code {code}"
 
     def kill(self) -> None:
         """Kill the worker and the processes its jobs started, where any is left; `end` does the rest."""
