@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from numbers import Real
@@ -56,10 +57,10 @@ class HarnessTask:
             TaskError: an answer has no tokens or no finite likelihood.
             TokenizerError: the model does not know every token.
         """
-        own_name = str(self.task.task_name)
         lm = import_module("evermix.tasks.harness_model").HarnessModel(model, tokenizer, f"task '{self.name}'")
-        self.task.set_fewshot_seed(FEWSHOT_SEED)
-        with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+        with harness_manners():
+            own_name = str(self.task.task_name)
+            self.task.set_fewshot_seed(FEWSHOT_SEED)
             report = import_module("lm_eval.evaluator").evaluate(
                 lm,
                 {"tasks": {own_name: self.task}, "groups": {}, "group_map": {}},
@@ -83,6 +84,17 @@ class HarnessTask:
             nats.append(response[0] if isinstance(response, tuple | list) else response)
             n_bytes.append(continuation_bytes(sample["arguments"][gold]))
         return bits_per_byte(np.array(nats), np.array(n_bytes, dtype=np.float64))
+
+
+@contextlib.contextmanager
+def harness_manners() -> Iterator[None]:
+    """No progress bars of the harness, and Python's random state as it was: it draws names for its tasks from it."""
+    state = random.getstate()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        random.setstate(state)
 
 
 def continuation_bytes(arguments: Sequence[str]) -> int:

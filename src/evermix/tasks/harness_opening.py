@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -15,7 +14,7 @@ from typing import Any
 from evermix.errors import TaskError
 from evermix.recipe.tasks import TaskRecipe
 from evermix.tasks.base import MetricInfo, task_fingerprint
-from evermix.tasks.harness import FEWSHOT_SEED, HarnessTask
+from evermix.tasks.harness import FEWSHOT_SEED, HarnessTask, harness_manners
 from evermix.tasks.items import evenly_spaced
 
 _UNITS = {"bits_per_byte": "bits per byte", "byte_perplexity": "per byte", "word_perplexity": "per word"}
@@ -37,7 +36,7 @@ def open_harness_task(recipe: TaskRecipe, base: Path) -> HarnessTask:
             hint="install it: pip install 'evermix[eval]'",
         )
     own_name = recipe.task or recipe.name
-    with _faults_of(recipe.name), contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+    with _faults_of(recipe.name), harness_manners():
         task = _load(recipe, own_name, None if recipe.folder is None else base / Path(recipe.folder).expanduser())
         return _opened(recipe, task)
 
@@ -59,6 +58,7 @@ def _opened(recipe: TaskRecipe, task: Any) -> HarnessTask:
         [[list(map(str, request.args)) for request in requests] for requests in by_document],
         gold,
         [[metric.name.removeprefix(recipe.name), metric.maximised] for metric in metrics],
+        _code_beside(task),
     ]
     return HarnessTask(recipe.name, task_fingerprint("lm-eval", content), metrics, task, gold, documents)
 
@@ -85,6 +85,13 @@ def _load(recipe: TaskRecipe, own_name: str, folder: Path | None) -> Any:
         overrides["dataset_kwargs"] = {**given, "data_files": _from_folder(given["data_files"], place)}
     # A group of one: the public way to load a task of the index with changed keys.
     return manager.load({"group": f"evermix {own_name}", "task": [overrides]})["tasks"][own_name]
+
+
+def _code_beside(task: Any) -> list[str]:
+    """The Python files beside the task's YAML file, which may hold functions that it names."""
+    source = (task.get_config("metadata") or {}).get("config_source")
+    folder = Path(source).parent if source and Path(source).is_file() else None
+    return [file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.py"))] if folder else []
 
 
 def _from_folder(files: Any, folder: Path) -> Any:
