@@ -44,7 +44,7 @@ def test_fingerprint_ignores_the_project_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (GOOD + "sead: 1\n", r"r\.yaml:9: sead: unknown key. Hint: allowed: project, seed"),
+        (GOOD + "sead: 1\n", r"r\.yaml:9: sead: unknown key. Hint: allowed: project, method, seed"),
         (GOOD + "  batch: 3\n", r"r\.yaml:9: training\.batch: unknown key. Hint: allowed: tokens, batch_sequences"),
         (GOOD.replace("1.5M", "many"), r"r\.yaml:8: training\.tokens: must be an amount .*got 'many'"),
         (GOOD.replace("1.5M", "-5"), r"r\.yaml:8: training\.tokens: .*greater than 0"),

@@ -11,9 +11,9 @@ The key is a hash of the documents, the tokenizer and the settings: adding a dom
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,14 @@ class TokenStore:
         sequence_length: tokens per sequence.
         tokenizer_fingerprint: of the tokenizer that made it.
         entries: one per domain: its subfolder's name and meta.
+        train_limits: per domain, how many of its train sequences there are to see; None for all of them.
     """
 
     folder: Path
     sequence_length: int
     tokenizer_fingerprint: str
     entries: tuple[dict[str, Any], ...]
+    train_limits: tuple[int, ...] | None = None
     _maps: dict[tuple[int, str], npt.NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -57,26 +59,71 @@ class TokenStore:
         manifest = Path(folder) / "store.json"
         if not manifest.is_file():
             raise CorpusError("a token store must hold store.json", received=str(folder), hint="build it first")
-        content = read_record(manifest, "folders", "sequence_length", "tokenizer")
+        return cls.from_manifest(Path(folder), read_record(manifest, "folders", "sequence_length", "tokenizer"))
+
+    @classmethod
+    def from_manifest(cls, folder: Path, manifest: Mapping[str, Any]) -> TokenStore:
+        """The store of the domains that `manifest` lists; CorpusError if a part of it is gone."""
         entries = []
-        for name in content["folders"]:
-            meta = Path(folder) / name / "meta.json"
+        for name in manifest["folders"]:
+            meta = folder / name / "meta.json"
             if not meta.is_file():
                 raise CorpusError("a part of the token store is gone", received=str(meta), hint="build the store again")
             entries.append({"folder": name, **read_record(meta, "name", "train", "heldout")})
-        return cls(Path(folder), content["sequence_length"], content["tokenizer"], tuple(entries))
+        return cls(folder, manifest["sequence_length"], manifest["tokenizer"], tuple(entries))
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What `from_manifest` needs beside the folder; it names contents, so it is a key of what is trained on it."""
+        return {
+            "sequence_length": self.sequence_length,
+            "tokenizer": self.tokenizer_fingerprint,
+            "folders": [entry["folder"] for entry in self.entries],
+        }
+
+    def subset(self, names: Collection[str]) -> TokenStore:
+        """The same store with only the domains in `names`, in the order of the store.
+
+        Raises:
+            DomainError: if a name is unknown.
+        """
+        wanted = {self.domains.index(name) for name in names}
+        kept = tuple(entry for j, entry in enumerate(self.entries) if j in wanted)
+        limits = self.train_limits and tuple(limit for j, limit in enumerate(self.train_limits) if j in wanted)
+        return replace(self, entries=kept, train_limits=limits, _maps={})
+
+    def shrunk(self, factor: float) -> TokenStore:
+        """The same store with the first `factor` of each domain's train sequences, at least one.
+
+        Sequences lie in random order, so the first ones are a random sample. A run of `factor` times the target's
+        tokens on it repeats every domain as often as the target does on the whole: simulated epoching.
+
+        Raises:
+            CorpusError: unless 0 < factor.
+        """
+        if not factor > 0:
+            raise CorpusError("a store can only be shrunk by a positive factor", received=factor)
+        if factor >= 1:
+            return self
+        return self.limited([max(1, round(n * factor)) for n in self.train_sizes.tolist()])
+
+    def limited(self, train_sequences: Sequence[int]) -> TokenStore:
+        """The same store with the first `train_sequences[j]` train sequences of each domain j."""
+        return replace(self, train_limits=tuple(train_sequences), _maps={})
 
     @cached_property
     def domains(self) -> DomainSet:
         """The domains in order; n_tokens counts the train sequences, fingerprints are those of the content."""
         return DomainSet(
-            Domain(e["name"], e["train"]["n_sequences"] * self.sequence_length, e["fingerprint"]) for e in self.entries
+            Domain(e["name"], n * self.sequence_length, e["fingerprint"])
+            for e, n in zip(self.entries, self.train_sizes.tolist(), strict=True)
         )
 
     @cached_property
     def train_sizes(self) -> npt.NDArray[np.int64]:
         """Train sequences of each domain, shape (domains,)."""
-        return np.array([e["train"]["n_sequences"] for e in self.entries], dtype=np.int64)
+        sizes = np.array([e["train"]["n_sequences"] for e in self.entries], dtype=np.int64)
+        return sizes if self.train_limits is None else np.minimum(sizes, self.train_limits)
 
     @cached_property
     def flat_offsets(self) -> npt.NDArray[np.int64]:
@@ -108,7 +155,7 @@ class TokenStore:
 
     def train(self, j: int) -> npt.NDArray[Any]:
         """Train sequences of domain j, memory-mapped, shape (sequences, sequence_length)."""
-        return self._map(j, "train")
+        return self._map(j, "train")[: self.train_sizes[j]]
 
     def heldout(self, j: int) -> npt.NDArray[Any]:
         """Held-out sequences of domain j, memory-mapped, shape (sequences, sequence_length)."""
@@ -183,13 +230,9 @@ def build_store(
     with _full_disk_named(folder):
         entries = build_domains(sources, tokenizer, folder, settings, progress or (lambda _: None))
         _keep_tokenizer(tokenizer, folder)
-        manifest = {
-            "sequence_length": settings.sequence_length,
-            "tokenizer": tokenizer.fingerprint,
-            "folders": [entry["folder"] for entry in entries],
-        }
-        write_json(folder / "store.json", manifest)
-    return TokenStore(folder, settings.sequence_length, tokenizer.fingerprint, tuple(entries))
+        store = TokenStore(folder, settings.sequence_length, tokenizer.fingerprint, tuple(entries))
+        write_json(folder / "store.json", store.manifest)
+    return store
 
 
 def _keep_tokenizer(tokenizer: TextTokenizer, folder: Path) -> None:

@@ -25,6 +25,7 @@ class Rung:
 
 
 LADDER: dict[str, Rung] = {
+    "0.05M": Rung(48, 112, 2, 3),
     "0.2M": Rung(64, 176, 4, 4),
     "1M": Rung(128, 344, 5, 4),
     "4M": Rung(256, 688, 5, 4),

@@ -12,6 +12,8 @@ from evermix.recipe.parts import (
     TrainingRecipe,
     parse_amount,
 )
+from evermix.recipe.swarm import ProxyTraining, SwarmRecipe
+from evermix.recipe.tasks import TaskRecipe
 from evermix.recipe.whole import Recipe
 
 __all__ = [
@@ -22,7 +24,10 @@ __all__ = [
     "ModelRecipe",
     "ObjectiveRecipe",
     "ProbeRecipe",
+    "ProxyTraining",
     "Recipe",
+    "SwarmRecipe",
+    "TaskRecipe",
     "TokenizerRecipe",
     "TrainingRecipe",
     "parse_amount",

@@ -24,6 +24,9 @@ from evermix.recipe.parts import (
     TrainingRecipe,
     Weight,
 )
+from evermix.recipe.study import StudyRecipe
+from evermix.recipe.swarm import SwarmRecipe
+from evermix.recipe.tasks import TaskRecipe
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error, unknown_key
 
 
@@ -33,6 +36,12 @@ def _folder_name(value: str) -> str:
     return value
 
 
+Method = Literal["op-mix", "olmix"]
+Arm = Literal["natural", "uniform", "evermix", "best-run"]
+_OF_METHOD: dict[Method, tuple[str, ...]] = {
+    "op-mix": ("start", "decision", "objective", "constraints"),
+    "olmix": ("swarm", "tasks", "study"),
+}
 Start = Literal["natural", "uniform"] | dict[str, Weight]
 
 
@@ -40,6 +49,11 @@ class Recipe(Model):
     """Everything about one project. `base` is the folder that relative paths start from."""
 
     project: Annotated[str, AfterValidator(_folder_name)]
+    method: Method = Field(
+        "op-mix",
+        description="op-mix: probes of the model itself decide on the way (start, decision, objective, constraints); "
+        "olmix: a swarm of small proxies decides beforehand (swarm, tasks, study)",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     domains: tuple[DomainRecipe, ...] = Field(min_length=1)
     tokenizer: TokenizerRecipe = TokenizerRecipe()
@@ -50,7 +64,12 @@ class Recipe(Model):
     decision: DecisionRecipe = DecisionRecipe()
     objective: ObjectiveRecipe = ObjectiveRecipe()
     constraints: ConstraintRecipe = ConstraintRecipe()
-    arms: tuple[Literal["natural", "uniform", "evermix"], ...] = Field(("evermix",), min_length=1)
+    swarm: SwarmRecipe = SwarmRecipe()
+    tasks: tuple[TaskRecipe, ...] = ()
+    study: StudyRecipe = StudyRecipe()
+    arms: tuple[Arm, ...] = Field(
+        ("evermix",), description="what the model is trained on; with olmix none at all ends with the mixture"
+    )
     base: Path = Field(Path(), exclude=True)
 
     @model_validator(mode="after")
@@ -75,6 +94,28 @@ class Recipe(Model):
         return self
 
     @model_validator(mode="after")
+    def _parts_are_of_the_method(self) -> Self:
+        for method, parts in _OF_METHOD.items():
+            for part in parts:
+                if method != self.method and part in self.model_fields_set:
+                    raise LocatedError((part,), f"belongs to method {method} (this recipe's method: {self.method})")
+        if self.method == "op-mix" and "best-run" in self.arms:
+            raise LocatedError(("arms",), "arm best-run belongs to method olmix")
+        if self.method == "op-mix" and not self.arms:
+            raise LocatedError(("arms",), "at least one arm must be trained")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_have_names_of_their_own(self) -> Self:
+        taken = {domain.name for domain in self.domains}
+        for position, task in enumerate(self.tasks):
+            if task.name in taken:
+                message = f"a task must have a name of its own: '{task.name}' names a domain or another task"
+                raise LocatedError(("tasks", position, "name"), message)
+            taken.add(task.name)
+        return self
+
+    @model_validator(mode="after")
     def _sums_fit(self) -> Self:
         if self.objective.weights is not None and sum(self.objective.weights.values()) <= 0:
             raise LocatedError(("objective", "weights"), "at least one weight must be positive")
@@ -94,10 +135,15 @@ class Recipe(Model):
             domains = DomainSet(domain.name for domain in self.domains)
         except DomainError as error:
             raise LocatedError(("domains",), str(error)) from error
+        rules, key = (
+            (self.study.constraints, ("study", "constraints"))
+            if self.method == "olmix"
+            else (self.constraints, ("constraints",))
+        )
         try:
-            replace(self.constraints.build(), max_epochs=None).bounds(domains, 1.0)
+            replace(rules.build(), max_epochs=None).bounds(domains, 1.0)
         except ConstraintError as error:
-            raise LocatedError(("constraints",), str(error)) from error
+            raise LocatedError(key, str(error)) from error
         return self
 
     @classmethod

@@ -17,8 +17,7 @@ from evermix.schedule import MixtureSchedule
 
 def open_stream(store: TokenStore, schedule: MixtureSchedule, seed: int) -> MixtureStream:
     """The mixture stream of `schedule` over the training sequences of `store`, at its start."""
-    sizes = [len(store.train(j)) for j in range(len(store.domains))]
-    return MixtureStream(sizes, store.domains.names, schedule, seed)
+    return MixtureStream(store.train_sizes.tolist(), store.domains.names, schedule, seed)
 
 
 class StreamSampler(Sampler[int]):
