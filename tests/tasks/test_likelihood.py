@@ -9,8 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import BloomConfig, BloomForCausalLM
 
+from evermix.corpus.tokenizer import TextTokenizer
 from evermix.tasks import likelihood
 from evermix.tasks.likelihood import (
     Continuation,
@@ -98,7 +100,7 @@ def test_batches_change_nothing(make: object, monkeypatch: pytest.MonkeyPatch) -
     texts = ["".join(rng.choice(words, size=rng.integers(1, 12))) for _ in range(60)]
     asked = [Continuation(a, b + "x", "here") for a, b in zip(texts[:30], texts[30:], strict=True)]
     together = log_likelihoods(model, tokenizer, asked)
-    monkeypatch.setattr(likelihood, "BATCH_TOKENS", 1)
+    monkeypatch.setitem(likelihood.BATCH_TOKENS, "cpu", 1)
     alone = log_likelihoods(model, tokenizer, asked)
     assert together.nats == pytest.approx(alone.nats, rel=1e-5)
     assert (together.is_greedy == alone.is_greedy).all()
@@ -127,6 +129,26 @@ def test_what_the_model_s_configuration_says() -> None:
     unlimited = BloomForCausalLM(BloomConfig(vocab_size=257, hidden_size=32, n_layer=1, n_head=2))
     assert context_length(unlimited) is None
     assert log_likelihoods(unlimited, tokenizer, [Continuation("", "a" * 200, "here")]).nats[0] < 0
+
+
+def test_words_with_a_blank_sign_before_them() -> None:
+    """A SentencePiece-like tokenizer puts "▁" before a text; encoded as a whole, the answer gets none of its own."""
+    words = ["</s>", "▁", "▁the", "▁capital", "▁of", "▁France", "a", "F", "r", "n", "c", "e"]
+    backend = Tokenizer(models.Unigram([(word, -1.0) for word in words], unk_id=1))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    tokenizer = TextTokenizer(backend)
+    whole, border = Continuation("the capital of", " France", "here"), Continuation("the capital of ", "France", "here")
+    one, other = encoded_windows(tokenizer, [whole, border], 0, None)
+    assert one.ids[-one.n_scored :] == other.ids[-other.n_scored :] == (words.index("▁France"),)
+
+
+def test_half_precision_is_near() -> None:
+    tokenizer = word_tokenizer()
+    model = llama(tokenizer.vocab_size)
+    asked = [Continuation("the capital of", " France", "here")]
+    expected = log_likelihoods(model, tokenizer, asked).nats[0]
+    assert log_likelihoods(model.bfloat16(), tokenizer, asked).nats[0] == pytest.approx(expected, rel=0.05)
 
 
 def test_models_without_logits_to_keep_are_read_whole() -> None:

@@ -35,7 +35,8 @@ from evermix.errors import TaskError, TokenizerError
 
 Floats = npt.NDArray[np.float64]
 
-BATCH_TOKENS = 8192
+BATCH_TOKENS = {"cpu": 2048}  # by device; one core is fastest with little at once
+_BATCH_TOKENS_ELSEWHERE = 16384
 _LOGITS_AT_ONCE = 1 << 27  # 512 MiB of float32
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
 
@@ -158,7 +159,7 @@ def score_windows(model: PreTrainedModel, windows: Sequence[Window], n_owners: i
     was_training = model.training
     model.eval()
     try:
-        for batch in _batches(windows, model.get_input_embeddings().num_embeddings):
+        for batch in _batches(windows, _tokens_at_once(model)):
             sums, greedy = _score_batch(model, batch)
             for window, total, matches in zip(batch, sums, greedy, strict=True):
                 nats[window.owner] += total
@@ -168,9 +169,14 @@ def score_windows(model: PreTrainedModel, windows: Sequence[Window], n_owners: i
     return Likelihoods(nats, is_greedy)
 
 
-def _batches(windows: Sequence[Window], vocab_size: int) -> Iterator[list[Window]]:
-    """Windows sorted by length, as many at once as the limits on tokens and logits allow."""
-    most_tokens = min(BATCH_TOKENS, _LOGITS_AT_ONCE // vocab_size)
+def _tokens_at_once(model: PreTrainedModel) -> int:
+    """How many tokens one batch may hold: what suits the device, and no more logits than fit."""
+    most = BATCH_TOKENS.get(next(model.parameters()).device.type, _BATCH_TOKENS_ELSEWHERE)
+    return min(most, _LOGITS_AT_ONCE // int(model.get_input_embeddings().num_embeddings))
+
+
+def _batches(windows: Sequence[Window], most_tokens: int) -> Iterator[list[Window]]:
+    """Windows sorted by length, as many at once as `most_tokens` allows, at least one."""
     batch: list[Window] = []
     for window in sorted(windows, key=lambda w: (len(w.ids), w.n_scored)):
         if batch and (len(batch) + 1) * len(window.ids) > most_tokens:
@@ -196,7 +202,7 @@ def _score_batch(model: PreTrainedModel, batch: Sequence[Window]) -> tuple[list[
     targets, mask = ids[:, first + 1 :].to(device), scored[:, first:].to(device)
     chosen, wanted = logits[mask], targets[mask]
     losses = torch.zeros(targets.shape, dtype=torch.float64)
-    losses[mask.cpu()] = functional.cross_entropy(chosen, wanted, reduction="none").double().cpu()
+    losses[mask.cpu()] = functional.cross_entropy(chosen, wanted, reduction="none").cpu().double()
     misses = torch.zeros(targets.shape, dtype=torch.bool)
     misses[mask.cpu()] = (chosen.argmax(dim=-1) != wanted).cpu()
     return (-losses.sum(dim=1)).tolist(), (~misses.any(dim=1)).tolist()
