@@ -181,6 +181,61 @@ def test_fingerprint_and_items(folder: Path) -> None:
     assert _open(folder, "quiz", "quiz_a").fingerprint != whole.fingerprint
 
 
+def test_examples_before_a_question_are_the_same_each_time(folder: Path) -> None:
+    path = folder / "evaluation" / "quiz.yaml"
+    path.write_text(path.read_text() + "num_fewshot: 2\nfewshot_split: test\n")
+    tokenizer = word_tokenizer()
+    model = llama(tokenizer.vocab_size, context=256)
+    task, again = _open(folder, "quiz", "quiz_a"), _open(folder, "quiz", "quiz_a")
+    assert task.fingerprint == again.fingerprint
+    first = task.score(model, tokenizer)
+    assert task.score(model, tokenizer) == again.score(model, tokenizer) == first
+    path.write_text(path.read_text().replace("num_fewshot: 2", "num_fewshot: 0"))
+    assert _open(folder, "quiz", "quiz_a").score(model, tokenizer) != first
+
+
+def test_choices_that_stand_in_the_prompt(folder: Path) -> None:
+    """As in WinoGrande: one continuation after each of several contexts; the gold one is told by doc_to_text."""
+    rows = [
+        {"sentences": ["the capital of France", "the capital of Italy"], "gold": 0, "end": "is Paris"},
+        {"sentences": ["2 + 2", "3 + 3"], "gold": 1, "end": "= 6"},
+    ]
+    (folder / "evaluation" / "ends.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    accuracy = _metrics(("acc", "mean", "true"))
+    text = _YAML.format(name="ends", file="ends.jsonl", kind="multiple_choice", metrics=accuracy)
+    text = text.replace('"{{question}}"', "gold").replace('"{{gold}}"', "end") + "doc_to_choice: sentences\n"
+    (folder / "evaluation" / "ends.yaml").write_text(text)
+    tokenizer = word_tokenizer()
+    model = llama(tokenizer.vocab_size, seed=3)
+    found = _open(folder, "ends", "ends").score(model, tokenizer)
+    gold = (AnswerItem("the capital of France", " is Paris", "1"), AnswerItem("3 + 3", " = 6", "2"))
+    assert found["ends"] == AnswerTask("own", gold).score(model, tokenizer)["own"]
+
+
+def test_metrics_of_python_functions_beside_the_yaml(folder: Path) -> None:
+    path = folder / "evaluation" / "quiz.yaml"
+    own = "process_results: !function own.spread\n"
+    head, _, tail = path.read_text().partition("metric_list:\n")
+    tail = tail[tail.index("metadata:") :]
+    path.write_text(head + "metric_list:\n" + _METRIC.format("spread", "mean", "false") + tail + own)
+    code = folder / "evaluation" / "own.py"
+    code.write_text("def spread(doc, results):\n    return {'spread': max(results)[0] - min(results)[0]}\n")
+    tokenizer = word_tokenizer()
+    model = llama(tokenizer.vocab_size, seed=3)
+    task = _open(folder, "quiz", "quiz_a")
+    found = task.score(model, tokenizer)
+    assert found["quiz:spread"].value > 0
+    assert found["quiz:spread"].standard_error is not None
+    code.write_text(code.read_text() + "# changed\n")
+    assert _open(folder, "quiz", "quiz_a").fingerprint != task.fingerprint
+
+
+def test_groups_are_refused(folder: Path) -> None:
+    (folder / "evaluation" / "all.yaml").write_text("group: all_of_them\ntask:\n  - quiz_a\n  - text_a\n")
+    with pytest.raises(TaskError, match=r"must be a single task of the folder, got 'all_of_them'.*found: answers_a"):
+        _open(folder, "quiz", "all_of_them")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

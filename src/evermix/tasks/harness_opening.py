@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -67,16 +69,14 @@ def _load(recipe: TaskRecipe, own_name: str, folder: Path | None) -> Any:
     """The harness's task object."""
     if folder is not None and not folder.is_dir():
         raise TaskError(f"task '{recipe.name}': folder: must be a folder of YAML files", received=str(folder))
-    manager = import_module("lm_eval.tasks").TaskManager(
-        include_path=None if folder is None else str(folder), include_defaults=folder is None
-    )
+    manager = _own_manager() if folder is None else _manager(include_path=str(folder), include_defaults=False)
     entry = manager.task_index.get(own_name)
     if entry is None or entry.kind.name not in ("TASK", "PY_TASK"):
-        known = ", ".join(manager.all_subtasks[:20]) or "none; files that are not valid YAML are passed over"
+        known = manager.all_subtasks if folder is not None else get_close_matches(own_name, manager.all_subtasks)
         raise TaskError(
-            f"task '{recipe.name}': task: must be a single task of the folder",
+            f"task '{recipe.name}': task: must be a single task of the {'harness' if folder is None else 'folder'}",
             received=own_name,
-            hint=f"found: {known}",
+            hint=f"found: {', '.join(known[:20]) or 'none of that name'}",
         )
     given = (entry.cfg or {}).get("dataset_kwargs") or {}
     overrides: dict[str, Any] = {"task": own_name}
@@ -85,6 +85,17 @@ def _load(recipe: TaskRecipe, own_name: str, folder: Path | None) -> Any:
         overrides["dataset_kwargs"] = {**given, "data_files": _from_folder(given["data_files"], place)}
     # A group of one: the public way to load a task of the index with changed keys.
     return manager.load({"group": f"evermix {own_name}", "task": [overrides]})["tasks"][own_name]
+
+
+def _manager(include_path: str | None, include_defaults: bool) -> Any:
+    """The harness's index of tasks."""
+    return import_module("lm_eval.tasks").TaskManager(include_path=include_path, include_defaults=include_defaults)
+
+
+@cache
+def _own_manager() -> Any:
+    """The tasks that come with the harness; reading thousands of files takes half a minute, so once in a process."""
+    return _manager(include_path=None, include_defaults=True)
 
 
 def _code_beside(task: Any) -> list[str]:
