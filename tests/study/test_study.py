@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evermix.domains import DomainSet
+from evermix.domains import Domain, DomainSet
 from evermix.errors import DomainError, ObservationError, ProjectError
 from evermix.mixture import Mixture
 from evermix.recipe.study import StudyRecipe
+from evermix.reuse import Add, Partition, Remove
 from evermix.study import Study
 from tests.study.planted import DOMAINS, METRICS, measure, true_objective
 
@@ -114,7 +115,7 @@ def test_a_study_opens_again_and_refuses_other_domains(tmp_path: Path) -> None:
 def test_an_update_carries_runs_over_and_lists_those_it_strands(tmp_path: Path) -> None:
     study = grown(tmp_path / "s")
     before = study.observations()[0]
-    after = study.update(add={"papers": 10**10}, remove=["spam"])
+    after = study.update([Add("papers", 10**10), Remove("spam")], "swarm").domains
     assert after.names == ("web", "code", "maths", "papers")
     kept, stranded = study.observations()
     with_spam = {r for r, w in zip(before.run_ids, before.weights[:, 3], strict=True) if w > 0}
@@ -127,7 +128,7 @@ def test_an_update_carries_runs_over_and_lists_those_it_strands(tmp_path: Path) 
 def test_after_a_partition_every_run_still_counts(tmp_path: Path) -> None:
     study = grown(tmp_path / "s")
     before = study.observations()[0]
-    study.update(partition={"web": {"web:news": 6 * 10**11, "web:forums": 3 * 10**11}})
+    study.update(Partition("web", (Domain("web:news", 6 * 10**11), Domain("web:forums", 3 * 10**11))), "full")
     kept, stranded = study.observations()
     assert not stranded
     np.testing.assert_allclose(kept.weights[:, :2].sum(axis=1), before.weights[:, 0])
@@ -136,7 +137,7 @@ def test_after_a_partition_every_run_still_counts(tmp_path: Path) -> None:
 
 def test_a_domain_that_no_run_has_seen_keeps_its_prior_share(tmp_path: Path) -> None:
     study = grown(tmp_path / "s")
-    study.update(add={"papers": 10**11})
+    study.update(Add("papers", 10**11), "swarm")
     found = study.propose()
     assert found.fitted.dead_domains == ("papers",)
     assert found.mixture["papers"] == pytest.approx(found.fitted.prior.mixture["papers"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["run", "metric", "column", "row"]
+Kind = Literal["run", "metric", "column", "row", "rule"]
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class LeftOut:
     """Something of the source that is not in the observations, and why.
 
     Attributes:
-        kind: "run", "metric", "column" or "row".
+        kind: "run", "metric", "column", "row", or "rule" of a recipe.
         name: the run id, the metric's or column's name, or file and line of the row.
         reason: why it was left out.
     """

@@ -1,17 +1,30 @@
 """Study: the whole decision without any trainer: observations -> law -> proposal, and ask / tell / propose / update."""
 
+from evermix.study.eras import STRATEGIES, Era, Strategy
 from evermix.study.fitting import FittedLaw, fit
+from evermix.study.history import History
 from evermix.study.moving import WhatIf, moved, predicted_change, what_if
-from evermix.study.next_runs import first_design, next_mixtures
+from evermix.study.next_runs import DesignRequest, first_design, next_mixtures
+from evermix.study.planning import StrategyPlan, UpdatePlan
 from evermix.study.proposing import Recommendation, best_mixture, propose
+from evermix.study.records import Asked
 from evermix.study.request import named_mixture
-from evermix.study.study import Asked, Study
+from evermix.study.study import Study
+from evermix.study.view import StudyView
 
 __all__ = [
+    "STRATEGIES",
     "Asked",
+    "DesignRequest",
+    "Era",
     "FittedLaw",
+    "History",
     "Recommendation",
+    "Strategy",
+    "StrategyPlan",
     "Study",
+    "StudyView",
+    "UpdatePlan",
     "WhatIf",
     "best_mixture",
     "first_design",

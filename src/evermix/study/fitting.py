@@ -1,4 +1,8 @@
-"""From observations to a law whose quality on held-out runs is known."""
+"""From observations to a law whose quality on held-out runs is known.
+
+In a space with frozen proportions the law sees the totals of components only, and the prior keeps the proportions, so
+that the optimum over leaves does too (laws.bundled).
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,14 @@ import numpy.typing as npt
 from evermix.errors import ObservationError
 from evermix.laws.automatic import AutoLaw
 from evermix.laws.base import MixingLaw
+from evermix.laws.bundled import BundledLaw
 from evermix.laws.live import LiveLaw
 from evermix.laws.registry import law_class
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.observations import LeftOut, Observations
 from evermix.recipe.study import StudyObjectiveRecipe, StudyRecipe
+from evermix.reuse import CollapsedSpace
 from evermix.study.prior import Prior, choose_prior
 from evermix.trust.calibration import Calibration, calibrate
 
@@ -35,6 +41,8 @@ class FittedLaw:
         prior: over all domains.
         calibration: the law's held-out predictions.
         left_out: what was not used, and why.
+        space: frozen proportions that the law and the prior keep; None for none.
+        ghosts: domains that runs were trained on and that are gone: the law knows them, no mixture may hold them.
     """
 
     recipe: StudyRecipe
@@ -44,41 +52,64 @@ class FittedLaw:
     prior: Prior
     calibration: Calibration
     left_out: tuple[LeftOut, ...]
+    space: CollapsedSpace | None = None
+    ghosts: tuple[str, ...] = ()
 
     @property
     def dead_domains(self) -> tuple[str, ...]:
-        """Domains that no run was trained on: nothing is known of them, they keep their prior share."""
-        live = set(self.observations.live_domains)
-        return tuple(name for name in self.observations.domains.names if name not in live)
+        """Domains that no run was trained on: nothing is known of them, they keep their prior share.
+
+        A domain that is frozen at a share of zero is not among them.
+        """
+        seen = self.observations.weights
+        if self.space is not None:
+            seen = self.space.expand(self.space.collapse(seen))
+        frozen_out = () if self.space is None else self.space.unused
+        dead = zip(self.observations.domains.names, seen.max(axis=0) > 0, strict=True)
+        return tuple(name for name, alive in dead if not alive and name not in frozen_out)
 
     @property
     def law_name(self) -> str:
-        """The family, also where dead domains wrap it."""
-        return self.law.inner.name if isinstance(self.law, LiveLaw) else self.law.name
+        """The family, also where dead domains or a bundle wrap it."""
+        law = self.law
+        while isinstance(law, LiveLaw | BundledLaw):
+            law = law.inner
+        return law.name
 
     def predict(self, mixture: Mixture) -> Floats:
         """The metrics in their own units at a mixture over all domains, shape (metrics,)."""
         return self.observations.orientation.value(self.law.predict(mixture.weights))
 
 
-def fit(observations: Observations, recipe: StudyRecipe | None = None, left_out: tuple[LeftOut, ...] = ()) -> FittedLaw:
+def fit(
+    observations: Observations,
+    recipe: StudyRecipe | None = None,
+    left_out: tuple[LeftOut, ...] = (),
+    space: CollapsedSpace | None = None,
+    ghosts: tuple[str, ...] = (),
+) -> FittedLaw:
     """Fit the recipe's law to the costs of all runs, weighted by their noise, and judge it on held-out runs.
+
+    Args:
+        left_out: what was left out of the observations before.
+        space: frozen proportions, which the runs must keep; None for none.
+        ghosts: domains of the observations that no mixture may hold.
 
     Raises:
         ObservationError: if nothing remains that a law could learn, or the law refuses so few runs.
         RecipeError: if the law is not a known one.
         ConstraintError: if the objective names an unknown metric.
+        MixtureError: if a frozen domain has no mass in the prior.
     """
     recipe = recipe or StudyRecipe()
     kept, dropped = _without_dropped_metrics(observations, recipe.objective)
     varying, constant = _without_constant_metrics(kept)
-    prior = choose_prior(varying, recipe.prior)
+    prior = _prior(varying, recipe, space, ghosts)
     objective = build_objective(varying, recipe.objective)
-    law = _law_over_all(varying, recipe.law, recipe.seed, prior.mixture).fit(
-        varying.weights, varying.costs, varying.sigma
-    )
+    law = _law_over_all(varying, recipe, prior.mixture, space).fit(varying.weights, varying.costs, varying.sigma)
     calibration = calibrate(law, varying, objective, seed=recipe.seed)
-    return FittedLaw(recipe, varying, law, objective, prior, calibration, left_out + dropped + constant)
+    left_out = left_out + dropped + constant
+    return FittedLaw(recipe, varying, law, objective, prior, calibration, left_out, space, ghosts)
 
 
 def chosen_law(name: str, seed: int = 0) -> MixingLaw:
@@ -107,21 +138,46 @@ def build_objective(observations: Observations, asked: StudyObjectiveRecipe) -> 
     return objective
 
 
-def _law_over_all(observations: Observations, name: str, seed: int, prior: Mixture) -> MixingLaw:
-    """The law, told which domains no run has seen."""
-    law = chosen_law(name, seed)
-    seen = set(observations.live_domains)
-    live = tuple(domain in seen for domain in observations.domains.names)
-    if all(live):
+def _prior(
+    observations: Observations, recipe: StudyRecipe, space: CollapsedSpace | None, ghosts: tuple[str, ...]
+) -> Prior:
+    """The prior over all domains: nothing for ghosts, and in a space with its proportions."""
+    prior = choose_prior(observations, recipe.prior)
+    if ghosts:
+        gone = [name in ghosts for name in observations.domains.names]
+        prior = Prior(
+            Mixture.normalised(prior.mixture.domains, np.where(gone, 0.0, prior.mixture.weights)), prior.source
+        )
+    if space is not None:
+        prior = Prior(space.prior(prior.mixture), f"{prior.source}, in the frozen proportions")
+    return prior
+
+
+def _law_over_all(
+    observations: Observations, recipe: StudyRecipe, prior: Mixture, space: CollapsedSpace | None
+) -> MixingLaw:
+    """The law, told what it is over and what no run has seen."""
+    law = chosen_law(recipe.law, recipe.seed)
+    if space is None:
+        return _among_live(law, observations.weights, prior)
+    components = Mixture(space.components, space.collapse(prior.weights))
+    return BundledLaw(_among_live(law, space.collapse(observations.weights), components), space)
+
+
+def _among_live(law: MixingLaw, weights: Floats, prior: Mixture) -> MixingLaw:
+    """The law, told which domains (or components) no run has seen; weights (runs, domains)."""
+    seen = weights.max(axis=0) > 0
+    if seen.all():
         return law
-    dead_share = sum(share for share, alive in zip(prior.weights.tolist(), live, strict=True) if not alive)
+    dead_share = float(prior.weights[~seen].sum())
     if dead_share >= 1:
+        named = ", ".join(name for name, alive in zip(prior.domains.names, seen, strict=True) if alive)
         raise ObservationError(
             "the prior must have mass on a domain that some run was trained on",
             received=prior.as_dict,
-            hint=f"those are: {', '.join(observations.live_domains)}",
+            hint=f"those are: {named}",
         )
-    return LiveLaw(law, live, dead_share)
+    return LiveLaw(law, tuple(bool(alive) for alive in seen), dead_share)
 
 
 def _without_dropped_metrics(

@@ -1,12 +1,14 @@
-"""Which runs a study asks for: a swarm around the prior first, then, given what is known, those worth most."""
+"""Which runs a study asks for: an era's design first, then, given what is known, those worth most."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from evermix.designs import SwarmRules, dirichlet_design, nested_design
+from evermix.designs import SwarmRules, dirichlet_design, nested_design, representative
 from evermix.designs.adaptive import adaptive_design, candidate_pool
 from evermix.designs.belief import Evidence
 from evermix.designs.settled import Settledness, how_settled
@@ -15,12 +17,36 @@ from evermix.domains import DomainSet
 from evermix.errors import ObservationError
 from evermix.mixture import Mixture
 from evermix.recipe.study import StudyRecipe
+from evermix.reuse import CollapsedSpace
 from evermix.study.fitting import FittedLaw
 from evermix.study.proposing import best_mixture
 from evermix.study.resampled import resampled_laws
 
+Floats = npt.NDArray[np.float64]
 _N_OPTIMA = 6  # resampled laws whose optima seed the candidates
-_PATIENCE = 50  # fresh draws before a design is called exhausted
+_POOL_PER_RUN = 16  # draws that each run of a later era stands for
+_TO_MEASURED = 0.5  # share of a later era's runs that goes to what it is about
+
+
+@dataclass(frozen=True, eq=False)
+class DesignRequest:
+    """What the runs of an era are to tell about.
+
+    Attributes:
+        domains: the leaves.
+        n_runs: None for as many as the law needs.
+        era: number; each has a design of its own.
+        space: the mixtures to stay within; None for all.
+        measured: leaves that the runs are about; empty for all alike.
+        in_hand: (runs, leaves), mixtures that are known already and need not be made again.
+    """
+
+    domains: DomainSet
+    n_runs: int | None = None
+    era: int = 0
+    space: CollapsedSpace | None = None
+    measured: tuple[str, ...] = ()
+    in_hand: Floats | None = None
 
 
 def prior_before_runs(domains: DomainSet, recipe: StudyRecipe) -> Mixture:
@@ -32,18 +58,34 @@ def prior_before_runs(domains: DomainSet, recipe: StudyRecipe) -> Mixture:
     return Mixture.natural(domains) if known and asked != "uniform" else Mixture.uniform(domains)
 
 
-def first_design(domains: DomainSet, recipe: StudyRecipe, n: int | None = None, era: int = 0) -> list[Mixture]:
-    """The swarm to begin with, by levels where names are nested; as many runs as the law needs if n is None.
+def runs_for(n_domains: int, recipe: StudyRecipe) -> int:
+    """Runs that the recipe's law wants over so many domains; `auto` counts as power-link, its usual choice."""
+    return recommended_runs(n_domains, "power-link" if recipe.law == "auto" else recipe.law)
 
-    Args:
-        era: number of updates of the domain set; each has a swarm of its own.
+
+def first_design(asked: DesignRequest, recipe: StudyRecipe) -> list[Mixture]:
+    """The swarm that an era begins with, by levels where names are nested.
+
+    The first era, and a full recomputation, draw around the prior. Where the runs are about some domains, those get
+    half of the mass on average (a new domain is often a sliver of the whole, of which a swarm around the prior would
+    learn nothing), and the design is the part of a larger swarm that stands for it best beside the runs in hand. In a
+    space the components are drawn, and expanded.
     """
-    prior = prior_before_runs(domains, recipe)
-    rng = np.random.default_rng([recipe.seed, era])
-    wanted = n or recommended_runs(int((prior.weights > 0).sum()), "power-link" if recipe.law == "auto" else recipe.law)
-    if any(":" in name for name in domains.names):
-        return nested_design(prior, wanted, rng)
-    return dirichlet_design(prior, wanted, rng)
+    prior = prior_before_runs(asked.domains, recipe)
+    n = runs_for(int((prior.weights > 0).sum()), recipe) if asked.n_runs is None else asked.n_runs
+    rng = np.random.default_rng([recipe.seed, asked.era])
+    if n == 0:
+        return []
+    if asked.space is None and not asked.measured:
+        return _swarm(prior, n, rng)
+    base, space = _towards_measured(prior, asked), asked.space
+    pool = np.array([mixture.weights for mixture in _swarm(base, _POOL_PER_RUN * n, rng)])
+    known = asked.in_hand
+    if known is not None and space is not None:
+        known = space.collapse(known)
+    chosen = pool[representative(pool, n, known)]
+    rows = chosen if space is None else space.expand(chosen)
+    return [Mixture(asked.domains, row) for row in rows]
 
 
 def next_mixtures(fitted: FittedLaw, n: int, pending: Sequence[Mixture] = (), seed: int = 0) -> list[Mixture]:
@@ -62,8 +104,7 @@ def next_mixtures(fitted: FittedLaw, n: int, pending: Sequence[Mixture] = (), se
         sigma = None
     rng = np.random.default_rng([fitted.recipe.seed, seed])
     laws = [law, *resampled_laws(fitted, _N_OPTIMA)]
-    optima = [best_mixture(fitted, one) for one in laws]
-    pool = candidate_pool(fitted.prior.mixture, optima, rng, rules=SwarmRules(coverage=0))
+    pool = _candidates(fitted, [best_mixture(fitted, one) for one in laws], rng)
     if len(pool) < n:
         raise ObservationError(f"at most {len(pool)} runs can be asked for at once", received=n)
     return adaptive_design(law, Evidence(mixtures, costs, sigma), fitted.objective.value, pool, n, rng)
@@ -75,3 +116,32 @@ def settled(fitted: FittedLaw, n_resamples: int = 30) -> Settledness:
     evidence = Evidence(observations.weights, observations.costs, observations.sigma)
     value = fitted.objective.value
     return how_settled(fitted.law, evidence, value, lambda law: best_mixture(fitted, law), rng, n_resamples)
+
+
+def _swarm(prior: Mixture, n: int, rng: np.random.Generator) -> list[Mixture]:
+    nested = any(":" in name for name in prior.domains.names)
+    return nested_design(prior, n, rng) if nested else dirichlet_design(prior, n, rng)
+
+
+def _towards_measured(prior: Mixture, asked: DesignRequest) -> Mixture:
+    """The middle of an era's swarm: half the prior, half even over what it is about (in a space: its components)."""
+    if asked.space is None:
+        names = asked.domains.names
+        even = np.array([name in asked.measured for name in names], dtype=np.float64)
+        even *= prior.weights > 0
+    else:
+        prior = Mixture(asked.space.components, asked.space.collapse(prior.weights))
+        even = (prior.weights > 0).astype(np.float64)
+    if even.sum() == 0:
+        return prior
+    return prior.blend(Mixture.normalised(prior.domains, even), _TO_MEASURED)
+
+
+def _candidates(fitted: FittedLaw, optima: Sequence[Mixture], rng: np.random.Generator) -> list[Mixture]:
+    """Mixtures that may be worth a run; in a space its components are scattered, and expanded."""
+    rules, space, prior = SwarmRules(coverage=0), fitted.space, fitted.prior.mixture
+    if space is None:
+        return candidate_pool(prior, optima, rng, rules=rules)
+    centre, *others = [Mixture(space.components, space.collapse(each.weights)) for each in (prior, *optima)]
+    pool = candidate_pool(centre, others, rng, rules=rules)
+    return [Mixture(space.leaves, space.expand(each.weights)) for each in pool]

@@ -11,10 +11,11 @@ import numpy as np
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.recipe.study import StudyRecipe
+from evermix.reuse import CollapsedSpace
 from evermix.solvers.kl_path import DEFAULT_KL, KlChoice, PathPoint, SwarmRuns, choose_kl, kl_path
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
-from evermix.solvers.proposal import Proposal
+from evermix.solvers.proposal import Proposal, binding_bounds
 from evermix.solvers.solve import solve
 from evermix.solvers.worst_case import least_worst_change, least_worst_law
 from evermix.study.fitting import FittedLaw
@@ -103,8 +104,14 @@ class Recommendation:
             "calibration": self.fitted.calibration.as_dict,
             "cautions": [caution.as_dict for caution in self.cautions],
             "dead_domains": list(self.fitted.dead_domains),
+            "frozen": frozen_shares(self.fitted.space),
             "left_out": [[item.kind, item.name, item.reason] for item in self.fitted.left_out],
         }
+
+
+def frozen_shares(space: CollapsedSpace | None) -> dict[str, float] | None:
+    """Leaf -> share within the bundle; None where nothing is frozen."""
+    return None if space is None else {name: space.virtual.inner[name] for name in space.frozen}
 
 
 def propose(fitted: FittedLaw, recipe: StudyRecipe | None = None, progress: Progress | None = None) -> Recommendation:
@@ -130,7 +137,8 @@ def propose(fitted: FittedLaw, recipe: StudyRecipe | None = None, progress: Prog
         comparison = compare(problem, proposal, observations, wanted)
         return Recommendation(fitted, recipe, problem, proposal, kl, comparison, None, ())
     resampling = BootstrapOptions(recipe.resamples, recipe.seed, ceilings=asked.ceilings if asked.guards else None)
-    options = AssessmentOptions(resampling, fitted.calibration)
+    bundled = None if fitted.space is None else fitted.space.bundled
+    options = AssessmentOptions(resampling, fitted.calibration, bundled=bundled)
     found = assess(problem, proposal, observations, wanted, options, progress)
     return Recommendation(fitted, recipe, problem, proposal, kl, found.comparison, found.bootstrap, found.cautions)
 
@@ -139,15 +147,27 @@ def best_mixture(fitted: FittedLaw, law: MixingLaw | None = None) -> Mixture:
     """The optimum alone, under the fitted law or another in its place; kl "auto" counts as the default strength."""
     asked = problems(fitted)
     problem = asked.with_kl_weight(_given_strength(asked, DEFAULT_KL).weight)
-    return solve(problem if law is None else replace(problem, law=law, ceilings=asked.ceilings(law))).mixture
+    found = solve(problem if law is None else replace(problem, law=law, ceilings=asked.ceilings(law)))
+    return _in_proportion(found, problem, fitted).mixture
 
 
 def _solved(problem: MixtureProblem, fitted: FittedLaw, recipe: StudyRecipe) -> Proposal:
     if recipe.objective.aggregate == "worst metric":
-        return least_worst_change(problem, problem.prior).proposal
-    if recipe.objective.aggregate == "worst law":
-        return least_worst_law(problem, resampled_laws(fitted, _WORST_OF)).proposal
-    return solve(problem)
+        found = least_worst_change(problem, problem.prior).proposal
+    elif recipe.objective.aggregate == "worst law":
+        found = least_worst_law(problem, resampled_laws(fitted, _WORST_OF)).proposal
+    else:
+        found = solve(problem)
+    return _in_proportion(found, problem, fitted)
+
+
+def _in_proportion(found: Proposal, problem: MixtureProblem, fitted: FittedLaw) -> Proposal:
+    """The proposal with frozen proportions kept to the last digit; without a KL term the solver is free in them."""
+    if fitted.space is None:
+        return found
+    mixture = Mixture(found.mixture.domains, fitted.space.project(found.mixture.weights))
+    kl_nats, binding = mixture.kl(problem.prior), binding_bounds(mixture, problem.bounds)
+    return replace(found, mixture=mixture, kl_nats=kl_nats, binding=binding)
 
 
 def _kl_strength(asked: Problems) -> KlStrength:

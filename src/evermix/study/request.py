@@ -90,7 +90,7 @@ def _guard(fitted: FittedLaw, asked: GuardRecipe) -> NoRegression:
 
 
 def _bounds(fitted: FittedLaw, recipe: StudyRecipe) -> Bounds:
-    """The recipe's bounds, dead domains held at their prior share."""
+    """The recipe's bounds, dead domains held at their prior share, ghosts at none, within the space if there is one."""
     domains = fitted.observations.domains
     asked = recipe.constraints
     held = {name: fitted.prior.mixture[name] for name in fitted.dead_domains}
@@ -101,10 +101,12 @@ def _bounds(fitted: FittedLaw, recipe: StudyRecipe) -> Bounds:
                 received=asked.fixed[name],
                 hint="set its share in the prior, or measure runs with it",
             )
+    held |= dict.fromkeys(fitted.ghosts, 0.0)
     constraints = asked.model_copy(update={"fixed": {**asked.fixed, **held}}).build()
     if recipe.tokens is None or any(d.n_tokens is None for d in domains):
         constraints = _without_epochs(constraints, recipe)
-    return constraints.bounds(domains, float(recipe.tokens or _UNCAPPED_REQUEST))
+    bounds = constraints.bounds(domains, float(recipe.tokens or _UNCAPPED_REQUEST))
+    return bounds if fitted.space is None else fitted.space.tighten(bounds)
 
 
 def _without_epochs(constraints: Constraints, recipe: StudyRecipe) -> Constraints:

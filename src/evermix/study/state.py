@@ -1,62 +1,37 @@
-"""What a study's ledger says: domains and their updates, runs asked and told, proposals."""
+"""One reading of a study's ledger: its domains, the runs that count, what was asked, the mixture it has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from evermix.domains import Domain, DomainSet
+from evermix.domains import DomainSet
 from evermix.errors import ObservationError, ProjectError
-from evermix.ledger import Entry, Ledger, content_hash
+from evermix.ledger import Entry, Ledger
 from evermix.mixture import Mixture
-from evermix.observations import LeftOut, Observations
 from evermix.recipe.study import StudyRecipe
-from evermix.study.domain_update import DomainUpdate, carry_through
-
-
-@dataclass(frozen=True)
-class Told:
-    """One measured run as the ledger keeps it; shares are over the domains of its day, zeros left out."""
-
-    run_id: str
-    shares: dict[str, float]
-    metrics: dict[str, float]
-    standard_errors: dict[str, float]
-    n_tokens: int | None
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A run to be asked for, with the metrics that the law foretells; None where there is no law yet."""
-
-    mixture: Mixture
-    foretold: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class Foretold:
-    """A run's metrics as the law foretold them when it was asked for, and as they were measured."""
-
-    run_id: str
-    predicted: dict[str, float]
-    measured: dict[str, float]
+from evermix.study.carrying import Carried, carry_runs
+from evermix.study.eras import Era, Eras
+from evermix.study.records import Asked, Foretold, Told, told_runs
 
 
 class State:
-    """One reading of the ledger; the `write_` methods append, and never trust that nobody else did meanwhile."""
+    """What the entries of a ledger say, up to one of them; see `writing` for how more are appended.
 
-    def __init__(self, ledger: Ledger, entries: list[Entry]) -> None:
+    Attributes:
+        ledger: they are from.
+        entries: in order.
+        recipe: as it was first given.
+        eras: the history of the domain set.
+    """
+
+    def __init__(self, ledger: Ledger, entries: Sequence[Entry]) -> None:
         self.ledger = ledger
-        self._definition = next(e.payload for e in entries if e.kind == "study")
-        self._asks = [e for e in entries if e.kind == "ask"]
-        self._tells = [e for e in entries if e.kind == "tell"]
-        self._updates = [e for e in entries if e.kind == "update"]
-        self.recipe = StudyRecipe.model_validate(self._definition["recipe"])
-        self._first = DomainSet(Domain(*row) for row in self._definition["domains"])
-        self._changes = [DomainUpdate.from_dict(e.payload) for e in self._updates]
+        self.entries = tuple(entries)
+        definition = next(e for e in self.entries if e.kind == "study")
+        self.recipe = StudyRecipe.model_validate(definition.payload["recipe"])
+        self.eras = Eras.read(definition, self._of("change"))
 
     @classmethod
     def load(cls, ledger: Ledger) -> State | None:
@@ -75,144 +50,123 @@ class State:
                 raise ProjectError(f"{ledger.path}: another process began another study in this folder")
         return cls(ledger, ledger.entries())
 
+    def again(self) -> State:
+        """The same ledger, read anew."""
+        return State(self.ledger, self.ledger.entries())
+
+    def at(self, number: int) -> State:
+        """The state as it was after ledger entry `number`.
+
+        Raises:
+            ProjectError: if the study had not begun by then, or the ledger has no such entry.
+        """
+        first = next(e.number for e in self.entries if e.kind == "study")
+        last = self.entries[-1].number
+        if not first <= number <= last:
+            raise ProjectError(
+                f"{self.ledger.path}: a past state must be one between entries {first} and {last}", received=number
+            )
+        return State(self.ledger, [e for e in self.entries if e.number <= number])
+
+    @property
+    def era(self) -> Era:
+        """The current one."""
+        return self.eras.era
+
     @property
     def domains(self) -> DomainSet:
-        """After all updates."""
-        domains = self._first
-        for change in self._changes:
-            domains = change.apply(domains)
-        return domains
+        """Of the current era."""
+        return self.era.domains
 
     def known_as(self, domains: DomainSet) -> bool:
-        """Whether the study is over `domains`: as it began, or as it is now."""
-        return domains in (self._first, self.domains)
+        """Whether the study is over `domains`: as it began, as it is now, or as it was in between."""
+        return any(domains == era.domains for era in self.eras.path())
+
+    @cached_property
+    def told(self) -> dict[str, Told]:
+        """Runs that count in the current era, by id; those that its updates have stranded too."""
+        return told_runs(self.entries, self.eras.line)
+
+    @cached_property
+    def told_anywhere(self) -> dict[str, Told]:
+        """Runs told on any branch, by id, with all that was told of them."""
+        return told_runs(self.entries)
+
+    @cached_property
+    def carried(self) -> Carried:
+        """The told runs over the domains of the current era, within its space."""
+        return carry_runs(self.told.values(), self.eras.path()).within(self.era.space)
+
+    @cached_property
+    def asks(self) -> tuple[Entry, ...]:
+        """All runs asked for."""
+        return tuple(self._of("ask"))
 
     @property
-    def era(self) -> int:
-        """Number of updates so far; every era has a design of its own."""
-        return len(self._changes)
+    def asked_in_era(self) -> list[dict[str, float]]:
+        """Shares of the runs that the current era asked for, in order."""
+        return [e.payload["shares"] for e in self.asks if e.payload["era"] == self.era.number]
 
-    @property
-    def n_asked(self) -> int:
-        """Runs asked for in this era."""
-        return sum(e.payload["era"] == self.era for e in self._asks)
-
-    @property
-    def n_told(self) -> int:
-        """Runs told so far, in all eras."""
-        return len(self._tells)
-
-    def asked_shares(self, run_id: str) -> dict[str, float] | None:
-        """What an asked run was to be trained on."""
-        return next((e.payload["shares"] for e in self._asks if e.key == run_id), None)
-
-    def pending(self) -> list[tuple[str, Mixture]]:
-        """Runs of this era that were asked for and not told."""
-        told = {e.key for e in self._tells}
-        waiting = (e for e in self._asks if e.payload["era"] == self.era and e.key not in told)
-        return [(e.key, Mixture.from_dict(self.domains, e.payload["shares"])) for e in waiting]
-
-    def write_ask(self, choose: Callable[[int], Planned | None]) -> tuple[str, Mixture] | None:
-        """Append the era's next asked run and return its name and mixture; None if `choose` has none to give.
-
-        Args:
-            choose: position within the era -> the run to make. Where another process takes a position first, the
-                next one is tried, so that no two processes make the same run.
-        """
-        number = len(self._asks)
-        while True:
-            planned = choose(number - self._asked_before_era)
-            if planned is None:
-                return None
-            shares = {name: share for name, share in planned.mixture.as_dict.items() if share > 0}
-            foretold = None if planned.foretold is None else dict(planned.foretold)
-            run_id = f"run-{number:04d}"
-            if self.ledger.append("ask", run_id, {"era": self.era, "shares": shares, "predicted": foretold}):
-                return run_id, planned.mixture
-            number += 1
-
-    @property
-    def _asked_before_era(self) -> int:
-        return sum(e.payload["era"] < self.era for e in self._asks)
-
-    def write_tell(self, told: Told) -> None:
-        """Append a measured run.
+    def asked(self, run_id: str) -> tuple[int, dict[str, float]]:
+        """Era and shares of an asked run.
 
         Raises:
-            ObservationError: if the run was told with something else.
+            ObservationError: if it was not asked for.
         """
-        payload = {**asdict(told), "era": self.era}
-        if self.ledger.append("tell", told.run_id, payload):
-            return
-        found = self.ledger.find("tell", told.run_id)
-        if found is not None and {**found.payload, "era": 0} != {**payload, "era": 0}:
-            raise ObservationError(
-                f"run '{told.run_id}' was told already, with other values, and a ledger is never changed",
-                received=told.metrics,
-                hint="tell a repeated run under a name of its own, with its mixture",
-            )
+        for entry in self.asks:
+            if entry.key == run_id:
+                return entry.payload["era"], entry.payload["shares"]
+        raise ObservationError(
+            "a told run must have been asked for, or come with its mixture",
+            received=run_id,
+            hint=f"pending: {', '.join(run.run_id for run in self.pending()) or 'none'}",
+        )
 
-    def write_update(self, change: DomainUpdate) -> DomainSet:
-        """Append an update after checking it; the domains after it.
-
-        Raises:
-            ProjectError: if another process has updated the study meanwhile.
-        """
-        after = change.apply(self.domains)
-        if not self.ledger.append("update", f"{self.era + 1:04d}", change.as_dict):
-            raise ProjectError(f"{self.ledger.path}: another process has updated the study", hint="look at it first")
-        return after
-
-    def write_proposal(self, mixture: Mapping[str, float], recipe: StudyRecipe) -> None:
-        """Append a proposal with the runs and the recipe that it rests on, unless the very same is there."""
-        record: dict[str, Any] = {
-            "mixture": dict(mixture),
-            "runs": [e.key for e in self._tells],
-            "recipe": recipe.model_dump(mode="json", exclude_unset=True),
-        }
-        self.ledger.append("proposal", content_hash(record), record)
+    def pending(self) -> list[Asked]:
+        """Runs asked for and not told, of the current era and of those that it only released domains of."""
+        numbers, era = {self.era.number}, self.era
+        while era.is_release and era.parent is not None:
+            era = self.eras.eras[era.parent]
+            numbers.add(era.number)
+        waiting = (e for e in self.asks if e.payload["era"] in numbers and e.key not in self.told)
+        return [Asked(e.key, Mixture.from_dict(self.domains, e.payload["shares"])) for e in waiting]
 
     def foretold(self) -> list[Foretold]:
         """Told runs that were asked for with a prediction."""
-        measured = {e.key: e.payload["metrics"] for e in self._tells}
-        asked = ((e.key, e.payload["predicted"]) for e in self._asks)
-        return [Foretold(key, predicted, measured[key]) for key, predicted in asked if predicted and key in measured]
+        asked = ((e.key, e.payload["predicted"]) for e in self.asks)
+        return [
+            Foretold(key, predicted, dict(self.told[key].metrics))
+            for key, predicted in asked
+            if predicted and key in self.told
+        ]
 
-    def observations(self, recipe: StudyRecipe) -> tuple[Observations, tuple[LeftOut, ...]]:
-        """All told runs over today's domains.
+    def proposals(self, era: int | None = None) -> list[Entry]:
+        """Of one era, by default the current, oldest first."""
+        number = self.era.number if era is None else era
+        return [e for e in self._of("proposal") if e.payload["era"] == number]
 
-        Raises:
-            ObservationError: if no run was told, or none is left after the updates.
+    @property
+    def mixture(self) -> Mixture | None:
+        """The mixture over today's domains; None where runs must decide first. See `mixture_with_key`."""
+        return self.mixture_with_key[0]
+
+    @cached_property
+    def mixture_with_key(self) -> tuple[Mixture | None, str | None]:
+        """The era's last proposal, or what an update without runs has made of the mixture before it; and its key.
+
+        A release keeps the mixture of the era that it widens, until the next proposal.
         """
-        rows: list[tuple[Told, dict[str, float]]] = []
-        stranded: list[LeftOut] = []
-        for entry in self._tells:
-            told = Told(**{k: v for k, v in entry.payload.items() if k != "era"})
-            carried = carry_through(told.shares, self._changes[entry.payload["era"] :])
-            if isinstance(carried, str):
-                stranded.append(LeftOut("run", told.run_id, carried))
-            else:
-                rows.append((told, carried))
-        if not rows:
-            raise ObservationError(
-                "a study must have runs to learn from", received=f"{len(self._tells)} told", hint="ask() and tell()"
-            )
-        return _observations(self.domains, rows, recipe), tuple(stranded)
+        era = self.era
+        while True:
+            proposals = self.proposals(era.number)
+            if proposals:
+                shares: dict[str, Any] = proposals[-1].payload["mixture"]
+                return Mixture.from_dict(era.domains, shares), proposals[-1].key
+            if era.carried is not None:
+                return era.carried, era.carried_key
+            if not era.is_release or era.parent is None:
+                return None, None
+            era = self.eras.eras[era.parent]
 
-
-def _observations(domains: DomainSet, rows: list[tuple[Told, dict[str, float]]], recipe: StudyRecipe) -> Observations:
-    metrics = tuple(dict.fromkeys(name for told, _ in rows for name in told.metrics))
-    values = np.array([[told.metrics.get(name, np.nan) for name in metrics] for told, _ in rows])
-    errors = np.array([[told.standard_errors.get(name, np.nan) for name in metrics] for told, _ in rows])
-    tokens = np.array([np.nan if told.n_tokens is None else float(told.n_tokens) for told, _ in rows])
-    complete = np.isfinite(errors[np.isfinite(values)]).all()
-    return Observations(
-        domains,
-        np.array([[shares.get(name, 0.0) for name in domains.names] for _, shares in rows]),
-        metrics,
-        values,
-        errors if complete else None,
-        tuple(told.run_id for told, _ in rows),
-        tokens if np.isfinite(tokens).all() else None,
-        maximised=recipe.objective.maximised(metrics),
-    )
+    def _of(self, kind: str) -> list[Entry]:
+        return [e for e in self.entries if e.kind == kind]

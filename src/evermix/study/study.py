@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from evermix.designs.settled import Settledness
@@ -19,22 +18,21 @@ from evermix.ledger import Project
 from evermix.mixture import Mixture
 from evermix.observations import LeftOut, Observations
 from evermix.recipe.study import StudyRecipe
-from evermix.study.domain_update import DomainUpdate
-from evermix.study.fitting import FittedLaw, fit
-from evermix.study.next_runs import first_design, next_mixtures, settled
-from evermix.study.proposing import Progress, Recommendation, propose
-from evermix.study.state import Foretold, Planned, State, Told
+from evermix.reuse import CollapsedSpace
+from evermix.study.diagnosis import Diagnosis, DiagnosisOptions
+from evermix.study.eras import Era, Strategy
+from evermix.study.fitting import FittedLaw
+from evermix.study.history import History
+from evermix.study.next_runs import DesignRequest, first_design, next_mixtures
+from evermix.study.planning import StrategyPlan, UpdatePlan, plan_release
+from evermix.study.proposing import Progress, Recommendation
+from evermix.study.records import Asked, Foretold, Planned, Told
+from evermix.study.state import State
+from evermix.study.view import StudyView, Update
+from evermix.study.writing import positive_shares, write_ask, write_change, write_proposal, write_tell
 
 _FEWEST_TOLD = 4  # runs that an adaptive design must know
-Domains = DomainSet | Mapping[str, int | None] | Sequence[str]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A run to be made: train a model on `mixture`, measure it, and `tell` under `run_id`."""
-
-    run_id: str
-    mixture: Mixture
+Domains = DomainSet | Mapping[str, int | None] | Sequence[str | Domain]
 
 
 class Study:
@@ -42,7 +40,7 @@ class Study:
 
     Args:
         folder: the project folder; made if it is not there.
-        domains: names, or name -> tokens available, or a DomainSet. Needed the first time only.
+        domains: names, or name -> tokens available, or `Domain`s, or a DomainSet. Needed the first time only.
         recipe: what is asked of the runs; the first one given is kept in the folder, a later one holds for this object.
 
     Raises:
@@ -57,6 +55,7 @@ class Study:
             )
         self.project = Project(path)
         stored = State.load(self.project.ledger)
+        self._written_in = 0 if stored is None or recipe is None else stored.era.number
         if stored is None:
             if domains is None:
                 raise ProjectError(f"{path}: the project must hold a study", hint="give its domains to begin one")
@@ -69,48 +68,61 @@ class Study:
             )
         self.recipe = recipe or stored.recipe
 
+    def now(self) -> StudyView:
+        """The study as its ledger is at this moment, read once: for several questions about one state."""
+        return StudyView(self._state(), self.recipe, self._written_in)
+
+    def at(self, number: int) -> StudyView:
+        """The study as it was after ledger entry `number`; any past state can be looked at, and nothing written.
+
+        Raises:
+            ProjectError: if the study had not begun by then, or the ledger has no such entry.
+        """
+        return StudyView(self._state().at(number), self.recipe, self._written_in)
+
     @property
     def domains(self) -> DomainSet:
         """The domains after all updates."""
-        return self._state().domains
+        return self.now().domains
+
+    @property
+    def era(self) -> Era:
+        """The current era: its domains, its strategy and what is frozen in it."""
+        return self.now().era
+
+    @property
+    def space(self) -> CollapsedSpace | None:
+        """The mixtures that the current era considers; None for all."""
+        return self.now().space
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """The mixture over today's domains: proposed in this era, or carried into it; None where runs decide first."""
+        return self.now().mixture
 
     def ask(self, n: int = 1) -> list[Asked]:
-        """The next mixtures to measure: first a Dirichlet swarm around the prior, then those worth most.
+        """The next mixtures to measure: first the era's design, then those worth most.
 
-        Every call gives new runs, also in several processes; what was asked and never told stays in `pending`.
+        The first era's design is a Dirichlet swarm around the prior. Every call gives new runs, also in several
+        processes; what was asked and never told stays in `pending`.
 
         Raises:
-            ObservationError: if n < 1, or the first swarm is used up and fewer than 4 of its runs are told.
+            ObservationError: if n < 1, or the design is used up and fewer than 4 runs are told that count.
+            ProjectError: if another process updates the domains meanwhile.
         """
         if n < 1:
             raise ObservationError("the number of runs to ask for must be at least 1", received=n)
-        state = self._state()
-        design = first_design(state.domains, self.recipe, era=state.era)
-        worth_most = self._worth_most(state, n - max(len(design) - state.n_asked, 0))
+        view = self.now()
+        design = _design(view)
+        worth_most = self._worth_most(view, n - max(len(design) - len(view.state.asked_in_era), 0))
         asked: list[Asked] = []
         while len(asked) < n:
-            given = self._state().write_ask(functools.partial(_planned, design, worth_most))
+            given = write_ask(self._same_era(view.era), functools.partial(_planned, design, worth_most))
             if given is None:  # other processes took what was left of the design
-                worth_most = self._worth_most(self._state(), n - len(asked))
+                worth_most = self._worth_most(self.now(), n - len(asked))
                 continue
-            asked.append(Asked(*given))
+            asked.append(given)
         return asked
-
-    def _worth_most(self, state: State, n: int) -> Iterator[Planned]:
-        """The next n runs by the law of the told ones; none if n < 1."""
-        if n < 1:
-            return iter(())
-        if state.n_told < _FEWEST_TOLD:
-            raise ObservationError(
-                f"runs beyond the first swarm can be asked for once at least {_FEWEST_TOLD} are told",
-                received=f"{state.n_told} told, {len(state.pending())} pending",
-                hint=f"ask for {n} less, or tell what is measured",
-            )
-        fitted = self.fit()
-        pending = [mixture for _, mixture in state.pending()]
-        mixtures = next_mixtures(fitted, n, pending, seed=state.n_asked)
-        metrics = fitted.observations.metrics
-        return iter([Planned(m, dict(zip(metrics, fitted.predict(m).tolist(), strict=True))) for m in mixtures])
 
     def tell(
         self,
@@ -120,76 +132,152 @@ class Study:
         standard_errors: Mapping[str, float] | None = None,
         n_tokens: int | None = None,
     ) -> None:
-        """Record a measured run. Telling the same twice is harmless; telling something else is an error.
+        """Record a measured run. Telling the same twice is harmless, and metrics may be added later.
 
         Args:
             run_id: of an asked run, or any new name together with `mixture`.
             metrics: metric -> value; a metric may be missing in some runs.
-            mixture: what the run was really trained on, if it was not asked for or came out otherwise.
+            mixture: what the run was really trained on, over today's domains, if it was not asked for or came out
+                otherwise.
             standard_errors: metric -> standard error, in the metric's unit.
             n_tokens: the run's token budget.
 
         Raises:
-            ObservationError: if a value is not a finite number, the mixture is unknown, or the run was told otherwise.
+            ObservationError: if a value is not a finite number, the mixture is unknown, or differs from what was told.
         """
         state = self._state()
-        shares = state.asked_shares(run_id) if mixture is None else self._shares(mixture)
+        era, shares = state.era.number, None if mixture is None else self._shares(mixture)
         if shares is None:
-            raise ObservationError(
-                "a told run must have been asked for, or come with its mixture",
-                received=run_id,
-                hint=f"pending: {', '.join(a.run_id for a in self.pending()) or 'none'}",
-            )
-        told = Told(run_id, shares, _numbers(run_id, metrics), _numbers(run_id, standard_errors or {}), n_tokens)
-        state.write_tell(told)
+            known = state.told_anywhere.get(run_id)
+            era, shares = state.asked(run_id) if known is None else (known.era, dict(known.shares))
+        told = Told(run_id, era, shares, _numbers(run_id, metrics), _numbers(run_id, standard_errors or {}), n_tokens)
+        write_tell(state, told, mixture_given=mixture is not None)
 
     def pending(self) -> list[Asked]:
         """Runs that were asked for and not told yet."""
-        return [Asked(run_id, mixture) for run_id, mixture in self._state().pending()]
+        return self.now().pending()
 
     def observations(self) -> tuple[Observations, tuple[LeftOut, ...]]:
-        """All told runs over the domains of today, and those that an update has stranded."""
-        return self._state().observations(self.recipe)
+        """The told runs that count in the current era, over its domains, and those that do not, with the reason."""
+        return self.now().observations()
 
     def fit(self) -> FittedLaw:
-        """The law of all told runs."""
-        observations, stranded = self.observations()
-        return fit(observations, self.recipe, stranded)
+        """The law of the runs that count, within the era's space."""
+        return self.now().fit()
+
+    def evidence(self) -> FittedLaw:
+        """A law over all leaves from every run of the era's line; see `StudyView.evidence`."""
+        return self.now().evidence()
 
     def propose(self, progress: Progress | None = None) -> Recommendation:
         """The mixture to train on, with its evidence; the ledger keeps it, once per state of knowledge."""
-        recommendation = propose(self.fit(), progress=progress)
-        self._state().write_proposal(recommendation.mixture.as_dict, recommendation.recipe)
+        view = self.now()
+        recommendation = view.recommend(progress)
+        write_proposal(view.state, recommendation.mixture, recommendation.recipe)
         return recommendation
 
     def foretold(self) -> list[Foretold]:
         """What the law said of runs before they were made, beside what was measured: an honest record."""
-        return self._state().foretold()
+        return self.now().foretold()
 
     def settled(self, n_resamples: int = 30) -> Settledness:
         """How much more runs could still change the mixture; see designs.StoppingRule."""
-        return settled(self.fit(), n_resamples)
+        return self.now().settled(n_resamples)
+
+    def diagnose(self, options: DiagnosisOptions | None = None) -> Diagnosis:
+        """What keeping the frozen proportions costs, and what is worth releasing; see `StudyView.diagnose`."""
+        return self.now().diagnose(options)
+
+    def history(self) -> History:
+        """Domain sets and mixtures, and how one led to another, as one graph."""
+        return self.now().history()
+
+    def plan(self, update: Update, strategy: Strategy = "auto", release: Sequence[str] = ()) -> UpdatePlan:
+        """What an update would cost under each strategy; nothing is written. See `StudyView.plan`."""
+        return self.now().plan(update, strategy, release)
 
     def update(
         self,
-        add: Mapping[str, int | None] | Sequence[str] = (),
-        remove: Sequence[str] = (),
-        revise: Mapping[str, int | None] | Sequence[str] = (),
-        partition: Mapping[str, Mapping[str, int | None]] | None = None,
-    ) -> DomainSet:
-        """Change the domain set; runs that still say something are carried over, the others are listed as left out.
+        update: Update,
+        strategy: Strategy = "auto",
+        release: Sequence[str] = (),
+        n_runs: int | None = None,
+    ) -> UpdatePlan:
+        """Change the domain set, and begin an era whose mixture is found by a strategy.
 
         Args:
-            add: new domains, with their tokens if known.
-            remove: domains that are gone.
-            revise: domains whose content changed, with their tokens now.
-            partition: domain -> its parts with their tokens.
+            update: one change or several that are made at once: Add, Remove, Revise, Partition.
+            strategy: full (a new swarm over all domains), swarm (what can be carried over, and new runs about the new
+                domains), mixture (the unaffected domains keep their proportions), partial (all but the released ones
+                do), auto (as mixture; `release()` then frees what is worth its runs).
+            release: unaffected domains to be measured anew, for strategy partial.
+            n_runs: of the era's design; None for as many as the plan says.
 
         Raises:
             DomainError: if a name is unknown, taken or touched twice.
+            ProjectError: if the strategy cannot be had: proportions are frozen from a proposal of the era before.
         """
-        change = DomainUpdate(_counts(add), tuple(remove), _counts(revise), dict(partition or {}))
-        return self._state().write_update(change)
+        view = self.now()
+        plan = view.plan(update, strategy, release)
+        chosen = plan.chosen
+        if n_runs is not None and n_runs < 0:
+            raise ObservationError("the number of runs of an update must be at least 0", received=n_runs)
+        frozen_from = view.state.mixture_with_key[1] if chosen.space is not None or chosen.carried is not None else None
+        record = _change_record(view.era, chosen, frozen_from, n_runs)
+        write_change(view.state, "update", {**record, "update": plan.update.as_dict})
+        return plan
+
+    def release(self, *names: str, n_runs: int | None = None) -> tuple[str, ...]:
+        """Take frozen domains out of the bundle; the next `ask` goes on in the wider space.
+
+        Args:
+            names: which; without any, those that `diagnose` advises, which may be none.
+            n_runs: new runs of the design; None for as many as the law still needs.
+
+        Returns:
+            the released names.
+
+        Raises:
+            ProjectError: if nothing is frozen. DomainError: if one of the names is not.
+        """
+        view = self.now()
+        if not names:
+            names = tuple(each.domain for each in view.diagnose().release)
+            if not names:
+                return ()
+        recipe, _ = view.recipe_today
+        chosen = plan_release(view.state, recipe, names)
+        record = _change_record(view.era, chosen, view.era.frozen_from, n_runs)
+        write_change(view.state, "release", {**record, "update": None, "released": list(dict.fromkeys(names))})
+        return tuple(dict.fromkeys(names))
+
+    def undo(self) -> DomainSet:
+        """Back to the era before the last update, with its runs and its mixture; the domains there.
+
+        Nothing is forgotten: the update stays in the ledger as a branch, and another update begins another branch.
+
+        Raises:
+            ProjectError: if there is no update to take back.
+        """
+        state = self._state()
+        return write_change(state, "undo", {"to": state.eras.before_update.number}).domains
+
+    def _worth_most(self, view: StudyView, n: int) -> Iterator[Planned]:
+        """The next n runs by the law of the told ones; none if n < 1."""
+        if n < 1:
+            return iter(())
+        usable = len(view.state.carried.rows)
+        if usable < _FEWEST_TOLD:
+            raise ObservationError(
+                f"runs beyond the first swarm can be asked for once at least {_FEWEST_TOLD} are told",
+                received=f"{usable} told, {len(view.pending())} pending",
+                hint=f"ask for {n} less, or tell what is measured",
+            )
+        fitted = view.fit()
+        pending = [run.mixture for run in view.pending()]
+        mixtures = next_mixtures(fitted, n, pending, seed=len(view.state.asks))
+        metrics = fitted.observations.metrics
+        return iter([Planned(m, dict(zip(metrics, fitted.predict(m).tolist(), strict=True))) for m in mixtures])
 
     def _state(self) -> State:
         state = State.load(self.project.ledger)
@@ -197,24 +285,54 @@ class Study:
             raise ProjectError(f"{self.project.folder}: the study must be in the ledger", hint="begin it anew")
         return state
 
+    def _same_era(self, era: Era) -> State:
+        state = self._state()
+        if state.era.number != era.number:
+            raise ProjectError(
+                f"{self.project.folder}: another process has changed the domains of this study", hint="ask again"
+            )
+        return state
+
     def _shares(self, mixture: Mixture | Mapping[str, float]) -> dict[str, float]:
         given = mixture if isinstance(mixture, Mixture) else Mixture.from_dict(self.domains, mixture)
-        return {name: share for name, share in given.as_dict.items() if share > 0}
+        return positive_shares(given)
+
+
+def _design(view: StudyView) -> list[Mixture]:
+    """The swarm of the current era, the same at every call: it depends on what was known when the era began."""
+    era = view.era
+    known = view.state.at(era.entry).carried if era.measured else None
+    in_hand = known.weights(era.domains) if known is not None and known.rows else None
+    asked = DesignRequest(era.domains, era.n_runs, era.number, era.space, era.measured, in_hand)
+    return first_design(asked, view.recipe_today[0])
 
 
 def _planned(design: Sequence[Mixture], worth_most: Iterator[Planned], position: int) -> Planned | None:
-    """The run at a position of an era: of the first swarm, and past its end one of those worth most."""
+    """The run at a position of an era: of its design, and past its end one of those worth most."""
     return Planned(design[position]) if position < len(design) else next(worth_most, None)
+
+
+def _change_record(before: Era, chosen: StrategyPlan, frozen_from: str | None, n_runs: int | None) -> dict[str, object]:
+    """What the ledger keeps of a plan: all that the era's runs and mixture follow from."""
+    space = chosen.space
+    return {
+        "parent": before.number,
+        "strategy": chosen.strategy,
+        "frozen": None if space is None else {"name": space.name, "shares": chosen.frozen},
+        "frozen_from": frozen_from,
+        "measured": list(chosen.measured),
+        "released": list(chosen.released),
+        "n_runs": chosen.n_runs if n_runs is None else n_runs,
+        "carried": None if chosen.carried is None else dict(chosen.carried.as_dict),
+    }
 
 
 def _domain_set(domains: Domains) -> DomainSet:
     if isinstance(domains, DomainSet):
         return domains
-    return DomainSet(Domain(name, n_tokens) for name, n_tokens in _counts(domains).items())
-
-
-def _counts(domains: Mapping[str, int | None] | Sequence[str]) -> dict[str, int | None]:
-    return dict(domains) if isinstance(domains, Mapping) else dict.fromkeys(domains)
+    if isinstance(domains, Mapping):
+        return DomainSet(Domain(name, n_tokens) for name, n_tokens in domains.items())
+    return DomainSet(domains)
 
 
 def _numbers(run_id: str, values: Mapping[str, float]) -> dict[str, float]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from evermix.observations import Observations
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal
@@ -44,12 +47,14 @@ class AssessmentOptions:
         calibration: of the law on these runs; None cross-validates it here, in n_folds.
         n_folds: of the cross-validation.
         thresholds: of the cautions.
+        bundled: shape (domains,), domains that are mixed as one, in frozen proportions; None for none.
     """
 
     bootstrap: BootstrapOptions = field(default_factory=BootstrapOptions)
     calibration: Calibration | None = None
     n_folds: int = 5
     thresholds: CautionThresholds = field(default_factory=CautionThresholds)
+    bundled: npt.NDArray[np.bool_] | None = None
 
 
 def assess(
@@ -76,5 +81,5 @@ def assess(
         settings = replace(settings, references=request.references(observations.domains, problem.prior))
     resampled = bootstrap(problem, observations, settings, proposal, calibration.objective.rmse, progress)
     comparison = compare(problem, proposal, observations, request, resampled)
-    evidence = Evidence(problem, proposal, observations, calibration, resampled, comparison)
+    evidence = Evidence(problem, proposal, observations, calibration, resampled, comparison, options.bundled)
     return Assessment(calibration, resampled, comparison, cautions(evidence, options.thresholds))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,8 +32,10 @@ Kind = Literal[
     "repetition",
     "metrics in conflict",
     "resamples failed",
+    "frozen proportions",
 ]
 _ORDER = {"serious": 0, "warning": 1, "note": 2}
+_FROZEN = "the frozen domains"
 _NAMED = 5  # domains or metrics named in one sentence
 
 
@@ -94,7 +96,11 @@ class CautionThresholds:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """All that cautions are raised from."""
+    """All that cautions are raised from.
+
+    Attributes:
+        bundled: shape (domains,), domains that are mixed as one, in frozen proportions; None for none.
+    """
 
     problem: MixtureProblem
     proposal: Proposal
@@ -102,11 +108,22 @@ class Evidence:
     calibration: Calibration
     bootstrap: Bootstrap
     comparison: Comparison
+    bundled: npt.NDArray[np.bool_] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """Domain names."""
         return self.observations.domains.names
+
+    @property
+    def moving(self) -> tuple[Floats, tuple[str, ...]]:
+        """Shares of what moves by itself, (runs, parts), and its names: domains, the frozen ones together as one."""
+        weights = self.observations.weights
+        if self.bundled is None:
+            return weights, self.names
+        total = weights[:, self.bundled].sum(axis=1, keepdims=True)
+        free = tuple(name for name, inside in zip(self.names, self.bundled, strict=True) if not inside)
+        return np.hstack([weights[:, ~self.bundled], total]), (*free, _FROZEN)
 
 
 def cautions(evidence: Evidence, thresholds: CautionThresholds | None = None) -> tuple[Caution, ...]:
@@ -150,7 +167,7 @@ def _vertex(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
     asked = (bounds.upper <= limits.zero_share) | (evidence.problem.prior.weights <= 0)
     zero = np.flatnonzero((weights < limits.zero_share) & ~asked)
     if len(zero):
-        text = f"{_listed(evidence, zero)} got no share, though nobody asked for that."
+        text = f"{_listed(evidence.names, zero)} got no share, though nobody asked for that."
         remedy = "Set a floor for what must not be forgotten: laws know least near zero."
         found.append(Caution("vertex", "note", text, remedy, {"domains": [evidence.names[j] for j in zero]}))
     effective, prior = effective_domains(weights), effective_domains(evidence.problem.prior.weights)
@@ -193,9 +210,10 @@ def _extrapolation(evidence: Evidence, limits: CautionThresholds) -> list[Cautio
 
 def _confounded(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
     found = []
-    for group in confounded(evidence.observations.weights, limits.correlation, limits.condition_index):
-        names = [evidence.names[j] for j in group.domains]
-        text = f"{_listed(evidence, np.array(group.domains))} moved together over the runs"
+    shares, parts = evidence.moving
+    for group in confounded(shares, limits.correlation, limits.condition_index):
+        names = [parts[j] for j in group.domains]
+        text = f"{_listed(parts, np.array(group.domains))} moved together over the runs"
         text += (
             f" (correlation up to {group.correlation:.2f}): "
             if np.isnan(group.condition_index)
@@ -251,7 +269,7 @@ def _unconverged(evidence: Evidence, limits: CautionThresholds) -> list[Caution]
 
 
 def _few_runs(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
-    live = int((evidence.observations.weights.max(axis=0) > 0).sum())
+    live = int((evidence.moving[0].max(axis=0) > 0).sum())
     needed = type(evidence.problem.law).n_parameters(live)
     known = (~np.isnan(np.asarray(evidence.observations.costs)))[:, np.array(evidence.problem.objective.weights) > 0]
     n_runs = int(known.sum(axis=0).min())
@@ -264,16 +282,17 @@ def _few_runs(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
 
 
 def _never_sampled(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
-    dead = np.flatnonzero(evidence.observations.weights.max(axis=0) <= 0)
+    shares, parts = evidence.moving
+    dead = np.flatnonzero(shares.max(axis=0) <= 0)
     if not len(dead):
         return []
-    share = float(evidence.proposal.mixture.weights[dead].sum())
-    text = (
-        f"No run was trained on {_listed(evidence, dead)}; the proposal gives {share:.1%} to what was never measured."
-    )
+    weights = evidence.proposal.mixture.weights
+    bundle = 0.0 if evidence.bundled is None else float(weights[evidence.bundled].sum())
+    share = sum(bundle if parts[j] == _FROZEN else float(weights[evidence.names.index(parts[j])]) for j in dead)
+    text = f"No run was trained on {_listed(parts, dead)}; the proposal gives {share:.1%} to what was never measured."
     remedy = "Measure runs that hold them, or fix their shares."
     severity: Severity = "serious" if share > limits.above_observed else "warning"
-    numbers = {"domains": [evidence.names[j] for j in dead], "share": share}
+    numbers = {"domains": [parts[j] for j in dead], "share": share}
     return [Caution("domain never sampled", severity, text, remedy, numbers)]
 
 
@@ -337,8 +356,29 @@ def _commonest(failures: Mapping[str, int]) -> str:
     return max(failures, key=lambda reason: failures[reason])
 
 
-def _listed(evidence: Evidence, positions: npt.NDArray[np.intp]) -> str:
-    names = ", ".join(f"'{evidence.names[int(j)]}'" for j in positions[:_NAMED])
+def _frozen(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
+    """The law knows the frozen domains' total only, so a comparison with other proportions is one of totals."""
+    if evidence.bundled is None:
+        return []
+    inside = evidence.bundled
+    kept = evidence.proposal.mixture.weights[inside]
+    compared = []
+    for row in evidence.comparison.rows:
+        weights = row.mixture.weights[inside]
+        if kept.sum() > 0 and weights.sum() > 0:
+            moved = float(np.abs(weights / weights.sum() - kept / kept.sum()).sum() / 2)
+            compared += [(row.name, moved)] if moved > limits.above_observed else []
+    if not compared:
+        return []
+    names = ", ".join(name for name, _ in compared)
+    text = f"{int(inside.sum())} domains kept their proportions, so the law knows their total only: what it says of "
+    text += f"{names} holds for their total, not for the proportions within it."
+    remedy = "Read the gain over them as that of the new totals; the old law told what the proportions gained."
+    return [Caution("frozen proportions", "note", text, remedy, {"total_variation_within": dict(compared)})]
+
+
+def _listed(known: Sequence[str], positions: npt.NDArray[np.intp]) -> str:
+    names = ", ".join(f"'{known[int(j)]}'" for j in positions[:_NAMED])
     return names + (f" and {len(positions) - _NAMED} more" if len(positions) > _NAMED else "")
 
 
@@ -358,4 +398,5 @@ _CHECKS: tuple[Callable[[Evidence, CautionThresholds], list[Caution]], ...] = (
     _repetition,
     _conflict,
     _failed,
+    _frozen,
 )

@@ -1,0 +1,185 @@
+"""A recipe written for the domains of one era, as it holds for those of a later one.
+
+Rules name domains. After an update, a rule on a removed domain has no object and is left out, by name; one on a renamed
+domain follows it; one on a partitioned domain holds for its parts together (a floor, cap or fixed share becomes the
+total of a group; a share of a mixture is split by tokens). Objective weights on metrics that only an undone branch
+measured are left out too. What was never a domain or a metric of the study stays, for the later checks to refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from evermix.domains import DomainSet
+from evermix.mixture import Mixture
+from evermix.observations import LeftOut
+from evermix.recipe.study import StudyRecipe
+from evermix.study.eras import Era, Eras
+from evermix.study.next_runs import prior_before_runs
+
+_SHARES = {"floors": ("least",), "caps": ("greatest",), "fixed": ("least", "greatest")}
+
+
+def recipe_of_today(
+    recipe: StudyRecipe, eras: Eras, written_in: int = 0, elsewhere: Collection[str] = ()
+) -> tuple[StudyRecipe, tuple[LeftOut, ...]]:
+    """The recipe over the domains of the current era, and the rules whose object is gone.
+
+    Args:
+        written_in: era whose domains a given prior is over. A domain that came later gets its natural share in it (an
+            even one where token counts are unknown), and the others are scaled.
+        elsewhere: metrics that other branches of the study know, and this era does not.
+    """
+    moving = _Moving(eras)
+    data = recipe.model_dump(exclude_unset=True)
+    if "constraints" in data:
+        data["constraints"] = moving.constraints(data["constraints"])
+    if isinstance(recipe.prior, dict):
+        data["prior"] = _with_newcomers(moving.mixture("prior", recipe.prior), eras, written_in)
+    if recipe.compare:
+        moved = {name: moving.mixture(f"compare {name}", shares) for name, shares in recipe.compare.items()}
+        data["compare"] = {name: shares for name, shares in moved.items() if shares}
+    for guard in data.get("guards", ()):
+        if isinstance(guard.get("reference"), dict):
+            guard["reference"] = moving.mixture("guard", guard["reference"])
+    if elsewhere and "objective" in data:
+        data["objective"] = moving.objective(data["objective"], elsewhere)
+    return StudyRecipe.model_validate(data), tuple(moving.left_out)
+
+
+@dataclass
+class _Moving:
+    """Names of earlier eras on their way to today's; collects the rules that are given up."""
+
+    eras: Eras
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def heirs(self, name: str) -> tuple[str, ...]:
+        """Today's names of what was once called `name`; itself if it is a domain today, or never was one."""
+        today = self.eras.era.domains
+        if name in today or not self.eras.ever_had(name):
+            return (name,)
+        path = self.eras.path()
+        start = max((k for k, era in enumerate(path) if name in era.domains), default=len(path))
+        names: tuple[str, ...] = (name,) if start < len(path) else ()
+        for before, era in pairwise(path[start:]):
+            names = tuple(new for old in names for new in _after(old, before, era))
+        return names
+
+    def constraints(self, rules: dict[str, Any]) -> dict[str, Any]:
+        """floors, caps, fixed and groups over today's names."""
+        groups = {name: dict(group) for name, group in rules.get("groups", {}).items()}
+        moved: dict[str, Any] = {}
+        for name in list(groups):
+            groups[name]["members"] = self._members(groups[name]["members"])
+            if not groups[name]["members"]:
+                self._give_up(f"group {name}")
+                del groups[name]
+        for kind, ends in _SHARES.items():
+            moved[kind] = {}
+            for name, share in rules.get(kind, {}).items():
+                heirs = self.heirs(name)
+                if not heirs:
+                    self._give_up(f"{kind} {name}")
+                elif len(heirs) == 1:
+                    moved[kind][heirs[0]] = share
+                else:
+                    total = groups.setdefault(f"parts of {name}", {"members": heirs})
+                    total |= dict.fromkeys(ends, share)
+        kept = {kind: shares for kind, shares in moved.items() if kind in rules}
+        return {**rules, **kept, **({"groups": groups} if groups or "groups" in rules else {})}
+
+    def mixture(self, what: str, shares: Mapping[str, float]) -> dict[str, float]:
+        """Shares over today's names, split by tokens among parts; renormalised if some are gone."""
+        today = self.eras.era.domains
+        moved: dict[str, float] = {}
+        lost = False
+        for name, share in shares.items():
+            heirs = self.heirs(name)
+            if not heirs:
+                lost = lost or share > 0
+                self._give_up(f"share of {name} in {what}")
+            for heir, part in zip(heirs, _by_tokens(heirs, today), strict=True):
+                moved[heir] = moved.get(heir, 0.0) + share * part
+        total = sum(moved.values())
+        return {name: share / total for name, share in moved.items()} if lost and total > 0 else moved
+
+    def objective(self, asked: dict[str, Any], elsewhere: Collection[str]) -> dict[str, Any]:
+        """weights and groups without metrics that only other branches know."""
+        found = dict(asked)
+        if found.get("weights"):
+            self._name_lost(found["weights"], elsewhere)
+            found["weights"] = {name: weight for name, weight in found["weights"].items() if name not in elsewhere}
+        if found.get("groups"):
+            found["groups"] = self._groups(found["groups"], elsewhere)
+        return found
+
+    def _groups(self, groups: Mapping[str, Any], elsewhere: Collection[str]) -> dict[str, Any]:
+        kept: dict[str, Any] = {}
+        for name, members in groups.items():
+            if isinstance(members, Mapping):
+                kept[name] = self._groups(members, elsewhere)
+            else:
+                self._name_lost(members, elsewhere)
+                kept[name] = tuple(metric for metric in members if metric not in elsewhere)
+        return {name: members for name, members in kept.items() if members}
+
+    def _members(self, members: Collection[str]) -> tuple[str, ...]:
+        found: list[str] = []
+        for member in members:
+            if not member.endswith(":"):
+                found += self.heirs(member)
+            elif any(name.startswith(member) for name in self.eras.era.domains.names):
+                found.append(member)
+            else:
+                nested = {n for era in self.eras.eras for n in era.domains.names if n.startswith(member)}
+                found += [heir for name in sorted(nested) for heir in self.heirs(name)] if nested else [member]
+        return tuple(dict.fromkeys(found))
+
+    def _name_lost(self, metrics: Collection[str], elsewhere: Collection[str]) -> None:
+        for name in metrics:
+            if name in elsewhere:
+                self.left_out.append(LeftOut("rule", f"objective {name}", "only an undone branch measured it"))
+
+    def _give_up(self, what: str) -> None:
+        self.left_out.append(LeftOut("rule", what, "its domain is no longer in the study"))
+
+
+def _after(name: str, before: Era, era: Era) -> tuple[str, ...]:
+    """Names in an era of a domain of the era before."""
+    if era.update is None:
+        return (name,)
+    heirs = tuple(each.name for each in era.update.lineage(before.domains) if each.source == name)
+    return heirs or ((name,) if name in era.domains else ())
+
+
+def _by_tokens(names: tuple[str, ...], domains: DomainSet) -> list[float]:
+    """Shares of the heirs of one domain, in proportion to their tokens; even where those are unknown."""
+    if not all(name in domains for name in names):
+        return [1.0] * len(names)
+    counts = np.array([domains.domains[domains.index(name)].n_tokens or 0 for name in names], dtype=np.float64)
+    if not len(names):
+        return []
+    shares = counts / counts.sum() if counts.sum() > 0 else np.full(len(names), 1 / len(names))
+    return [float(share) for share in shares]
+
+
+def _with_newcomers(prior: dict[str, float], eras: Eras, written_in: int) -> dict[str, float]:
+    """A given prior with the natural share of every domain that came after the era it was written in."""
+    domains = eras.era.domains
+    known = set(eras.eras[written_in].domains.names)
+    for before, era in pairwise(eras.path()):
+        if before.number >= written_in:
+            known = {new for old in known for new in _after(old, before, era)}
+    new = [name for name in domains.names if name not in known and name not in prior]
+    if not new:
+        return prior
+    natural = prior_before_runs(domains, StudyRecipe())
+    share = Mixture(domains, natural.weights).as_dict
+    left = 1 - sum(share[name] for name in new)
+    return {**{name: value * left for name, value in prior.items()}, **{name: share[name] for name in new}}

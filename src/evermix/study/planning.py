@@ -1,0 +1,288 @@
+"""What an update would cost: for each strategy, what is frozen, what is measured, and how many runs.
+
+The runs of a strategy (Olmix, arXiv 2602.12237; c = 3 for log-linear, 2 for power-link, m' leaves after the update,
+A the affected ones and those released):
+
+    full      c (m' + 1), all new
+    swarm     c (m' + 1), less the runs that can be carried over; at least |A| + 1 new ones
+    mixture, partial, auto
+              c (|A| + 1), at least one more than there are components, less the runs that lie in the space already,
+              which count for at most half; none where nothing is affected: the mixture is renormalised
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evermix.domains import DomainSet
+from evermix.errors import DomainError, ProjectError
+from evermix.mixture import Mixture
+from evermix.recipe.study import StudyRecipe
+from evermix.reuse import CollapsedSpace, DomainUpdate, Lineage
+from evermix.study.carrying import Carried, carry_runs
+from evermix.study.eras import FREEZING, STRATEGIES, Strategy
+from evermix.study.next_runs import prior_before_runs, runs_for
+from evermix.study.state import State
+
+_NAME = "frozen"
+
+
+@dataclass(frozen=True, eq=False)
+class StrategyPlan:
+    """One way to the mixture after an update.
+
+    Attributes:
+        strategy: its name.
+        domains: the leaves after it.
+        space: the mixtures considered; None for all.
+        measured: leaves that the new runs are about; empty for all alike.
+        released: those of them that the update leaves alone.
+        n_needed: runs that the law wants.
+        n_reused: runs in hand that count among them.
+        n_runs: runs to be made.
+        carried: the mixture, where it needs no runs; None where they decide.
+    """
+
+    strategy: Strategy
+    domains: DomainSet
+    space: CollapsedSpace | None
+    measured: tuple[str, ...]
+    released: tuple[str, ...]
+    n_needed: int
+    n_reused: int
+    n_runs: int
+    carried: Mixture | None = None
+
+    @property
+    def frozen(self) -> dict[str, float]:
+        """Leaf -> share within the bundle; empty without one."""
+        return {} if self.space is None else {name: self.space.virtual.inner[name] for name in self.space.frozen}
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """What is mixed: leaves, and the bundle by its name."""
+        return self.domains.names if self.space is None else self.space.components.names
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "strategy": self.strategy,
+            "frozen": self.frozen,
+            "components": list(self.components),
+            "measured": list(self.measured),
+            "released": list(self.released),
+            "n_needed": self.n_needed,
+            "n_reused": self.n_reused,
+            "n_runs": self.n_runs,
+            "carried": None if self.carried is None else dict(self.carried.as_dict),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class UpdatePlan:
+    """An update and every way to deal with it.
+
+    Attributes:
+        era: number of the era that it changes.
+        update: the change.
+        domains: after it.
+        lineage: of every domain after it.
+        strategy: the one asked for.
+        strategies: those that can be had.
+        unavailable: the others, and why.
+    """
+
+    era: int
+    update: DomainUpdate
+    domains: DomainSet
+    lineage: tuple[Lineage, ...]
+    strategy: Strategy
+    strategies: Mapping[Strategy, StrategyPlan]
+    unavailable: Mapping[Strategy, str]
+
+    @property
+    def chosen(self) -> StrategyPlan:
+        """The plan asked for.
+
+        Raises:
+            ProjectError: if it cannot be had.
+        """
+        if self.strategy not in self.strategies:
+            raise ProjectError(
+                f"strategy '{self.strategy}' {self.unavailable[self.strategy]}",
+                hint="propose() before the update, or take one of: " + ", ".join(self.strategies),
+            )
+        return self.strategies[self.strategy]
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "era": self.era,
+            "update": self.update.as_dict,
+            "domains": list(self.domains.names),
+            "lineage": [vars(each) for each in self.lineage],
+            "strategy": self.strategy,
+            "strategies": {name: plan.as_dict for name, plan in self.strategies.items()},
+            "unavailable": dict(self.unavailable),
+        }
+
+
+def plan_update(
+    state: State, recipe: StudyRecipe, update: DomainUpdate, strategy: Strategy = "auto", release: Sequence[str] = ()
+) -> UpdatePlan:
+    """Every strategy for an update of the current era.
+
+    Args:
+        recipe: over the domains after the update.
+        release: for strategy partial: unaffected domains, by their names after the update, to be measured anew too.
+
+    Raises:
+        DomainError: if the update does not fit the domains, or `release` names none that it leaves alone.
+        ProjectError: if the strategy is unknown, or `release` is given for another one.
+    """
+    if strategy not in STRATEGIES:
+        raise ProjectError("a strategy must be a known one", received=strategy, hint=f"known: {', '.join(STRATEGIES)}")
+    if (strategy == "partial") != bool(release):
+        raise ProjectError(
+            "strategy partial, and no other, must name the domains to release",
+            received=f"{strategy}, {', '.join(release) or 'none'}",
+            hint="strategy='partial', release=(...); or auto, which chooses them",
+        )
+    before = state.era
+    lineage = update.lineage(before.domains)
+    ways = _Ways(state, recipe, update, tuple(dict.fromkeys(release)))
+    plans: dict[Strategy, StrategyPlan] = {}
+    unavailable: dict[Strategy, str] = {}
+    for name in STRATEGIES:
+        found = ways.plan(name)
+        if isinstance(found, str):
+            unavailable[name] = found
+        else:
+            plans[name] = found
+    return UpdatePlan(before.number, update, ways.after, lineage, strategy, plans, unavailable)
+
+
+def plan_release(state: State, recipe: StudyRecipe, names: Sequence[str]) -> StrategyPlan:
+    """The wider space of the current era, and the runs it still needs.
+
+    Raises:
+        ProjectError: if nothing is frozen. DomainError: if one of the names is not. MixtureError: if nothing with a
+            share would stay frozen.
+    """
+    era = state.era
+    if era.space is None:
+        raise ProjectError("an era must have frozen domains, so that some can be released", received="none frozen")
+    space = era.space.released(names)
+    released = tuple(dict.fromkeys((*era.released, *names)))
+    measured = (*era.measured, *(name for name in names if name not in era.measured))
+    needed = max(runs_for(len(measured), recipe), len(space.components) + 1)
+    told = len(carry_runs(state.told.values(), state.eras.path()).within(space).rows)
+    reused = min(told + len(state.pending()), needed // 2)
+    return StrategyPlan(era.strategy, era.domains, space, measured, released, needed, reused, max(needed - reused, 0))
+
+
+@dataclass(frozen=True, eq=False)
+class _Ways:
+    """The strategies for one update."""
+
+    state: State
+    recipe: StudyRecipe
+    update: DomainUpdate
+    release: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        unaffected = self.unaffected
+        for name in self.release:
+            if name not in unaffected:
+                raise DomainError(
+                    "only a domain that the update leaves alone can be released",
+                    received=name,
+                    hint=f"those are: {', '.join(unaffected) or 'none'}",
+                )
+
+    @property
+    def before(self) -> DomainSet:
+        return self.state.domains
+
+    @property
+    def after(self) -> DomainSet:
+        return self.update.apply(self.before)
+
+    @property
+    def affected(self) -> tuple[str, ...]:
+        return self.update.affected(self.before)
+
+    @property
+    def unaffected(self) -> tuple[str, ...]:
+        return self.update.unaffected(self.before)
+
+    def plan(self, strategy: Strategy) -> StrategyPlan | str:
+        """The strategy, or the end of the sentence "strategy ... " that says why it cannot be had."""
+        if strategy in FREEZING:
+            return self._freezing(strategy)
+        needed = runs_for(int((prior_before_runs(self.after, self.recipe).weights > 0).sum()), self.recipe)
+        if strategy == "full":
+            return StrategyPlan(strategy, self.after, None, (), (), needed, 0, needed)
+        in_hand = len(self._carried().rows)
+        least = len(self.affected) + 1 if self.affected else 0
+        n_runs = max(needed - in_hand, least)
+        reused = needed - n_runs if n_runs < needed else 0
+        return StrategyPlan(strategy, self.after, None, self.affected, (), needed, reused, n_runs)
+
+    def _freezing(self, strategy: Strategy) -> StrategyPlan | str:
+        release = self.release if strategy == "partial" else ()
+        if strategy == "partial" and not release:
+            return "needs the names of the domains to release"
+        measured = (*self.affected, *release)
+        mixture = self.state.mixture
+        if not measured:
+            return self._without_runs(strategy, mixture)
+        kept = {} if mixture is None else self.update.kept(mixture)
+        kept = {name: share for name, share in kept.items() if name not in release}
+        if sum(kept.values()) <= 0:
+            if strategy == "auto" and (mixture is not None or not self.unaffected):
+                return self._as_auto_without_bundle()
+            return "needs a mixture to freeze" if mixture is None else "needs unaffected domains with a share to freeze"
+        space = CollapsedSpace.freeze(self.after, kept, self._free_name())
+        needed = max(runs_for(len(measured), self.recipe), len(space.components) + 1)
+        reused = min(len(self._carried().within(space).rows), needed // 2)
+        return StrategyPlan(strategy, self.after, space, measured, release, needed, reused, needed - reused)
+
+    def _without_runs(self, strategy: Strategy, mixture: Mixture | None) -> StrategyPlan | str:
+        """Nothing is affected: the mixture is renormalised, and a space keeps what is left of its bundle."""
+        carried = None
+        if mixture is not None:
+            kept = self.update.kept(mixture)
+            if sum(kept.values()) <= 0:
+                return "needs remaining domains with a share in the mixture"
+            carried = Mixture.normalised(self.after, [kept.get(name, 0.0) for name in self.after.names])
+        return StrategyPlan(strategy, self.after, self._rest_of_space(), (), (), 0, 0, 0, carried)
+
+    def _rest_of_space(self) -> CollapsedSpace | None:
+        space = self.state.era.space
+        if space is None:
+            return None
+        rows = self.update.lineage(self.before)
+        left = {
+            e.name: space.virtual.inner[e.source] for e in rows if e.source is not None and e.source in space.frozen
+        }
+        return CollapsedSpace.freeze(self.after, left, self._free_name()) if sum(left.values()) > 0 else None
+
+    def _as_auto_without_bundle(self) -> StrategyPlan:
+        """Where there is nothing to freeze, auto is full."""
+        full = self.plan("full")
+        assert isinstance(full, StrategyPlan)
+        return StrategyPlan("auto", full.domains, None, (), (), full.n_needed, 0, full.n_runs)
+
+    def _carried(self) -> Carried:
+        return carry_runs(self.state.told.values(), self.state.eras.then(self.update).path())
+
+    def _free_name(self) -> str:
+        name = _NAME
+        while name in self.after:
+            name += "'"
+        return name

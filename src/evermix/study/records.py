@@ -1,0 +1,104 @@
+"""What a study's ledger holds of runs: asked, told, foretold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evermix.errors import ObservationError
+from evermix.ledger import Entry
+from evermix.mixture import Mixture
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run to be made: train a model on `mixture`, measure it, and `tell` under `run_id`."""
+
+    run_id: str
+    mixture: Mixture
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run to be asked for, with the metrics that the law foretells; None where there is no law yet."""
+
+    mixture: Mixture
+    foretold: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """A run's metrics as the law foretold them when it was asked for, and as they were measured."""
+
+    run_id: str
+    predicted: dict[str, float]
+    measured: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Told:
+    """One measured run.
+
+    Attributes:
+        era: whose domains the shares are over.
+        shares: domain -> share, zeros left out.
+        n_tokens: the run's token budget; None when unknown.
+    """
+
+    run_id: str
+    era: int
+    shares: Mapping[str, float]
+    metrics: Mapping[str, float]
+    standard_errors: Mapping[str, float]
+    n_tokens: int | None = None
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the ledger."""
+        parts = {name: dict(getattr(self, name)) for name in ("shares", "metrics", "standard_errors")}
+        return {"run_id": self.run_id, "era": self.era, **parts, "n_tokens": self.n_tokens}
+
+    def merged(self, other: Told) -> Told:
+        """This run with what another telling adds to it.
+
+        Raises:
+            ObservationError: if a value that both give differs.
+        """
+        for name in ("metrics", "standard_errors"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            for metric in mine:
+                if metric in theirs and theirs[metric] != mine[metric]:
+                    raise self._otherwise(f"{metric} = {theirs[metric]:g} instead of {mine[metric]:g}")
+        if None not in (self.n_tokens, other.n_tokens) and self.n_tokens != other.n_tokens:
+            raise self._otherwise(f"{other.n_tokens} tokens instead of {self.n_tokens}")
+        return replace(
+            self,
+            metrics={**self.metrics, **other.metrics},
+            standard_errors={**self.standard_errors, **other.standard_errors},
+            n_tokens=self.n_tokens if other.n_tokens is None else other.n_tokens,
+        )
+
+    def _otherwise(self, what: str) -> ObservationError:
+        return ObservationError(
+            f"run '{self.run_id}' was told already, with other values, and a ledger is never changed",
+            received=what,
+            hint="tell a repeated run under a name of its own, with its mixture",
+        )
+
+
+def told_runs(entries: Iterable[Entry], eras: frozenset[int] | None = None) -> dict[str, Told]:
+    """Run id -> the run with all that was told of it; within `eras`, or everywhere if None.
+
+    A run counts where its mixture is over the domains of one of the eras. What was told of it later (kind "retell")
+    counts if it was told in one of them: an undone update takes its metrics along.
+    """
+    found: dict[str, Told] = {}
+    for entry in entries:
+        record = entry.payload
+        if entry.kind == "tell" and (eras is None or record["era"] in eras):
+            found[record["run_id"]] = Told(**record)
+        elif entry.kind == "retell" and record["run_id"] in found and (eras is None or record["era"] in eras):
+            first = found[record["run_id"]]
+            found[first.run_id] = first.merged(Told(**{**record, "shares": first.shares, "era": first.era}))
+    return found

@@ -1,0 +1,185 @@
+"""What can be read and computed from a study without writing into it; also of a past state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from evermix.designs.settled import Settledness
+from evermix.domains import Domain, DomainSet
+from evermix.errors import ProjectError
+from evermix.mixture import Mixture
+from evermix.observations import LeftOut, Observations
+from evermix.recipe.study import StudyRecipe
+from evermix.reuse import Change, CollapsedSpace, DomainUpdate
+from evermix.study.carried_recipe import recipe_of_today
+from evermix.study.carrying import carry_runs
+from evermix.study.diagnosis import Diagnosis, DiagnosisOptions, diagnose
+from evermix.study.eras import Era, Strategy
+from evermix.study.fitting import FittedLaw, fit
+from evermix.study.history import History, history
+from evermix.study.next_runs import runs_for, settled
+from evermix.study.planning import UpdatePlan, plan_update
+from evermix.study.proposing import Progress, Recommendation, propose
+from evermix.study.records import Asked, Foretold
+from evermix.study.state import State
+
+FEWEST_KNOWN = 4  # runs that must know a metric before a law is fitted to it
+Update = DomainUpdate | Change | Sequence[Change]
+
+
+@dataclass(frozen=True, eq=False)
+class StudyView:
+    """A study as one reading of its ledger shows it.
+
+    Attributes:
+        state: the reading.
+        recipe: what is asked of the runs, as it was written.
+        written_in: era whose domains the recipe's shares are over.
+    """
+
+    state: State
+    recipe: StudyRecipe
+    written_in: int = 0
+
+    @property
+    def domains(self) -> DomainSet:
+        """The domains after all updates."""
+        return self.state.domains
+
+    @property
+    def era(self) -> Era:
+        """The current era: its domains, its strategy and what is frozen in it."""
+        return self.state.era
+
+    @property
+    def space(self) -> CollapsedSpace | None:
+        """The mixtures that the current era considers; None for all."""
+        return self.era.space
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """The mixture over today's domains: proposed in this era, or carried into it; None where runs decide first."""
+        return self.state.mixture
+
+    @cached_property
+    def recipe_today(self) -> tuple[StudyRecipe, tuple[LeftOut, ...]]:
+        """The recipe over today's domains, and the rules that are left out because their domain is gone."""
+        here = {name for run in self.state.told.values() for name in run.metrics}
+        anywhere = {name for run in self.state.told_anywhere.values() for name in run.metrics}
+        return recipe_of_today(self.recipe, self.state.eras, self._written_in, anywhere - here)
+
+    def pending(self) -> list[Asked]:
+        """Runs that were asked for and not told yet."""
+        return self.state.pending()
+
+    def foretold(self) -> list[Foretold]:
+        """What the law said of runs before they were made, beside what was measured: an honest record."""
+        return self.state.foretold()
+
+    def history(self) -> History:
+        """Domain sets and mixtures, and how one led to another, as one graph."""
+        return history(self.state)
+
+    def observations(self) -> tuple[Observations, tuple[LeftOut, ...]]:
+        """The told runs that count in the current era, over its domains, and those that do not, with the reason.
+
+        Raises:
+            ObservationError: if there are none.
+        """
+        carried = self.state.carried
+        return carried.observations(self.domains, self.recipe), carried.left_out
+
+    def fit(self) -> FittedLaw:
+        """The law of the runs that count, within the era's space.
+
+        A metric that fewer than 4 of them know is left out: after an update, tell it of earlier runs too.
+        """
+        recipe, rules = self.recipe_today
+        observations, left_out = self.observations()
+        known, scarce = _well_known(observations)
+        return fit(known, recipe, left_out + scarce + rules, self.space)
+
+    def evidence(self) -> FittedLaw:
+        """A law over all leaves from every run of the era's line, frozen proportions or not.
+
+        A run on a removed or revised domain counts too: its old content is a column of its own ("ghost"), which the
+        law knows and no mixture may hold.
+        """
+        recipe, rules = self.recipe_today
+        carried = carry_runs(self.state.told.values(), self.state.eras.path(), keep_ghosts=True)
+        ghosts = carried.ghosts(self.domains)
+        counted = all(domain.n_tokens is not None for domain in self.domains)
+        over = DomainSet([*self.domains, *(Domain(name, 0 if counted else None) for name in ghosts)])
+        known, scarce = _well_known(carried.observations(over, recipe))
+        return fit(known, recipe, carried.left_out + scarce + rules, ghosts=ghosts)
+
+    def recommend(self, progress: Progress | None = None) -> Recommendation:
+        """The mixture to train on, with its evidence; nothing is recorded."""
+        return propose(self.fit(), progress=progress)
+
+    def settled(self, n_resamples: int = 30) -> Settledness:
+        """How much more runs could still change the mixture; see designs.StoppingRule."""
+        return settled(self.fit(), n_resamples)
+
+    def diagnose(self, options: DiagnosisOptions | None = None) -> Diagnosis:
+        """What keeping the frozen proportions costs, and which domains are worth measuring anew, by all runs.
+
+        Raises:
+            ProjectError: if nothing is frozen.
+        """
+        if self.space is None:
+            raise ProjectError(
+                "an era must have frozen domains to be diagnosed",
+                received=f"strategy {self.era.strategy}, none frozen",
+                hint="update() with strategy mixture, partial or auto freezes what it leaves alone",
+            )
+        evidence = self.evidence()
+        if options is None:
+            options = DiagnosisOptions(runs_per_component=runs_for(2, self.recipe) - runs_for(1, self.recipe))
+        return diagnose(evidence, self.space, evidence.recipe, options)
+
+    def plan(self, update: Update, strategy: Strategy = "auto", release: Sequence[str] = ()) -> UpdatePlan:
+        """What an update would cost under each strategy; nothing is written.
+
+        Args:
+            strategy: the one that `chosen` shows.
+            release: unaffected domains to be measured anew, for strategy partial.
+
+        Raises:
+            DomainError: if the update does not fit the domains, or `release` names none that it leaves alone.
+            ProjectError: if the strategy is unknown, or `release` is given for another one.
+        """
+        change = as_update(update)
+        after = self.state.eras.then(change)
+        recipe, _ = recipe_of_today(self.recipe, after, self._written_in)
+        return plan_update(self.state, recipe, change, strategy, release)
+
+    @property
+    def _written_in(self) -> int:
+        return min(self.written_in, len(self.state.eras.eras) - 1)
+
+
+def as_update(update: Update) -> DomainUpdate:
+    """One change or several as an update."""
+    if isinstance(update, DomainUpdate):
+        return update
+    return DomainUpdate(tuple(update) if isinstance(update, Sequence) else (update,))
+
+
+def _well_known(observations: Observations) -> tuple[Observations, tuple[LeftOut, ...]]:
+    """Without the metrics that too few runs know, unless there are too few runs anyway."""
+    counts = np.isfinite(observations.values).sum(axis=0)
+    good = counts >= min(FEWEST_KNOWN, counts.max(initial=0))
+    if good.all():
+        return observations, ()
+    kept = tuple(name for name, known in zip(observations.metrics, good, strict=True) if known)
+    scarce = tuple(
+        LeftOut("metric", name, f"only {count} of {observations.n_runs} runs know it: tell it of earlier runs too")
+        for name, count, known in zip(observations.metrics, counts.tolist(), good, strict=True)
+        if not known
+    )
+    return observations.subset(metrics=kept), scarce
