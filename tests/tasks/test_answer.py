@@ -30,7 +30,9 @@ def test_a_unigram_model_scores_the_entropy_written_down_by_hand() -> None:
     a, b = tokenizer.encode_batch(["ab"])[0]
     probabilities[a], probabilities[b] = 0.375, 0.125
     model = unigram(probabilities.log())
-    score = _task(("any prompt", "ab"), ("", "aab"), ("x", "é")).score(model, tokenizer)["qa"]
+    task = _task(("any prompt", "ab"), ("", "aab"), ("x", "é"))
+    assert task.n_tokens(tokenizer) == (10 + 2) + 3 + (1 + 2)  # the last token of each is only predicted
+    score = task.score(model, tokenizer)["qa"]
     bits = -(3 * math.log2(0.375) + 2 * math.log2(0.125) + 2 * math.log2(0.5 / 255))
     assert score.value == pytest.approx(bits / 7, rel=1e-5)  # 2 + 3 + 2 bytes
     assert score.n_items == 3

@@ -61,4 +61,5 @@ def test_bits_per_byte_is_that_of_the_answers_alone(tmp_path: Path) -> None:
     found = task.score(model, tokenizer)["quiz"]
     assert found.value == pytest.approx(answers.value, rel=1e-6)
     assert found.standard_error == pytest.approx(answers.standard_error, rel=1e-5)
+    assert task.n_tokens(tokenizer) > AnswerTask("quiz", gold).n_tokens(tokenizer)
     assert task.fingerprint != AnswerTask("quiz", gold).fingerprint

@@ -94,6 +94,7 @@ def test_choices_score_as_our_own(folder: Path) -> None:
     own = ChoiceTask("own", tuple(ChoiceItem(q, tuple(f" {x}" for x in c), g, "here") for q, c, g in _QUIZ))
     expected = own.score(model, tokenizer)
     assert found["quiz"] == expected["own"]
+    assert task.n_tokens(tokenizer) == own.n_tokens(tokenizer)
     assert [metric.name for metric in task.metrics] == ["quiz", "quiz:acc", "quiz:acc_norm", "quiz:acc_bytes"]
     assert task.metrics[1].chance == pytest.approx(own.metrics[1].chance)
     assert list(found) == [metric.name for metric in task.metrics]

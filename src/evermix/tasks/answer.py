@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.tasks.base import MetricInfo, Score, task_fingerprint
 from evermix.tasks.items import AnswerItem, read_answer_items
-from evermix.tasks.likelihood import Continuation, Floats, log_likelihoods
+from evermix.tasks.likelihood import Continuation, Floats, count_tokens, log_likelihoods
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class AnswerTask:
         """Bits per byte of the answers."""
         return (MetricInfo(self.name, "bits per byte", maximised=False),)
 
+    def n_tokens(self, tokenizer: TextTokenizer) -> int:
+        """Tokens that a model reads for one scoring if all texts fit into its context."""
+        return count_tokens(tokenizer, self._continuations())
+
     def score(self, model: PreTrainedModel, tokenizer: TextTokenizer) -> dict[str, Score]:
         """Bits per byte of the answers under `model`.
 
@@ -53,9 +57,12 @@ class AnswerTask:
             TaskError: an answer has no tokens or no finite likelihood.
             TokenizerError: the model does not know every token.
         """
-        asked = [Continuation(item.prompt, item.answer, item.place) for item in self.items]
+        asked = self._continuations()
         nats = log_likelihoods(model, tokenizer, asked).nats
         return {self.name: bits_per_byte(nats, np.array([c.n_bytes for c in asked], dtype=np.float64))}
+
+    def _continuations(self) -> list[Continuation]:
+        return [Continuation(item.prompt, item.answer, item.place) for item in self.items]
 
 
 def bits_per_byte(nats: Floats, n_bytes: Floats) -> Score:

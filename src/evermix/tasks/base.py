@@ -66,6 +66,10 @@ class Task(Protocol):
         """Its metrics; the first one is smooth and meant to be fitted."""
         ...
 
+    def n_tokens(self, tokenizer: TextTokenizer) -> int:
+        """Tokens that a model reads for one scoring if all texts fit into its context; for counting FLOPs."""
+        ...
+
     def score(self, model: PreTrainedModel, tokenizer: TextTokenizer) -> dict[str, Score]:
         """A score for each of `metrics`, by name; the model's training mode and device stay as they are.
 

@@ -21,7 +21,7 @@ from evermix.corpus.tokenizer import TextTokenizer
 from evermix.tasks.answer import bits_per_byte
 from evermix.tasks.base import MetricInfo, Score, task_fingerprint
 from evermix.tasks.items import ChoiceItem, read_choice_items
-from evermix.tasks.likelihood import Continuation, Floats, log_likelihoods
+from evermix.tasks.likelihood import Continuation, Floats, count_tokens, log_likelihoods
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class ChoiceTask:
             MetricInfo(f"{self.name}:accuracy", "fraction", maximised=True, chance=chance),
         )
 
+    def n_tokens(self, tokenizer: TextTokenizer) -> int:
+        """Tokens that a model reads for one scoring if all texts fit into its context."""
+        return count_tokens(tokenizer, self._continuations())
+
     def score(self, model: PreTrainedModel, tokenizer: TextTokenizer) -> dict[str, Score]:
         """Both metrics under `model`.
 
@@ -60,7 +64,7 @@ class ChoiceTask:
             TaskError: a choice has no tokens or no finite likelihood.
             TokenizerError: the model does not know every token.
         """
-        asked = [Continuation(item.prompt, choice, item.place) for item in self.items for choice in item.choices]
+        asked = self._continuations()
         nats = log_likelihoods(model, tokenizer, asked).nats
         n_bytes = np.array([continuation.n_bytes for continuation in asked], dtype=np.float64)
         starts = np.cumsum([len(item.choices) for item in self.items])[:-1]
@@ -68,6 +72,9 @@ class ChoiceTask:
         per_item = np.split(nats / n_bytes, starts)
         credits = np.array([_credit(mine, item.gold) for item, mine in zip(self.items, per_item, strict=True)])
         return {self.name: bits_per_byte(nats[gold], n_bytes[gold]), f"{self.name}:accuracy": mean_score(credits)}
+
+    def _continuations(self) -> list[Continuation]:
+        return [Continuation(item.prompt, choice, item.place) for item in self.items for choice in item.choices]
 
 
 def mean_score(values: Floats) -> Score:

@@ -24,7 +24,7 @@ from evermix.corpus.tokenizer import TextTokenizer
 from evermix.tasks.answer import bits_per_byte
 from evermix.tasks.base import MetricInfo, Score
 from evermix.tasks.choice import mean_score
-from evermix.tasks.likelihood import Continuation
+from evermix.tasks.likelihood import Continuation, count_tokens
 
 FEWSHOT_SEED = 1234
 """The harness's own default: the same examples stand before a question each time."""
@@ -49,6 +49,10 @@ class HarnessTask:
     task: Any
     gold: tuple[int, ...]
     documents: tuple[int, ...] | None
+
+    def n_tokens(self, tokenizer: TextTokenizer) -> int:
+        """Tokens that a model reads for one scoring if all texts fit into its context."""
+        return count_tokens(tokenizer, [continuation_of(request.args, self.name) for request in self.task.instances])
 
     def score(self, model: PreTrainedModel, tokenizer: TextTokenizer) -> dict[str, Score]:
         """Every metric under `model`; the standard error of a harness metric is None unless it is a mean over items.
@@ -82,7 +86,7 @@ class HarnessTask:
         for sample, gold in zip(samples, self.gold, strict=True):
             response = sample["resps"][gold][0]
             nats.append(response[0] if isinstance(response, tuple | list) else response)
-            n_bytes.append(continuation_bytes(sample["arguments"][gold]))
+            n_bytes.append(continuation_of(sample["arguments"][gold], self.name).n_bytes)
         return bits_per_byte(np.array(nats), np.array(n_bytes, dtype=np.float64))
 
 
@@ -97,10 +101,10 @@ def harness_manners() -> Iterator[None]:
         random.setstate(state)
 
 
-def continuation_bytes(arguments: Sequence[str]) -> int:
-    """Scored bytes of a request's arguments: (context, continuation), or (text,) where all of it is scored."""
+def continuation_of(arguments: Sequence[str], place: str) -> Continuation:
+    """What a request asks for: (context, continuation), or (text,) where all of it is scored."""
     prompt, answer = arguments[:2] if len(arguments) > 1 else ("", arguments[0])
-    return Continuation(prompt, answer, "").n_bytes
+    return Continuation(prompt, answer, place)
 
 
 def _standard_error(samples: Sequence[Any], key: str, value: float) -> float | None:

@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError
-from evermix.tasks.likelihood import Continuation, log_likelihoods
+from evermix.tasks.harness import continuation_of
+from evermix.tasks.likelihood import Likelihoods, log_likelihoods
 
 _LM: Any = import_module("lm_eval.api.model").LM
 
@@ -24,15 +25,17 @@ class HarnessModel(_LM):
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """(ln p of the continuation after its context, whether greedy decoding writes it) of each request."""
-        asked = [Continuation(r.args[0], r.args[1], f"{self.place}, document {r.doc_id}") for r in requests]
-        found = log_likelihoods(self.model, self.tokenizer, asked)
+        found = self._scored(requests)
         return list(zip(found.nats.tolist(), found.is_greedy.tolist(), strict=True))
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
         """ln p of each whole text; one longer than the context slides through it by half a context."""
-        asked = [Continuation("", r.args[0], f"{self.place}, document {r.doc_id}") for r in requests]
-        return [float(nats) for nats in log_likelihoods(self.model, self.tokenizer, asked).nats]
+        return [float(nats) for nats in self._scored(requests).nats]
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """Not offered: TaskError."""
         raise TaskError(f"{self.place}: a task must ask for likelihoods, not for written text")
+
+    def _scored(self, requests: Sequence[Any]) -> Likelihoods:
+        asked = [continuation_of(r.args, f"{self.place}, document {r.doc_id}") for r in requests]
+        return log_likelihoods(self.model, self.tokenizer, asked)

@@ -103,6 +103,12 @@ def log_likelihoods(
     return found
 
 
+def count_tokens(tokenizer: TextTokenizer, continuations: Sequence[Continuation]) -> int:
+    """Tokens that a model without a limit of context reads to score the continuations."""
+    windows = encoded_windows(tokenizer, continuations, tokenizer.end_id, None)
+    return sum(len(window.ids) - 1 for window in windows)
+
+
 def context_length(model: PreTrainedModel) -> int | None:
     """Tokens that the model can read at once; None if its configuration names no limit."""
     config = model.config.get_text_config()
