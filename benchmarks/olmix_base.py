@@ -1,6 +1,6 @@
 """OlmixBase on its published swarm: our proposal with every published setting, and where it differs from theirs.
 
-    OMP_NUM_THREADS=1 python benchmarks/olmix_base.py [--per-floor 30]
+    OMP_NUM_THREADS=1 python benchmarks/olmix_base.py [--workers N] [--per-floor 1]
 
 Swarm: 127 proxies of 30M parameters on 24 topics of DCLM (shared/data/swarms/olmix-dclm). Objective: 52 tasks alike,
 which is 7/52, 19/52 and 26/52 for the families math, code and question answering; MMLU's 57 subjects count as four
@@ -18,14 +18,16 @@ percent, judged by laws fitted to all 127 runs, so that rows are comparable. Fac
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import yaml
 from harness import HERE, Target, write_results  # sets one thread, so before numpy
-from olmix_restarts import DELTA, PER_FLOOR, by_restarts
+from olmix_restarts import DELTA, by_restarts
 from swarms import DROPPED, SWARMS, dclm, need_swarms
 
 from evermix.laws.base import MixingLaw
@@ -37,11 +39,15 @@ from evermix.observations import Observations
 from evermix.recipe.study import StudyRecipe
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
-from evermix.study import FittedLaw, fit, propose
+from evermix.study import FittedLaw, propose
+from evermix.study.fitting import build_objective, chosen_law
+from evermix.study.prior import choose_prior
+from evermix.trust.calibration import Calibration
 
 FACTS = yaml.safe_load((HERE / "olmix_base.yaml").read_text())
 FAMILY_WEIGHTS = {"math": 7 / 52, "code": 19 / 52, "qa": 26 / 52}
-N_SUBSET, N_SPLITS = 64, 20
+N_SUBSET, N_SPLITS = 64, 14
+NOT_JUDGED = cast(Calibration, None)  # only resampling asks for it
 Table = np.ndarray
 Refit = Callable[[FittedLaw], MixingLaw]
 
@@ -126,14 +132,18 @@ def per_family(tasks: dict[str, Table], names: list[str]) -> Metrics:
     return Metrics(means, {"weights": FAMILY_WEIGHTS})
 
 
-def published_loss(fitted: FittedLaw) -> MixingLaw:
-    """Our exact fit under the published loss, unseen domains held at their prior share as in any study."""
-    table = fitted.observations
-    law: MixingLaw = LogLinearLaw(huber_delta=DELTA, scaled=False)
-    if fitted.dead_domains:
-        live = tuple(name not in fitted.dead_domains for name in table.domains.names)
-        law = LiveLaw(law, live, sum(fitted.prior.mixture[name] for name in fitted.dead_domains))
+def over_live(law: MixingLaw, asked: FittedLaw) -> MixingLaw:
+    """The law fitted to the runs, unseen domains held at their prior share as in any study."""
+    table = asked.observations
+    if asked.dead_domains:
+        live = tuple(name not in asked.dead_domains for name in table.domains.names)
+        law = LiveLaw(law, live, sum(asked.prior.mixture[name] for name in asked.dead_domains))
     return law.fit(table.weights, table.costs)
+
+
+def published_loss(asked: FittedLaw) -> MixingLaw:
+    """Our exact fit under the published loss."""
+    return over_live(LogLinearLaw(huber_delta=DELTA, scaled=False), asked)
 
 
 def at_start_value(fitted: FittedLaw) -> MixingLaw:
@@ -205,12 +215,17 @@ class Bench:
         }
 
 
+def fitted_to(setting: Setting, bench: Bench) -> FittedLaw:
+    """What `evermix.study.fit` gives, without cross-validation, which no row needs."""
+    table, recipe = setting.metrics.observations(bench.swarm, setting.runs), setting.recipe
+    goal, prior = build_objective(table, recipe.objective), choose_prior(table, recipe.prior)
+    asked = FittedLaw(recipe, table, chosen_law(recipe.law), goal, prior, NOT_JUDGED, ())
+    return replace(asked, law=setting.refit(asked) if setting.refit else over_live(asked.law, asked))
+
+
 def solved(setting: Setting, bench: Bench) -> tuple[MixtureProblem, Mixture, dict[str, Any]]:
     """The problem, the proposed mixture and what is known of it."""
-    with np.errstate(over="ignore", invalid="ignore"):  # steep laws of 64 runs overflow on held-out runs
-        fitted = fit(setting.metrics.observations(bench.swarm, setting.runs), setting.recipe)
-    if setting.refit is not None:
-        fitted = replace(fitted, law=setting.refit(fitted))
+    fitted = fitted_to(setting, bench)
     if setting.unseen_free:
         box = setting.recipe.constraints.build().bounds(bench.swarm.domains, float(setting.recipe.tokens or 1.0))
         kl = float(setting.recipe.kl_weight or 0.0)
@@ -253,13 +268,14 @@ def settings(bench: Bench, base: Setting) -> Iterator[Setting]:
     yield replace(base, changed="every default of our recipe", refit=None, recipe=StudyRecipe.model_validate(defaults))
 
 
-def study(name: str, bench: Bench, base: Setting, extra: list[Setting]) -> tuple[list[dict[str, Any]], Mixture]:
-    """One row per setting; the base's mixture."""
-    problem, own, known = solved(base, bench)
+def study(name: str, bench: Bench, base: Setting, extra: list[Setting], workers: int) -> list[dict[str, Any]]:
+    """One row per setting, the base first."""
+    problem, own, base_known = solved(base, bench)
     there = Mixture(bench.swarm.domains, problem.bounds.clip(bench.published.weights))
+    asked = [*extra, *settings(bench, base)]
+    found = [(own, base_known), *at_once(asked, bench, workers)]
     rows = []
-    for setting in (base, *extra, *settings(bench, base)):
-        _, mixture, known = (problem, own, known) if setting is base else solved(setting, bench)
+    for setting, (mixture, known) in zip([base, *asked], found, strict=True):
         row = {
             "study": name,
             "changed": setting.changed,
@@ -280,15 +296,30 @@ def study(name: str, bench: Bench, base: Setting, extra: list[Setting]) -> tuple
             flush=True,
         )
     rows[0]["objective_minus_published"] = problem.total(own.weights) - problem.total(there.weights)
-    return rows, own
+    return rows
 
 
-def other_splits(bench: Bench, base: Setting) -> dict[str, Any]:
+_WAITING: tuple[list[Setting], Bench] | None = None  # what forked workers inherit: laws and settings are not pickled
+
+
+def _numbered(position: int) -> tuple[Mixture, dict[str, Any]]:
+    assert _WAITING is not None
+    _, mixture, known = solved(_WAITING[0][position], _WAITING[1])
+    return mixture, known
+
+
+def at_once(asked: list[Setting], bench: Bench, workers: int) -> list[tuple[Mixture, dict[str, Any]]]:
+    """The proposals of several settings, in forked processes."""
+    global _WAITING
+    _WAITING = asked, bench
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+        return list(pool.map(_numbered, range(len(asked))))
+
+
+def other_splits(bench: Bench, base: Setting, workers: int) -> dict[str, Any]:
     """Total variation to the published mixture where other 64 runs are drawn."""
-    found = []
-    for seed in range(1, N_SPLITS + 1):
-        _, mixture, _ = solved(replace(base, runs=bench.split(seed)), bench)
-        found.append(mixture.total_variation(bench.published))
+    drawn = [replace(base, runs=bench.split(seed)) for seed in range(1, N_SPLITS + 1)]
+    found = [mixture.total_variation(bench.published) for mixture, _ in at_once(drawn, bench, workers)]
     quantiles = {"least": min(found), "median": float(np.median(found)), "greatest": max(found)}
     print("other splits", quantiles, flush=True)
     return {"study": "update 0", "changed": f"runs: {N_SPLITS} other draws of 64", "tv_published": quantiles}
@@ -309,29 +340,22 @@ def by_domain(bench: Bench, mixtures: dict[str, Mixture]) -> list[dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--per-floor", type=int, default=PER_FLOOR, help="starts per floor of the fit; nothing written if less"
-    )
+    parser.add_argument("--per-floor", type=int, default=1, help="starts per floor of the fit as published; theirs: 30")
+    parser.add_argument("--workers", type=int, default=1, help="settings at a time")
     given = parser.parse_args()
     need_swarms()
-    bench = Bench.load()
-    metrics = bench.counted["52 tasks"]
-    base = Setting("base", bench.split(0), metrics, bench.recipe(1e12), published_loss)
+    bench, n = Bench.load(), given.workers
+    base = Setting("base", bench.split(0), bench.counted["52 tasks"], bench.recipe(1e12), published_loss)
     as_theirs = replace(base, changed="unseen domain free, its slope at the published start", refit=at_start_value)
-    restarted = replace(
-        base, changed=f"law: best of {10 * given.per_floor} starts", refit=bench.restarts(given.per_floor)
-    )
-    few = replace(base, changed="law: best of 10 starts", refit=bench.restarts(1))
-    extra = [replace(setting, unseen_free=True) for setting in (as_theirs, restarted, few)]
-    rows, ours = study("update 0", bench, base, extra)
-    rows.append(other_splits(bench, base))
+    starts = replace(base, changed=f"law: best of {10 * given.per_floor} starts", refit=bench.restarts(given.per_floor))
+    rows = study("update 0", bench, base, [replace(s, unseen_free=True) for s in (as_theirs, starts)], n)
+    rows.append(other_splits(bench, base, n))
     large = replace(base, runs=np.arange(bench.swarm.n_runs), recipe=bench.recipe(6e12))
-    few = replace(large, changed="law: best of 10 starts", refit=bench.restarts(1), unseen_free=True)
-    further, _ = study("6T", bench, large, [few])
-    theirs = Mixture.normalised(bench.swarm.domains, list(rows[2]["shares"].values()))
+    started = replace(large, changed=starts.changed, refit=starts.refit, unseen_free=True)
+    further = study("6T", bench, large, [started], n)
+    ours, theirs = (Mixture.normalised(bench.swarm.domains, list(rows[k]["shares"].values())) for k in (0, 2))
     table = by_domain(bench, {"ours": ours, "fit_by_restarts": theirs})
-    if given.per_floor == PER_FLOOR:
-        write_results("olmix_base", [0], rows + further + table, targets(rows, further, bench))
+    write_results("olmix_base", [0], rows + further + table, targets(rows, further, bench))
 
 
 def targets(rows: list[dict[str, Any]], further: list[dict[str, Any]], bench: Bench) -> list[Target]:
