@@ -14,6 +14,7 @@ from typing import Any
 
 from evermix.errors import ExecutorError
 from evermix.executors.cores import available_cores
+from evermix.executors.interrupts import first_on_interrupt
 from evermix.executors.job import EventKind, Executor, Failure, Job, JobEvent, Watcher, check_jobs, log_name
 from evermix.executors.process import WorkerProcess
 
@@ -63,10 +64,11 @@ class LocalProcesses(Executor):
         """
         check_jobs(jobs)
         run = _Run(self, watch)
-        try:
-            run.work(jobs)
-        finally:
-            run.end()
+        with first_on_interrupt(run.kill):
+            try:
+                run.work(jobs)
+            finally:
+                run.end()
         return [run.failures[job.key] for job in jobs if job.key in run.failures]
 
     def worker_environment(self) -> dict[str, str]:
@@ -129,11 +131,15 @@ class _Run:
 
     def end(self) -> None:
         """End every worker."""
-        for slot in self._slots:  # all at once and first: a second Ctrl-C may cut short what follows
-            slot.process.kill()
+        self.kill()
         for slot in tuple(self._slots):
             self._remove(slot)
         self._selector.close()
+
+    def kill(self) -> None:
+        """Kill every worker at once; `end` does the rest."""
+        for slot in self._slots:
+            slot.process.kill()
 
     def _hand_out(self) -> None:
         while self._pending:
