@@ -114,10 +114,10 @@ class WorkerProcess:
         self._closed = True
         self.kill()
         os.close(self._commands)
-        if self._watch is not None:
-            self._watch.join()
-        else:
+        if self._watch is None:
             os.close(self._alive)
+        elif self._watch.is_alive():  # not so if an interrupt came before it ran
+            self._watch.join()
         if self._process is not None:
             self._process.wait()
         for descriptor in (self.results, self.ended, self._input_of_worker, self._results_of_worker):
