@@ -161,3 +161,30 @@ def test_a_worker_whose_parent_died_before_it_could_look_ends_at_once(tmp_path: 
     assert os.read(results, 1000) == b""
     os.close(results)
     worker.stdin.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_two_interrupts_at_once_leave_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    script = f"import signal; signal.signal({int(number)}, signal.default_int_handler)\n{PARENT}"
+    command = [sys.executable, "-c", script, str(tmp_path), "beat", "2", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as parent:
+        pids = busy_pids(tmp_path, 2)
+        parent.send_signal(number)
+        parent.send_signal(number)
+        parent.communicate(timeout=30)
+    wait_for(lambda: all(gone(pid) for pair in pids for pid in pair))
+
+
+def test_handlers_of_signals_are_as_before(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    job = Job("a", "tests.executors.jobs:touch", {"marker": str(tmp_path / "a")}, tmp_path / "a")
+    assert LocalProcesses(1, logs=tmp_path / "logs").run([job]) == []
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_run_in_another_thread(tmp_path: Path) -> None:
+    job = Job("a", "tests.executors.jobs:touch", {"marker": str(tmp_path / "a")}, tmp_path / "a")
+    thread = threading.Thread(target=LocalProcesses(1, logs=tmp_path / "logs").run, args=([job],))
+    thread.start()
+    thread.join(30)
+    assert job.finished
