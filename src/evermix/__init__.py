@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from evermix.domains import Domain, DomainSet
     from evermix.draft import draft_recipe
     from evermix.errors import EvermixError
-    from evermix.lifecycle.plan import plan
-    from evermix.lifecycle.pretraining import run
+    from evermix.lifecycle import TextUpdate, Updating, plan, plan_update, run, undo, update
     from evermix.mixture import Mixture
     from evermix.objective import Objective
     from evermix.observations import Observations, ReadOptions, read_observations
@@ -37,13 +36,18 @@ _HOMES = {
     "Recipe": "evermix.recipe",
     "Study": "evermix.study",
     "StudyRecipe": "evermix.recipe.study",
+    "TextUpdate": "evermix.lifecycle",
+    "Updating": "evermix.lifecycle",
     "draft_recipe": "evermix.draft",
     "fit": "evermix.study",
     "plan": "evermix.lifecycle",
+    "plan_update": "evermix.lifecycle",
     "propose": "evermix.study",
     "read_observations": "evermix.observations",
     "run": "evermix.lifecycle",
     "status": "evermix.report",
+    "undo": "evermix.lifecycle",
+    "update": "evermix.lifecycle",
     "what_if": "evermix.study",
 }
 _ROOMS = ("errors", "report")
@@ -61,14 +65,19 @@ __all__ = [
     "Recipe",
     "Study",
     "StudyRecipe",
+    "TextUpdate",
+    "Updating",
     "draft_recipe",
     "fit",
     "plan",
+    "plan_update",
     "propose",
     "read_observations",
     "report",
     "run",
     "status",
+    "undo",
+    "update",
     "what_if",
 ]
 

@@ -27,6 +27,7 @@ _EXTRAS = {
     "parquet": ("pyarrow",),
     "regress": ("lightgbm", "sklearn"),
     "datasets": ("datasets",),
+    "eval": ("lm_eval",),
 }
 
 

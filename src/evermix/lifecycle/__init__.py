@@ -1,6 +1,6 @@
 """The lifecycle: what is trained when, and how a decision is reached; all on the same parts."""
 
-from evermix.lifecycle.plan import plan
-from evermix.lifecycle.pretraining import run
+from evermix.lifecycle.olmix import TextUpdate, Updating, plan_update, undo, update
+from evermix.lifecycle.running import plan, run
 
-__all__ = ["plan", "run"]
+__all__ = ["TextUpdate", "Updating", "plan", "plan_update", "run", "undo", "update"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from evermix.lifecycle.probing import plan_probes
 from evermix.lifecycle.workbench import check_steps, decision_steps
-from evermix.models.ladder import find_rung
+from evermix.models.ladder import counted_parameters
 from evermix.recipe import Recipe
 
 
@@ -35,10 +35,8 @@ def plan(recipe: Recipe) -> dict[str, Any]:
 
 
 def _flops(recipe: Recipe, n_tokens: int, n_probe_tokens: int) -> dict[str, float]:
-    """6 N per token of training, 4 N per token of a probe, N = layers (4 d^2 + 3 d f + 2 d) + d + vocabulary d."""
-    rung = find_rung(recipe.model.rung)
-    layer = 4 * rung.width**2 + 3 * rung.width * rung.feed_forward + 2 * rung.width
-    counted = rung.layers * layer + rung.width + recipe.tokenizer.vocab_size * rung.width
+    """6 N per token of training, 4 N per token of a probe."""
+    counted = counted_parameters(recipe.model.rung, recipe.tokenizer.vocab_size)
     decisions = len(recipe.decision.at) if "evermix" in recipe.arms else 0
     return {
         "flops_training_per_arm": 6.0 * counted * n_tokens,

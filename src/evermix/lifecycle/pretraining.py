@@ -6,13 +6,13 @@ from typing import Any
 
 from rich.console import Console
 
-from evermix.errors import ProjectError
-from evermix.files import read_record, write_json
+from evermix.files import write_json
 from evermix.ledger import Project
 from evermix.lifecycle.deciding import decide
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.result import ArmResult, assemble
 from evermix.lifecycle.segments import TrainedTo, train_to
+from evermix.lifecycle.stale import drop_stale_result
 from evermix.lifecycle.text import corpus_record
 from evermix.lifecycle.workbench import Workbench, open_workbench
 from evermix.recipe import Recipe
@@ -29,7 +29,7 @@ def run(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
     with project.lock():
         reporter = Reporter(project, console)
         bench = open_workbench(recipe, project, reporter)
-        _drop_stale_result(project, recipe)
+        drop_stale_result(project, recipe)
         project.ledger.append("recipe", recipe.fingerprint(), recipe.model_dump(mode="json"))
         project.ledger.append("corpus", bench.store.domains.fingerprint, corpus_record(bench.store))
         arms: dict[str, ArmResult] = {arm: run_arm(bench, arm) for arm in recipe.arms}
@@ -38,19 +38,6 @@ def run(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
         project.ledger.append("result", recipe.fingerprint(), result)
         reporter.done()
     return result
-
-
-def _drop_stale_result(project: Project, recipe: Recipe) -> None:
-    """A result of another recipe must not pass for that of the run that begins; the ledger keeps it."""
-    kept = project.folder / "result.json"
-    try:
-        stale = read_record(kept, "recipe_fingerprint")["recipe_fingerprint"] != recipe.fingerprint()
-    except FileNotFoundError:
-        return
-    except ProjectError:  # damaged: it is written anew at the end
-        stale = True
-    if stale:
-        kept.unlink()
 
 
 def run_arm(bench: Workbench, arm: str) -> ArmResult:

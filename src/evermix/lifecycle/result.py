@@ -46,14 +46,14 @@ def assemble(bench: Workbench, arms: dict[str, ArmResult]) -> dict[str, Any]:
         },
         "total_tokens": bench.total_steps * bench.tokens_per_step,
         "max_epochs": bench.constraints.max_epochs,
-        "domains": _domain_rows(bench),
-        "arms": {name: _arm_row(bench, arm) for name, arm in arms.items()},
-        "comparisons": _comparisons(bench, arms),
+        "domains": domain_rows(bench),
+        "arms": {name: arm_row(bench, arm) for name, arm in arms.items()},
+        "comparisons": comparisons(bench, arms),
         "decisions": decisions,
     }
 
 
-def _comparisons(bench: Workbench, arms: dict[str, ArmResult]) -> list[dict[str, Any]]:
+def comparisons(bench: Workbench, arms: dict[str, ArmResult]) -> list[dict[str, Any]]:
     """Standard errors of loss differences between arms, paired over the held-out sequences that both scored."""
     rows = []
     for arm, baseline in itertools.permutations(arms, 2):
@@ -67,7 +67,8 @@ def _comparisons(bench: Workbench, arms: dict[str, ArmResult]) -> list[dict[str,
     return rows
 
 
-def _domain_rows(bench: Workbench) -> list[dict[str, Any]]:
+def domain_rows(bench: Workbench) -> list[dict[str, Any]]:
+    """One row per domain: tokens, bytes and documents of its training side, and its held-out tokens."""
     rows: list[dict[str, Any]] = []
     for row, heldout in zip(bench.store.counts(), bench.heldout.sequences, strict=True):
         rows.append(
@@ -82,7 +83,8 @@ def _domain_rows(bench: Workbench) -> list[dict[str, Any]]:
     return rows
 
 
-def _arm_row(bench: Workbench, arm: ArmResult) -> dict[str, Any]:
+def arm_row(bench: Workbench, arm: ArmResult) -> dict[str, Any]:
+    """What one arm was trained on, scored, and cost."""
     reached, names = arm.reached, bench.domains.names
     scores = reached.scores or {}
     losses = np.array([scores[name]["loss_nats"] for name in names])

@@ -15,6 +15,8 @@ from evermix.ledger import Project, content_hash
 from evermix.lifecycle.progress import Reporter
 from evermix.recipe import DomainRecipe, Recipe
 
+_PINNED = "pinned"
+
 
 def open_text(recipe: Recipe, project: Project, reporter: Reporter) -> TokenStore:
     """Tokenise every domain that is not in the store yet, and open it.
@@ -24,7 +26,7 @@ def open_text(recipe: Recipe, project: Project, reporter: Reporter) -> TokenStor
     """
     folder = Path(recipe.corpus.store) if recipe.corpus.store else project.tokens
     sources = [_source(domain, reporter) for domain in recipe.domains]
-    tokenizer = _tokenizer(recipe, sources, folder, reporter)
+    tokenizer = _tokenizer(recipe, project, sources, folder, reporter)
     settings = StoreSettings(
         sequence_length=recipe.corpus.sequence_length,
         heldout_fraction=recipe.corpus.heldout_fraction,
@@ -58,9 +60,19 @@ def _source(domain: DomainRecipe, reporter: Reporter) -> TextSource:
     )
 
 
-def _tokenizer(recipe: Recipe, sources: list[TextSource], folder: Path, reporter: Reporter) -> TextTokenizer:
-    """The tokenizer named by the recipe; that of the checkpoint; or one trained on the text and kept."""
+def pin_tokenizer(project: Project, store: TokenStore) -> None:
+    """Keep the tokenizer through all updates of the domain set: other tokens would make every proxy worthless."""
+    project.ledger.append("tokenizer", _PINNED, {"fingerprint": store.tokenizer_fingerprint})
+
+
+def _tokenizer(
+    recipe: Recipe, project: Project, sources: list[TextSource], folder: Path, reporter: Reporter
+) -> TextTokenizer:
+    """The recipe's tokenizer; that of the checkpoint; the pinned one; or one trained on the text and kept."""
     path = recipe.tokenizer.path or recipe.model.checkpoint
+    pinned = project.ledger.find("tokenizer", _PINNED)
+    if path is None and pinned is not None:
+        return load_tokenizer(folder / f"tokenizer-{pinned.payload['fingerprint']}.json")
     if path is not None:
         local = recipe.base / path
         return load_tokenizer(local if local.exists() else path)

@@ -149,7 +149,7 @@ def open_workbench(recipe: Recipe, project: Project, reporter: Reporter) -> Work
     if recipe.model.checkpoint is None:
         find_rung(recipe.model.rung)
     store = open_text(recipe, project, reporter)
-    size = ModelSize.of(_initial_model(recipe, store))
+    size = initial_size(recipe, store)
     bench = Workbench(recipe, project, store, size, reporter)
     bench.constraints.bounds(bench.domains, bench.total_steps * bench.tokens_per_step)
     return bench
@@ -177,6 +177,15 @@ def check_steps(recipe: Recipe) -> None:
 def decision_steps(at: tuple[float, ...], total_steps: int) -> tuple[int, ...]:
     """Steps at which the mixture is decided, for decision points given as fractions of the run."""
     return tuple(max(1, round(fraction * total_steps)) for fraction in at)
+
+
+def initial_size(recipe: Recipe, store: TokenStore) -> ModelSize:
+    """Parameters of the model that a recipe trains.
+
+    Raises:
+        CheckpointError: if it starts from a checkpoint that cannot be read or belongs to another tokenizer.
+    """
+    return ModelSize.of(_initial_model(recipe, store))
 
 
 def _initial_model(recipe: Recipe, store: TokenStore) -> PreTrainedModel:

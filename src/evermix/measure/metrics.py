@@ -24,11 +24,19 @@ class Metric(Protocol):
 
     Attributes:
         key: hash of its content; a score is kept under it.
+        names: of the values that it gives.
+        maximised: those of them where higher is better.
         n_tokens: tokens that one scoring reads, for counting FLOPs.
     """
 
     @property
     def key(self) -> str: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def maximised(self) -> frozenset[str]: ...
 
     @property
     def n_tokens(self) -> int: ...
@@ -56,6 +64,16 @@ class HeldoutMetric:
         return content_hash([self.store.subset((self.domain,)).manifest, self.most])
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The domain's name."""
+        return (self.domain,)
+
+    @property
+    def maximised(self) -> frozenset[str]:
+        """None: fewer bits are better."""
+        return frozenset()
+
+    @property
     def n_tokens(self) -> int:
         """Tokens read."""
         return self._text.n_tokens
@@ -78,9 +96,19 @@ class TaskMetric:
         return content_hash([self.task.name, self.task.fingerprint, self.tokenizer.fingerprint])
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The task's metrics."""
+        return tuple(metric.name for metric in self.task.metrics)
+
+    @property
+    def maximised(self) -> frozenset[str]:
+        """Accuracies and their like."""
+        return frozenset(metric.name for metric in self.task.metrics if metric.maximised)
+
+    @property
     def n_tokens(self) -> int:
         """Tokens read."""
-        return 0
+        return self.task.n_tokens(self.tokenizer)
 
     def score(self, model: PreTrainedModel) -> Mapping[str, float]:
         """The task's metrics."""
@@ -92,7 +120,7 @@ def open_metrics(store: TokenStore, most: int, tasks: Sequence[TaskRecipe], base
 
     Raises:
         RecipeError: if a task has the name of a domain.
-        CorpusError, RecipeError: if a task's file is bad.
+        TaskError: if a task's file is bad.
     """
     for task in tasks:
         if task.name in store.domains:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,15 @@ class Swarm:
 
 @dataclass(frozen=True)
 class Proxy:
-    """One proxy: a swarm's settings and the shares it is trained on (zeros left out)."""
+    """One proxy: a swarm's settings and the shares it is trained on (zeros left out).
+
+    Attributes:
+        kept_as: run id of a proxy that was trained earlier, perhaps on text that is gone since: it can only be scored.
+    """
 
     swarm: Swarm
     shares: Mapping[str, float]
+    kept_as: str | None = None
 
     @functools.cached_property
     def _store(self) -> TokenStore:
@@ -110,6 +115,8 @@ class Proxy:
     @functools.cached_property
     def run_id(self) -> str:
         """Hash of all that decides its weights; domains without a share decide nothing."""
+        if self.kept_as is not None:
+            return self.kept_as
         swarm = self.swarm
         return content_hash(
             {
@@ -135,13 +142,17 @@ class Proxy:
         return self.folder / f"measured-{wanted}.json"
 
     @property
+    def is_trained(self) -> bool:
+        """Whether its weights are there."""
+        return (self.folder / _TRAINED).exists()
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """What a worker needs, as JSON."""
         swarm = self.swarm
         return {
-            "folder": str(self.folder),
-            "marker": str(self.marker),
             "shares": dict(self.shares),
+            "kept_as": self.kept_as,
             "store": {"folder": str(swarm.store.folder), **swarm.store.manifest, "limits": swarm.store.train_limits},
             "training": swarm.training.model_dump(mode="json"),
             "steps": swarm.steps,
@@ -176,10 +187,11 @@ class Measured:
 
 def measure_proxy(arguments: Mapping[str, Any], report: Report) -> None:
     """Train a proxy unless its weights are there, score what is not scored yet, write the marker; a worker's job."""
-    swarm = _swarm(json.dumps({k: v for k, v in arguments.items() if k not in ("folder", "marker", "shares")}))
-    proxy = Proxy(swarm, arguments["shares"])
+    swarm = _swarm(json.dumps({k: v for k, v in arguments.items() if k not in ("shares", "kept_as")}))
+    proxy = Proxy(swarm, arguments["shares"], arguments["kept_as"])
     trained = _trained(proxy, report)
-    scores, scoring_seconds, model = {}, 0.0, None
+    scores: dict[str, float] = {}
+    scoring_seconds, model = 0.0, None
     for metric in swarm.metrics:
         kept = proxy.folder / "scores" / f"{metric.key}.json"
         if not kept.exists():
@@ -225,6 +237,8 @@ def _trained(proxy: Proxy, report: Report) -> dict[str, Any]:
     """The record of the trained proxy; trains it if it is not there."""
     marker = proxy.folder / _TRAINED
     if not marker.exists():
+        if proxy.kept_as is not None:
+            raise CorpusError("an earlier proxy's weights must be there to be scored anew", received=str(proxy.folder))
         proxy.folder.mkdir(parents=True, exist_ok=True)
         settings = proxy.swarm.training.model_dump(mode="json")
         write_json(proxy.folder / "config.json", {"shares": proxy.shares, "steps": proxy.swarm.steps, **settings})
@@ -256,11 +270,4 @@ def _segment(proxy: Proxy) -> Segment:
     )
     checkpoints = [step for step in spread_steps(0, steps, steps, training.checkpoints) if step < steps]
     mixture = Mixture.from_dict(domains, proxy.shares)
-    return Segment(
-        MixtureSchedule.constant(mixture), steps, optimisation, swarm.seed, (), tuple(checkpoints)
-    )
-
-
-def metric_table(results: Sequence[Measured]) -> tuple[str, ...]:
-    """Names of all metrics, in the order in which they first appear."""
-    return tuple(dict.fromkeys(name for result in results for name in result.metrics))
+    return Segment(MixtureSchedule.constant(mixture), steps, optimisation, swarm.seed, (), tuple(checkpoints))

@@ -42,6 +42,13 @@ def find_rung(name: str) -> Rung:
     return LADDER[name]
 
 
+def counted_parameters(name: str, vocab_size: int) -> int:
+    """N of the FLOPs: layers (4 d^2 + 3 d f + 2 d) + d + vocabulary d, non-embedding and output projection."""
+    rung = find_rung(name)
+    layer = 4 * rung.width**2 + 3 * rung.width * rung.feed_forward + 2 * rung.width
+    return rung.layers * layer + rung.width + vocab_size * rung.width
+
+
 def build_model(name: str, vocab_size: int, sequence_length: int, end_id: int, seed: int) -> PreTrainedModel:
     """A freshly initialised model; the same seed gives the same weights."""
     rung = find_rung(name)

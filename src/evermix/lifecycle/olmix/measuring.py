@@ -1,0 +1,156 @@
+"""Measuring: the study asks, proxies are trained as independent jobs, the study is told.
+
+What is on disk counts: a proxy whose marker is there is told without being trained, so that a killed run goes on where
+it stopped and a mixture that was measured in an earlier era, or for another strategy, costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evermix.errors import ProjectError
+from evermix.executors import Executor, Job, JobEvent
+from evermix.ledger import content_hash
+from evermix.lifecycle.olmix.workshop import Workshop, held_out_metrics
+from evermix.measure.swarm import JOB, Measured, Proxy
+from evermix.study import Asked
+
+
+@dataclass(frozen=True)
+class LeftOutRun:
+    """A proxy that failed twice: its mixture goes unmeasured, and the law is fitted without it."""
+
+    run_id: str
+    reason: str
+    log: str
+
+
+def measure_design(shop: Workshop, executor: Executor) -> tuple[LeftOutRun, ...]:
+    """Train and score every proxy that the study still waits for; those that failed twice.
+
+    Raises:
+        ProjectError: if none at all could be measured.
+    """
+    if shop.study.remaining:
+        shop.study.ask(shop.study.remaining)
+    asked = shop.study.pending()
+    jobs = _Jobs(shop, asked)
+    left_out = jobs.run(executor, f"{len(asked)} proxies of {shop.swarm.training.rung}") if asked else ()
+    if left_out and len(left_out) == len(asked):
+        raise ProjectError(
+            f"{shop.project.folder}: at least one proxy must finish; all {len(asked)} failed",
+            received=left_out[0].reason,
+            hint=f"the whole trace: {left_out[0].log}",
+        )
+    return left_out
+
+
+def score_earlier(shop: Workshop, executor: Executor) -> tuple[LeftOutRun, ...]:
+    """Score earlier proxies on the metrics that came with an update; their weights are kept, nothing is trained."""
+    told = {entry.key: entry.payload for entry in shop.project.ledger.entries() if entry.kind == "proxy"}
+    wanted = content_hash([metric.key for metric in shop.swarm.metrics])
+    jobs, proxies = [], {}
+    for run_id, record in told.items():
+        proxy = Proxy(shop.swarm, {}, kept_as=record["proxy"])
+        if proxy.is_trained and shop.project.ledger.find("rescore", f"{run_id}:{wanted}") is None:
+            proxies[run_id] = proxy
+            jobs.append(_job(run_id, proxy))
+    if not jobs:
+        return ()
+    with shop.reporter.part("swarm", "scoring earlier proxies on what is new", len(jobs)) as report:
+        failures = executor.run(_distinct(jobs), _Counter(report, {}))
+    failed = {failure.job.marker for failure in failures}
+    for run_id, proxy in proxies.items():
+        if proxy.marker not in failed:
+            _tell_more(shop, run_id, wanted, told[run_id]["metrics"], proxy.result())
+    return tuple(LeftOutRun(f.job.key, f.reason, str(f.log)) for f in failures)
+
+
+@dataclass(frozen=True)
+class _Jobs:
+    """The asked runs as jobs; each is told as soon as it is finished."""
+
+    shop: Workshop
+    asked: Sequence[Asked]
+
+    def run(self, executor: Executor, detail: str) -> tuple[LeftOutRun, ...]:
+        proxies = {run.run_id: self.shop.swarm.proxy(run.mixture) for run in self.asked}
+        by_marker: dict[str, list[str]] = {}
+        for run_id, proxy in proxies.items():
+            by_marker.setdefault(str(proxy.marker), []).append(run_id)
+
+        def finished(job: Job) -> None:
+            for run_id in by_marker[str(job.marker)]:
+                tell(self.shop, run_id, proxies[run_id].result())
+
+        with self.shop.reporter.part("swarm", detail, len(by_marker), self.shop.swarm.n_tokens) as report:
+            jobs = _distinct([_job(run_id, proxy) for run_id, proxy in proxies.items()])
+            failures = executor.run(jobs, _Counter(report, {}, finished))
+        for failure in failures:
+            record = {"reason": failure.reason, "log": str(failure.log)}
+            self.shop.project.ledger.append("failure", content_hash([failure.job.key, record]), record)
+        return tuple(LeftOutRun(f.job.key, f.reason, str(f.log)) for f in failures)
+
+
+@dataclass
+class _Counter:
+    """Follows jobs: the bar counts finished ones and the finished parts of those at work."""
+
+    report: Any
+    parts: dict[str, float]
+    finished: Any = None
+    done: int = 0
+
+    def __call__(self, event: JobEvent) -> None:
+        if event.kind in ("finished", "skipped"):
+            self.parts.pop(event.job.key, None)
+            self.done += 1
+            if self.finished is not None:
+                self.finished(event.job)
+        elif event.kind == "progress" and event.total:
+            self.parts[event.job.key] = event.done / event.total
+        elif event.kind in ("retried", "failed"):
+            self.parts.pop(event.job.key, None)
+        self.report(self.done + sum(self.parts.values()))
+
+
+def tell(shop: Workshop, run_id: str, measured: Measured) -> None:
+    """Tell the study what is fitted; the ledger keeps all of it, with its cost."""
+    record = {
+        "proxy": measured.run_id,
+        "metrics": measured.metrics,
+        "n_tokens": measured.n_tokens,
+        "flops": measured.flops,
+        "seconds": measured.seconds,
+    }
+    shop.project.ledger.append("proxy", run_id, record)
+    shop.study.tell(run_id, _fitted(shop, measured.metrics), n_tokens=measured.n_tokens)
+
+
+def _tell_more(shop: Workshop, run_id: str, wanted: str, known: Mapping[str, float], measured: Measured) -> None:
+    new = {name: value for name, value in measured.metrics.items() if name not in known}
+    flops = shop.proxy_size.evaluation(sum(metric.n_tokens for metric in shop.swarm.metrics))
+    shop.project.ledger.append("rescore", f"{run_id}:{wanted}", {"metrics": new, "flops": flops})
+    if fitted := _fitted(shop, new):
+        shop.study.tell(run_id, fitted)
+
+
+def _fitted(shop: Workshop, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Without the tasks that only the report sees."""
+    hidden = held_out_metrics(shop.recipe)
+    return {name: value for name, value in metrics.items() if _task_of(name, hidden) not in hidden}
+
+
+def _task_of(metric: str, tasks: frozenset[str]) -> str:
+    return metric if metric in tasks else metric.rpartition(":")[0]
+
+
+def _job(run_id: str, proxy: Proxy) -> Job:
+    return Job(run_id, JOB, proxy.arguments, proxy.marker)
+
+
+def _distinct(jobs: Sequence[Job]) -> list[Job]:
+    """One job per marker: the same mixture asked for twice is one proxy."""
+    return list({str(job.marker): job for job in reversed(jobs)}.values())[::-1]

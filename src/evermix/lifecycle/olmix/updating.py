@@ -1,0 +1,191 @@
+"""`evermix update`: change the domain set of a project that a swarm has decided, for a fraction of the runs.
+
+New text is tokenised first, so that the plan knows its size and whether it is new at all (content fingerprints); the
+study plans and records the update; then the era's proxies are trained as `evermix run` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+
+from evermix.domains import Domain, DomainSet
+from evermix.errors import ProjectError
+from evermix.ledger import Project
+from evermix.lifecycle.olmix.leaves import recipe_of_leaves, record_sources
+from evermix.lifecycle.olmix.running import finish
+from evermix.lifecycle.olmix.workshop import Workshop, open_workshop
+from evermix.lifecycle.progress import Reporter
+from evermix.lifecycle.text import open_text
+from evermix.recipe import DomainRecipe, Recipe
+from evermix.reuse import Add, Change, DomainUpdate, Partition, Remove, Revise
+from evermix.study import Strategy, UpdatePlan
+
+
+@dataclass(frozen=True)
+class TextUpdate:
+    """What changes, with the text of what is new.
+
+    Attributes:
+        add: new domains.
+        remove: names.
+        revise: domains under their old names, with their text now.
+        partition: name -> its parts.
+    """
+
+    add: tuple[DomainRecipe, ...] = ()
+    remove: tuple[str, ...] = ()
+    revise: tuple[DomainRecipe, ...] = ()
+    partition: Mapping[str, tuple[DomainRecipe, ...]] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> dict[str, DomainRecipe]:
+        """Name -> text of every domain that is new, revised or a part."""
+        parts = [part for group in self.partition.values() for part in group]
+        return {domain.name: domain for domain in (*self.add, *self.revise, *parts)}
+
+
+@dataclass(frozen=True)
+class PlannedUpdate:
+    """An update as it would be made: the study's plan, and what each strategy would cost."""
+
+    plan: UpdatePlan
+    tokens_per_proxy: int
+    flops_per_proxy: float
+    seconds_per_proxy: float | None
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        content = self.plan.as_dict
+        for strategy in content["strategies"].values():
+            strategy["flops"] = strategy["n_runs"] * self.flops_per_proxy
+            strategy["seconds"] = (
+                None if self.seconds_per_proxy is None else strategy["n_runs"] * self.seconds_per_proxy
+            )
+        return content | {"tokens_per_proxy": self.tokens_per_proxy, "flops_per_proxy": self.flops_per_proxy}
+
+
+@dataclass(frozen=True)
+class Updating:
+    """How an update is dealt with.
+
+    Attributes:
+        strategy: see `Study.update`.
+        release: for strategy partial.
+        n_runs: proxies; None for as many as the plan says.
+    """
+
+    strategy: Strategy = "auto"
+    release: tuple[str, ...] = ()
+    n_runs: int | None = None
+
+
+def plan_update(
+    recipe: Recipe, update: TextUpdate, how: Updating | None = None, *, console: Console | None = None
+) -> PlannedUpdate:
+    """What an update would freeze, measure and cost under each strategy; only text is read, nothing is recorded.
+
+    Raises:
+        EvermixError: if the update does not fit the project.
+    """
+    project = _project(recipe)
+    with project.lock():
+        shop = open_workshop(recipe, project, Reporter(project, console))
+        return _planned(_read(shop, update), how or Updating())
+
+
+def update(
+    recipe: Recipe, update: TextUpdate, how: Updating | None = None, *, console: Console | None = None
+) -> dict[str, Any]:
+    """Record an update, train the proxies that it needs, propose the new mixture; what `result.json` holds.
+
+    The target's arms are trained anew too, if the recipe has any. A killed update goes on with `evermix run`.
+
+    Raises:
+        EvermixError: if the update does not fit the project, or the strategy cannot be had.
+    """
+    how = how or Updating()
+    project = _project(recipe)
+    with project.lock():
+        reporter = Reporter(project, console)
+        asked = _read(open_workshop(recipe, project, reporter), update)
+        record_sources(project, asked.leaves, update.texts.values())
+        asked.shop.study.update(asked.changes, how.strategy, how.release, how.n_runs)
+        return finish(open_workshop(recipe, project, reporter))
+
+
+def undo(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
+    """Back to the domains, runs and mixture before the last update; what `result.json` then holds.
+
+    Raises:
+        ProjectError: if there is nothing to take back.
+    """
+    project = _project(recipe)
+    with project.lock():
+        reporter = Reporter(project, console)
+        open_workshop(recipe, project, reporter).study.undo()
+        return finish(open_workshop(recipe, project, reporter))
+
+
+def _project(recipe: Recipe) -> Project:
+    if not (recipe.project_folder / "ledger.sqlite").exists():
+        raise ProjectError(
+            f"{recipe.project_folder}: an update needs a project that has decided a mixture",
+            hint="`evermix run` the recipe first",
+        )
+    return Project(recipe.project_folder)
+
+
+@dataclass(frozen=True)
+class _Update:
+    """An update whose text has been read.
+
+    Attributes:
+        shop: before it.
+        leaves: the domains after it, with the tokens and fingerprints of their text.
+    """
+
+    shop: Workshop
+    leaves: DomainSet
+    changes: tuple[Change, ...]
+
+
+def _read(shop: Workshop, update: TextUpdate) -> _Update:
+    """Tokenise what is new, so that sizes and contents are known."""
+    after = DomainUpdate(_changes(update, None)).apply(shop.study.domains)
+    recipe = recipe_of_leaves(shop.recipe, shop.project, after, update.texts)
+    leaves = open_text(recipe, shop.project, shop.reporter).domains
+    return _Update(shop, leaves, _changes(update, leaves))
+
+
+def _changes(update: TextUpdate, leaves: DomainSet | None) -> tuple[Change, ...]:
+    """The update as values; sizes and fingerprints once the text was read."""
+
+    def domain(recipe: DomainRecipe) -> Domain:
+        return Domain(recipe.name) if leaves is None else leaves.domains[leaves.index(recipe.name)]
+
+    added = (domain(recipe) for recipe in update.add)
+    revised = (domain(recipe) for recipe in update.revise)
+    return (
+        *(Add(d.name, d.n_tokens, d.fingerprint) for d in added),
+        *(Remove(name) for name in update.remove),
+        *(Revise(d.name, d.n_tokens, d.fingerprint) for d in revised),
+        *(Partition(name, tuple(domain(part) for part in parts)) for name, parts in update.partition.items()),
+    )
+
+
+def _planned(asked: _Update, how: Updating) -> PlannedUpdate:
+    shop = asked.shop
+    plan = shop.study.plan(asked.changes, how.strategy, how.release)
+    n_scored = len(asked.leaves) * shop.recipe.swarm.evaluation_sequences * shop.store.sequence_length
+    seconds = [entry.payload["seconds"] for entry in shop.project.ledger.entries() if entry.kind == "proxy"]
+    return PlannedUpdate(
+        plan,
+        shop.swarm.n_tokens,
+        shop.proxy_size.training(shop.swarm.n_tokens) + shop.proxy_size.evaluation(n_scored),
+        sum(seconds) / len(seconds) if seconds else None,
+    )

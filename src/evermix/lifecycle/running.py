@@ -1,0 +1,26 @@
+"""One command for both methods: the recipe's `method` says which lifecycle is run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from evermix.lifecycle import olmix, pretraining
+from evermix.lifecycle.olmix.plan import plan as plan_swarm
+from evermix.lifecycle.plan import plan as plan_probes
+from evermix.recipe import Recipe
+
+
+def run(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
+    """Run a recipe, or go on where it stopped; returns what `result.json` in the project folder holds.
+
+    Raises:
+        EvermixError: on input that cannot work, or a project that another process is running.
+    """
+    return (olmix.run if recipe.method == "olmix" else pretraining.run)(recipe, console=console)
+
+
+def plan(recipe: Recipe) -> dict[str, Any]:
+    """What `run` would do and cost, without reading any text."""
+    return plan_swarm(recipe) if recipe.method == "olmix" else plan_probes(recipe)
