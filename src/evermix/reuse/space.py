@@ -221,6 +221,21 @@ class CollapsedSpace:
             )
         return replace(bounds, lower=lower, upper=upper, reasons=reasons, groups=groups)
 
+    def component_bounds(self, bounds: Bounds) -> Bounds:
+        """`tighten`ed leaf bounds as bounds on component mixtures, for a solver that works on components.
+
+        Raises:
+            ConstraintError: as `tighten` does.
+        """
+        tight = self.tighten(bounds)
+        held = self.totals > 0
+        groups = tuple(replace(group, members=np.any(held & group.members[:, None], axis=0)) for group in tight.groups)
+        limits = [reason for reason, inside in zip(tight.reasons, self.bundled, strict=True) if inside]
+        frozen_reason = next((reason for reason in limits if reason not in ("", "frozen")), "")
+        free = (reason for reason, inside in zip(tight.reasons, self.bundled, strict=True) if not inside)
+        upper = np.minimum(tight.upper @ self.totals, 1.0)
+        return Bounds(tight.lower @ self.totals, upper, (frozen_reason, *free), groups)
+
     def _range(self, bounds: Bounds) -> tuple[float, float, str, str]:
         """L, U <= 1, and the leaves that set them."""
         for name in self.unused:
