@@ -94,7 +94,8 @@ class Eras:
     def read(cls, definition: Entry, changes: Iterable[Entry]) -> Eras:
         """From the ledger's entries "study" and "change"."""
         first = DomainSet(Domain(*row) for row in definition.payload["domains"])
-        eras = [Era(0, None, definition.number, definition.at, None, "full", first)]
+        n_runs = definition.payload["n_runs"]
+        eras = [Era(0, None, definition.number, definition.at, None, "full", first, n_runs=n_runs)]
         undone: list[Undo] = []
         current = n_changes = 0
         for entry in changes:

@@ -24,6 +24,7 @@ from evermix.study.resampled import resampled_laws
 
 Floats = npt.NDArray[np.float64]
 _N_OPTIMA = 6  # resampled laws whose optima seed the candidates
+_DISTINCT = 1e-6  # greatest difference of a share within which two mixtures are one
 _POOL_PER_RUN = 16  # draws that each run of a later era stands for
 _TO_MEASURED = 0.5  # share of a later era's runs that goes to what it is about
 
@@ -91,7 +92,8 @@ def first_design(asked: DesignRequest, recipe: StudyRecipe) -> list[Mixture]:
 def next_mixtures(fitted: FittedLaw, n: int, pending: Sequence[Mixture] = (), seed: int = 0) -> list[Mixture]:
     """The n mixtures worth most beside the runs made and those still pending, most valuable first.
 
-    A pending run counts as made, with the value that the law foretells: asking twice is asking for other mixtures.
+    A pending run counts as made, with the value that the law foretells: asking twice is asking for other mixtures. A
+    mixture that was run is not asked for again.
 
     Raises:
         ObservationError: if fewer than 4 runs are known.
@@ -104,7 +106,7 @@ def next_mixtures(fitted: FittedLaw, n: int, pending: Sequence[Mixture] = (), se
         sigma = None
     rng = np.random.default_rng([fitted.recipe.seed, seed])
     laws = [law, *resampled_laws(fitted, _N_OPTIMA)]
-    pool = _candidates(fitted, [best_mixture(fitted, one) for one in laws], rng)
+    pool = _new(_candidates(fitted, [best_mixture(fitted, one) for one in laws], rng), mixtures)
     if len(pool) < n:
         raise ObservationError(f"at most {len(pool)} runs can be asked for at once", received=n)
     return adaptive_design(law, Evidence(mixtures, costs, sigma), fitted.objective.value, pool, n, rng)
@@ -135,6 +137,11 @@ def _towards_measured(prior: Mixture, asked: DesignRequest) -> Mixture:
     if even.sum() == 0:
         return prior
     return prior.blend(Mixture.normalised(prior.domains, even), _TO_MEASURED)
+
+
+def _new(pool: Sequence[Mixture], known: Floats) -> list[Mixture]:
+    """The candidates that are no run yet; known (runs, domains)."""
+    return [mixture for mixture in pool if np.abs(known - mixture.weights).max(axis=1).min() > _DISTINCT]
 
 
 def _candidates(fitted: FittedLaw, optima: Sequence[Mixture], rng: np.random.Generator) -> list[Mixture]:

@@ -40,10 +40,11 @@ class State:
         return cls(ledger, entries) if any(e.kind == "study" for e in entries) else None
 
     @classmethod
-    def begin(cls, ledger: Ledger, domains: DomainSet, recipe: StudyRecipe) -> State:
+    def begin(cls, ledger: Ledger, domains: DomainSet, recipe: StudyRecipe, n_runs: int | None = None) -> State:
         """Write the definition; where another process was faster, its definition must be the same."""
         rows = [[d.name, d.n_tokens, d.fingerprint] for d in domains]
-        definition = {"domains": rows, "recipe": recipe.model_dump(mode="json", exclude_unset=True)}
+        asked = recipe.model_dump(mode="json", exclude_unset=True)
+        definition = {"domains": rows, "recipe": asked, "n_runs": n_runs}
         if not ledger.append("study", "definition", definition):
             found = ledger.find("study", "definition")
             if found is None or found.payload != definition:

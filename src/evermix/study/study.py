@@ -32,6 +32,7 @@ from evermix.study.view import StudyView, Update
 from evermix.study.writing import positive_shares, write_ask, write_change, write_proposal, write_tell
 
 _FEWEST_TOLD = 4  # runs that an adaptive design must know
+_SPARE = 3  # runs chosen beyond those asked for
 Domains = DomainSet | Mapping[str, int | None] | Sequence[str | Domain]
 
 
@@ -42,12 +43,19 @@ class Study:
         folder: the project folder; made if it is not there.
         domains: names, or name -> tokens available, or `Domain`s, or a DomainSet. Needed the first time only.
         recipe: what is asked of the runs; the first one given is kept in the folder, a later one holds for this object.
+        n_runs: of the first design; None for as many as the law needs.
 
     Raises:
         ProjectError: if the folder holds a study over other domains, or none while `domains` is not given.
     """
 
-    def __init__(self, folder: str | Path, domains: Domains | None = None, recipe: StudyRecipe | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        domains: Domains | None = None,
+        recipe: StudyRecipe | None = None,
+        n_runs: int | None = None,
+    ) -> None:
         path = Path(folder)
         if domains is None and not (path / "ledger.sqlite").exists():
             raise ProjectError(
@@ -59,7 +67,7 @@ class Study:
         if stored is None:
             if domains is None:
                 raise ProjectError(f"{path}: the project must hold a study", hint="give its domains to begin one")
-            stored = State.begin(self.project.ledger, _domain_set(domains), recipe or StudyRecipe())
+            stored = State.begin(self.project.ledger, _domain_set(domains), recipe or StudyRecipe(), n_runs)
         elif domains is not None and not stored.known_as(_domain_set(domains)):
             raise ProjectError(
                 f"{path}: the study must be over the domains it began with or was updated to",
@@ -99,6 +107,12 @@ class Study:
     def mixture(self) -> Mixture | None:
         """The mixture over today's domains: proposed in this era, or carried into it; None where runs decide first."""
         return self.now().mixture
+
+    @property
+    def remaining(self) -> int:
+        """Runs of the current era's design that nobody has asked for yet."""
+        view = self.now()
+        return max(len(_design(view)) - len(view.state.asked_in_era), 0)
 
     def ask(self, n: int = 1) -> list[Asked]:
         """The next mixtures to measure: first the era's design, then those worth most.
@@ -263,7 +277,7 @@ class Study:
         return write_change(state, "undo", {"to": state.eras.before_update.number}).domains
 
     def _worth_most(self, view: StudyView, n: int) -> Iterator[Planned]:
-        """The next n runs by the law of the told ones; none if n < 1."""
+        """The next n runs by the law of the told ones, and some for where another process is faster; none if n < 1."""
         if n < 1:
             return iter(())
         usable = len(view.state.carried.rows)
@@ -275,7 +289,7 @@ class Study:
             )
         fitted = view.fit()
         pending = [run.mixture for run in view.pending()]
-        mixtures = next_mixtures(fitted, n, pending, seed=len(view.state.asks))
+        mixtures = next_mixtures(fitted, n + _SPARE, pending, seed=len(view.state.asks))
         metrics = fitted.observations.metrics
         return iter([Planned(m, dict(zip(metrics, fitted.predict(m).tolist(), strict=True))) for m in mixtures])
 
