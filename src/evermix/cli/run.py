@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evermix.cli.options import AsJson, RecipeFile, console, print_json
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evermix.recipe import Recipe
+
 
 def run(
     recipe: RecipeFile,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan: domains, steps, probes, FLOPs. Train nothing.")
+        bool, typer.Option("--dry-run", help="Show the plan: domains, steps, proxies or probes, FLOPs. Train nothing.")
     ] = False,
     json: AsJson = False,
 ) -> None:
     """Train, decide the mixture on the way, train on, and report.
 
     Start and resume are the same command: whatever was finished is kept, so an interrupted run goes
-    on from its last checkpoint. Ends with a table and <project>/report.html.
+    on from its last checkpoint. Ends with tables and <project>/report.html.
+
+    The recipe's `method` says how it is decided: op-mix probes the model itself on the way, olmix trains a
+    swarm of small proxies beforehand, and shows its plan and cost before it starts.
 
     \b
     Examples:
@@ -34,19 +43,41 @@ def run(
     import evermix.lifecycle as lifecycle
 
     if dry_run:
-        plan = lifecycle.plan(loaded)
-        if json:
-            print_json(plan)
-            return
-        from evermix.report.plan import print_plan
-
-        print_plan(plan, console())
+        show_plan(_plan(loaded), console(), json)
         return
-    result = lifecycle.run(loaded, console=console(stderr=True))
+    if loaded.method == "olmix":
+        show_plan(_plan(loaded), console(stderr=True), json=False)
+    show_result(loaded.project_folder, lifecycle.run(loaded, console=console(stderr=True)), json)
+
+
+def _plan(recipe: Recipe) -> dict[str, Any]:
+    """The plan, and for a swarm that has begun how far it is."""
+    import evermix.lifecycle as lifecycle
+
+    plan = lifecycle.plan(recipe)
+    if recipe.method == "olmix":
+        from evermix.report.olmix.plans import so_far
+
+        plan["so_far"] = so_far(recipe.project_folder)
+    return plan
+
+
+def show_plan(plan: dict[str, Any], shown_on: Console, json: bool) -> None:
+    """The plan as a table or as JSON."""
+    if json:
+        print_json(plan)
+        return
+    from evermix.report.plan import print_plan
+
+    print_plan(plan, shown_on)
+
+
+def show_result(project: Path, result: dict[str, Any], json: bool) -> None:
+    """Write the report, and print the result as tables or as JSON."""
     from evermix.report import report
     from evermix.report.tables import print_result
 
-    page = report(loaded.project_folder)
+    page = report(project)
     if json:
         print_json(result)
         return

@@ -14,7 +14,15 @@ from evermix.report import units
 
 
 def print_plan(plan: Mapping[str, Any], console: Console) -> None:
-    """Plain values as one table, every list of rows as a table of its own, with its key as title."""
+    """What `evermix run` would do; of a swarm in words of its own.
+
+    Otherwise plain values as one table, every list of rows as a table of its own, with its key as title.
+    """
+    if plan.get("method") == "olmix":
+        from evermix.report.olmix.plans import print_swarm_plan
+
+        print_swarm_plan(plan, console)
+        return
     facts = Table(show_header=False, box=None, pad_edge=False)
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")

@@ -17,7 +17,12 @@ Formatter = Callable[[float | None], str]
 
 
 def print_result(result: Result, console: Console) -> None:
-    """Headline, tables of arms, decisions and compute; what is missing is left out."""
+    """Headline, tables of arms, decisions and compute; what is missing is left out. A swarm has tables of its own."""
+    if result.get("method") == "olmix":
+        from evermix.report.olmix.tables import print_decided
+
+        print_decided(result, console)
+        return
     console.print(Text(summary.headline(result), style="bold"))
     objective = summary.objective_name(result)
     for gain in summary.gains(result):
