@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from evermix.cli import update
 from evermix.cli.corpora import corpora
 from evermix.cli.design import design
 from evermix.cli.failures import end_on_sigterm, one_line_errors
@@ -34,6 +35,36 @@ VERBS = {
 for name, verb in VERBS.items():
     app.command(name)(one_line_errors(verb))
 
+_UPDATE_HELP = """Change the domains of a project that a swarm has decided, for a fraction of its runs.
+
+Shows the plan first: what each strategy freezes, what it measures anew, how many proxies and FLOPs that takes.
+Then trains those proxies and shows the new mixture, and what keeping proportions is predicted to cost.
+
+\b
+Examples:
+  evermix update add recipe.yaml papers --files 'papers/*.jsonl' --dry-run
+  evermix update remove recipe.yaml spam
+  evermix update apply recipe.yaml spring.yaml --strategy swarm
+"""
+_AFTER_UPDATE = (
+    "an update that `evermix log PROJECT --graph` shows goes on with `evermix run RECIPE`; one that it does not show "
+    "begins anew"
+)
+updates = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help=_UPDATE_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+UPDATE_VERBS = {
+    verb.__name__: verb
+    for verb in (update.add, update.remove, update.revise, update.partition, update.apply, update.undo)
+}
+for name, verb in UPDATE_VERBS.items():
+    updates.command(name)(one_line_errors(verb, _AFTER_UPDATE))
+app.add_typer(updates, name="update")
+PAGES = ("run", "update", *(f"update {name}" for name in UPDATE_VERBS), *(name for name in VERBS if name != "run"))
+
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -57,6 +88,7 @@ def evermix(
       evermix run recipe.yaml          train, decide the mixture, train on, report
       evermix status runs/my-data      how far it is
       evermix report runs/my-data      write report.html
+      evermix update add recipe.yaml papers --files 'papers/*.jsonl'
 
     \b
     With runs of your own and your own trainer (no torch needed):

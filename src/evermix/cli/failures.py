@@ -20,6 +20,7 @@ R = TypeVar("R")
 FAILED = 2
 INTERRUPTED = 130
 TERMINATED = 143
+_AGAIN = "run the same command again to go on"
 _FREE_SPACE = "Hint: free some space and run the same command again; what was finished is kept"
 _EXTRAS = {
     "train": ("torch", "transformers", "accelerate", "peft", "tokenizers", "safetensors", "zstandard"),
@@ -44,17 +45,21 @@ def end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, end)
 
 
-def one_line_errors(verb: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a verb: mendable errors exit with code 2, an interruption with 130."""
+def one_line_errors(verb: Callable[P, R], way_on: str = _AGAIN) -> Callable[P, R]:
+    """Wrap a verb: mendable errors exit with code 2, an interruption with 130.
+
+    Args:
+        way_on: how to go on after an interruption.
+    """
 
     @functools.wraps(verb)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return verb(*args, **kwargs)
         except KeyboardInterrupt:
-            message, code = "interrupted: run the same command again to go on", INTERRUPTED
+            message, code = f"interrupted: {way_on}", INTERRUPTED
         except Terminated:
-            message, code = "terminated: run the same command again to go on", TERMINATED
+            message, code = f"terminated: {way_on}", TERMINATED
         except BrokenPipeError:
             # The reader of our output went away (`evermix log | head`): nothing to say, nobody to say it to.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,7 +7,7 @@ import io
 import sys
 from pathlib import Path
 
-from evermix.cli.app import VERBS, app
+from evermix.cli.app import PAGES, app
 
 _WIDTH = 100
 
@@ -27,8 +27,8 @@ def markdown() -> str:
         "Written by `make docs` from the help texts; a test compares the two.",
         f"```\n{help_text()}\n```",
     ]
-    for verb in VERBS:
-        parts += [f"## evermix {verb}", f"```\n{help_text(verb)}\n```"]
+    for page in PAGES:
+        parts += [f"## evermix {page}", f"```\n{help_text(*page.split())}\n```"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -145,3 +145,10 @@ def natural_shares(result: Result) -> dict[str, float]:
 def frozen_names(result: Result) -> dict[str, float]:
     """Domain -> share within the bundle; empty where nothing is frozen."""
     return dict((result.get("proposal") or {}).get("frozen") or {})
+
+
+def moved_sentence(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Total variation: half the sum of absolute differences."""
+    names = {*before, *after}
+    total = sum(abs(after.get(name, 0.0) - before.get(name, 0.0)) for name in names) / 2
+    return f"{units.share(total)} of the tokens go to another domain than before (total variation)."

@@ -24,11 +24,17 @@ _FROZEN_NOTE = (
 
 
 def print_decided(result: Result, console: Console) -> None:
-    """Answer, mixture, comparison, swarm, reuse, targets, held-out tasks, cautions; what is missing is left out."""
+    """Answer, mixture, comparison, swarm, reuse, targets, held-out tasks, cautions; what is missing is left out.
+
+    With a key `mixture_before`, domain -> share, the mixture is shown beside the one before.
+    """
     console.print(Text(answer.headline(result), style="bold"))
     for line in answer.target_sentences(result):
         console.print(Text(line))
-    console.print(mixture_table(result))
+    before = result.get("mixture_before")
+    console.print(mixture_table(result, before))
+    if before is not None:
+        console.print(Text(answer.moved_sentence(before, result["mixture"])))
     if result.get("proposal") is not None:
         console.print(comparison_table(result["proposal"]))
         frozen = answer.frozen_names(result)
@@ -40,6 +46,8 @@ def print_decided(result: Result, console: Console) -> None:
         console.print(held_out_table(result["held_out_tasks"]))
     for line in [*answer.swarm_sentences(result), *answer.reuse_sentences(result)]:
         console.print(Text(line))
+    if result.get("diagnosis") is not None:
+        console.print(release_table(result["diagnosis"]))
     print_cautions(result.get("proposal"), console)
 
 
