@@ -11,6 +11,7 @@ from evermix.errors import ProjectError
 from evermix.ledger import Ledger
 from evermix.report.log import read_log
 from evermix.report.progress import print_status, read_status
+from evermix.reuse import Add, Remove
 from evermix.study import Study
 
 from .synthetic_result import result
@@ -79,15 +80,19 @@ def test_a_study_is_told_in_its_own_words(tmp_path: Path) -> None:
     run_id = study.ask()[0].run_id
     study.tell(run_id, {"reading": 2.0})
     study.tell("mine", {"reading": 2.5}, mixture={"web": 0.25, "code": 0.75})
-    study.update(add={"maths": 7}, remove=["web"])
+    study.tell("mine", {"sums": 1.5})
+    study.update([Add("maths", 7), Remove("web")], strategy="full")
+    study.undo()
     stories = [entry["story"] for entry in read_log(tmp_path / "s")]
     assert stories[0] == "a study of 2 domains: web, code"
     assert stories[1].startswith("run-0000: ")
     assert stories[2].startswith("run-0000 measured reading 2")
-    assert stories[4] == "added maths; removed web"
+    assert stories[4] == "mine measured further sums 1.500"
+    assert stories[5].startswith("add maths; remove web (strategy full, ")
+    assert stories[6] == "taken back: era 0 goes on"
     found = read_status(tmp_path / "s")
     assert found["state"] == "study"
-    assert found["entries"] == {"study": 1, "ask": 1, "tell": 2, "update": 1}
+    assert found["entries"] == {"study": 1, "ask": 1, "tell": 2, "retell": 1, "change": 2}
     printed = Console(record=True, width=100, file=io.StringIO())
     print_status(found, printed)
     assert "1 asked for, 2 told; 0 proposals" in printed.export_text()

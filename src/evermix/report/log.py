@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,18 @@ from rich.table import Table
 from rich.text import Text
 
 from evermix.report import units
+from evermix.report.figures import listed
 from evermix.report.project import read_entries, require_project
 from evermix.report.tables import binding_reasons, decision_title
 
 Payload = Mapping[str, Any]
+_SPENDING = {
+    "segment": "segments",
+    "probe": "probes",
+    "decision": "decisions",
+    "proxy": "proxies",
+    "rescore": "scoring proxies anew",
+}
 
 
 def read_log(project: Path) -> list[dict[str, Any]]:
@@ -47,29 +55,47 @@ def print_log(entries: Sequence[Mapping[str, Any]], console: Console) -> None:
         console.print("nothing happened yet")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("no.", justify="right", no_wrap=True)
     table.add_column("when (UTC)", no_wrap=True)
     table.add_column("what")
     table.add_column("story", overflow="fold")
     table.add_column("FLOPs", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
-    for entry in entries:
+    for entry in _told_once(entries):
         spent = (units.flops(entry["flops"]), units.seconds(entry["seconds"]))
         when = str(entry["at"])[:19].replace("T", " ")
-        table.add_row(when, entry["kind"], Text(entry["story"]), *spent)
+        table.add_row(str(entry["number"]), when, entry["kind"], Text(entry["story"]), *spent)
     console.print(table)
     parts = [
-        f"{kind}s {units.flops(total)}"
-        for kind in ("segment", "probe", "decision")
+        f"{plural} {units.flops(total)}"
+        for kind, plural in _SPENDING.items()
         if (total := sum(entry["flops"] or 0 for entry in entries if entry["kind"] == kind))
     ]
     if parts:
-        console.print(Text(f"spent: {', '.join(parts)} (a decision's own figure includes its probes)"))
+        decided = any(entry["kind"] == "decision" for entry in entries)
+        remark = " (a decision's own figure includes its probes)" if decided else ""
+        console.print(Text(f"spent: {', '.join(parts)}{remark}"))
+
+
+def _told_once(entries: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Without what a proxy's own entry says already: that it was asked for, and what was told of it."""
+    proxies = {entry["key"] for entry in entries if entry["kind"] == "proxy"}
+    rescored = {entry["key"].partition(":")[0] for entry in entries if entry["kind"] == "rescore"}
+    for entry in entries:
+        told = entry["kind"] in ("ask", "tell") and entry["key"] in proxies
+        retold = entry["kind"] == "retell" and entry["key"].partition("/")[0] in rescored
+        if not told and not retold:
+            yield entry
 
 
 def story(kind: str, key: str, payload: Payload) -> str:
     """One entry in words; an unknown kind tells its key."""
     if kind == "ask":
         return f"{key}: {_largest(payload.get('shares') or {})}"
+    if kind in ("proxy", "rescore"):
+        return f"{key.partition(':')[0]}: {_VERBS[kind]} {_metrics(payload)}"
+    if kind == "source":
+        return f"{key.rpartition('@')[0]}: {_place(payload)}"
     return (_STORIES[kind](payload) if kind in _STORIES else "") or key
 
 
@@ -138,24 +164,57 @@ def _largest(shares: Mapping[str, float], n: int = 4) -> str:
 
 
 def _tell(payload: Payload) -> str:
+    return f"{payload.get('run_id', '?')} measured {_metrics(payload)}"
+
+
+def _retell(payload: Payload) -> str:
+    return f"{payload.get('run_id', '?')} measured further {_metrics(payload)}"
+
+
+def _metrics(payload: Payload) -> str:
     metrics = payload.get("metrics") or {}
     shown = ", ".join(f"{name} {units.number(value)}" for name, value in list(metrics.items())[:3])
-    return f"{payload.get('run_id', '?')} measured {shown}{' ...' if len(metrics) > 3 else ''}"
+    return f"{shown}{f' and {len(metrics) - 3} more' if len(metrics) > 3 else ''}" or "nothing new"
 
 
-def _update(payload: Payload) -> str:
-    parts = [
-        f"{verb} {', '.join(payload[key])}"
-        for key, verb in (("add", "added"), ("remove", "removed"), ("revise", "revised"), ("partition", "partitioned"))
-        if payload.get(key)
-    ]
-    return "; ".join(parts)
+def _place(payload: Payload) -> str:
+    """Where the text of a domain comes from."""
+    if payload.get("files"):
+        return f"text of {', '.join(payload['files'])}"
+    if payload.get("registry"):
+        return f"text of registry corpus {payload['registry']}"
+    return f"text of dataset {(payload.get('dataset') or {}).get('path', '?')}"
+
+
+def _failure(payload: Payload) -> str:
+    return f"a proxy failed twice and is left out: {payload.get('reason', '?')}; its trace: {payload.get('log', '?')}"
+
+
+def _change(payload: Payload) -> str:
+    """An update, a release or an undo of the domain set."""
+    if payload["what"] == "undo":
+        return f"taken back: era {payload['to']} goes on"
+    kept = list((payload.get("frozen") or {}).get("shares") or {})
+    frozen = f"; frozen: {listed(kept)}" if kept else ""
+    if payload["what"] == "release":
+        return f"release {', '.join(payload['released'])}{frozen}"
+    runs = "no runs needed" if payload.get("carried") else "as many runs as the plan says"
+    runs = f"{payload['n_runs']} new runs" if payload.get("n_runs") else runs
+    return f"{_in_words(payload['update'])} (strategy {payload['strategy']}, {runs}){frozen}"
+
+
+def _in_words(update: Payload) -> str:
+    from evermix.reuse import DomainUpdate
+    from evermix.study.history import in_words
+
+    return in_words(DomainUpdate.from_dict(dict(update)))
 
 
 def _proposal(payload: Payload) -> str:
     return f"from {len(payload.get('runs') or [])} runs: {_largest(payload.get('mixture') or {})}"
 
 
+_VERBS = {"proxy": "trained and scored", "rescore": "scored anew on"}
 _STORIES: dict[str, Callable[[Payload], str]] = {
     "recipe": _recipe,
     "corpus": _corpus,
@@ -166,6 +225,9 @@ _STORIES: dict[str, Callable[[Payload], str]] = {
     "result": lambda payload: "finished",
     "study": _definition,
     "tell": _tell,
-    "update": _update,
+    "retell": _retell,
+    "change": _change,
+    "failure": _failure,
+    "tokenizer": lambda payload: "the tokenizer that all domains share from now on",
     "proposal": _proposal,
 }

@@ -13,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from evermix.files import process_alive
-from evermix.report import summary, units
+from evermix.report import units
+from evermix.report.olmix import answer
+from evermix.report.olmix.plans import swarm_counts, swarm_words
 from evermix.report.project import read_entries, read_json, require_project
 
 
@@ -23,7 +25,8 @@ def read_status(project: Path) -> dict[str, Any]:
     Returns:
         `project`, `state` ("running", "done", "stopped": run the same command again, or "study": open), the keys of
         `status.json` where it exists (`part`, `detail`, `step`, `total_steps`, `tokens_per_second`, `updated_at`,
-        `pid`), `seconds_since_update`, `entries` (ledger entries per kind), `headline` once there is a result.
+        `pid`), `seconds_since_update`, `entries` (ledger entries per kind), `swarm` (`told` of `wanted` proxies of the
+        current `era`), `headline` once there is a result.
 
     Raises:
         ProjectError: if there is no project in that folder, or a file of it is damaged.
@@ -39,8 +42,11 @@ def read_status(project: Path) -> dict[str, Any]:
     found["entries"] = dict(Counter(entry.kind for entry in read_entries(project)))
     if "study" in found["entries"] and not live:
         found["state"] = "study"
-    if result is not None:
-        found["headline"] = summary.headline(result)
+    swarm = swarm_counts(project) if live and "study" in found["entries"] else None
+    if swarm is not None:
+        found["swarm"] = swarm
+    if result is not None and (swarm is None or result.get("era") == swarm["era"]):
+        found["headline"] = answer.headline(result)
     return found
 
 
@@ -68,6 +74,8 @@ def _rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     kinds = {kind: n for kind, n in (found.get("entries") or {}).items() if kind in ("segment", "probe", "decision")}
     if kinds:
         rows.append(("finished", ", ".join(f"{n} {kind}{'s' if n != 1 else ''}" for kind, n in kinds.items())))
+    if found.get("swarm"):
+        rows.append(("proxies", swarm_words(found["swarm"])))
     if found["state"] == "study":
         entries = found["entries"]
         asked, told = entries.get("ask", 0), entries.get("tell", 0)

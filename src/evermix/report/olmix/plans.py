@@ -59,11 +59,13 @@ def _rows(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
 def so_far(project: Path) -> str | None:
     """How many proxies of the current era are done; None where no swarm has begun in that folder."""
     counted = swarm_counts(project)
-    if counted is None:
-        return None
-    told, wanted, era = counted["told"], counted["wanted"], counted["era"]
-    after = f" since update {era}" if era else ""
-    return f"{told} of {wanted} proxies{after} are done"
+    return None if counted is None else swarm_words(counted)
+
+
+def swarm_words(counted: Mapping[str, int]) -> str:
+    """`5 of 8 are done`, `of era 2` after updates."""
+    after = f" of era {counted['era']}" if counted["era"] else ""
+    return f"{counted['told']} of {counted['wanted']}{after} are done"
 
 
 def swarm_counts(project: Path) -> dict[str, int] | None:
