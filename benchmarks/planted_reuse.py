@@ -1,4 +1,4 @@
-"""Planted worlds for mixture reuse: laws that are known, an old domain set, an update, and swarms as noisy as real ones.
+"""Planted worlds for mixture reuse: known laws, an old domain set, an update, and swarms as noisy as real ones.
 
 A metric is floor + size * h(u), u the sum over domains of what they do for it. Old domains act on metrics of their
 own; new and revised domains act on the affected metrics. In a coupled world one old domain acts on the affected
@@ -89,7 +89,7 @@ class PlantedLaw(MixingLaw):
 
 @dataclass(frozen=True)
 class WorldOptions:
-    """What kind of world: truth, whether one old domain is coupled, least and greatest sizes, noise."""
+    """Kind of world: its truth, whether one old domain is coupled and how strongly, sizes from and to, noise."""
 
     shape: Shape = "log-linear"
     coupled: bool = True
@@ -97,6 +97,7 @@ class WorldOptions:
     n_metrics: tuple[int, int] = (8, 20)
     noise: tuple[float, float] = (0.1, 0.2)
     revise: bool = True
+    strength: float = 1.0
 
 
 class World:
@@ -139,7 +140,7 @@ class World:
         for name in self.ghosts:
             B[:n_shared, names.index(name)] += rng.uniform(1, 3, n_shared) * (rng.random(n_shared) < 0.7)
         if self.coupled is not None:
-            B[:n_shared, names.index(self.coupled)] += rng.uniform(1, 3, n_shared)
+            B[:n_shared, names.index(self.coupled)] += rng.uniform(1, 3, n_shared) * self.options.strength
         floor, size = rng.uniform(1, 2, n), rng.uniform(0.3, 1.0, n)
         return PlantedLaw(self.options.shape, floor, size, B)
 

@@ -27,13 +27,14 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 
-def centred(A: Floats, at: Floats) -> Floats:
-    """A less its mean under the mixture `at`, per metric: only differences between domains move a mixture.
+def centred(A: Floats, members: Bools) -> Floats:
+    """A less the median over `members`, per metric: what a domain does beyond the usual one. Only differences count.
 
     A number added to a row of the log-linear law's t multiplies that metric's reducible part by a constant, which a
-    change of the metric's unit does too; centring takes it out. Shapes (metrics, domains), (domains,).
+    change of the metric's unit does too; centring takes it out. Most domains do nothing particular for a metric, so
+    the median is the zero of one that does not act on it. Shapes (metrics, domains), (domains,).
     """
-    result: Floats = A - (A @ at)[:, None]
+    result: Floats = A - np.median(A[:, members], axis=1)[:, None]
     return result
 
 

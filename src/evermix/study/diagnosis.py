@@ -73,9 +73,14 @@ class DiagnosisOptions:
     prior: Mixture | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.level < 1 or not 0 <= self.tolerance < 1:
+        if not (0 < self.level < 1 and 0 <= self.tolerance < 1):
             raise ConstraintError(
                 "level must be between 0 and 1, tolerance at least 0 and below 1", received=(self.level, self.tolerance)
+            )
+        if self.resamples < 2 or self.runs_per_component < 1:
+            raise ConstraintError(
+                "resamples must be at least 2 and runs per component at least 1",
+                received=(self.resamples, self.runs_per_component),
             )
 
 
@@ -121,7 +126,7 @@ class Diagnosis:
     """What the evidence says of keeping frozen proportions.
 
     Attributes:
-        kappa: coupling of the frozen domains with the computed ones (Olmix), of centred coefficients at the optimum.
+        kappa: coupling of the frozen domains with the computed ones (Olmix), of centred coefficients.
         one_minus_rho: share of the computed domains in the mixture with everything free.
         reuse_gap: share of the bundle's tokens that would go elsewhere if everything were free, in [0, 1].
         coupling: of each frozen domain with the computed ones, over shared metrics.
@@ -194,9 +199,9 @@ def diagnose(
     loss = rule.worth(frozen, full)
     trusted = not evidence.calibration.objective.r2 <= 0  # NaN where runs are too few to tell
     release, remaining = rule.releases(widened, frozen, candidates) if trusted else ((), loss)
-    coefficients = centred(tangent_coefficients(judge.problem.law, full.mixture, evidence), full.mixture)
     names = widened.leaves.names
     fixed, computed = mask(names, space.frozen), mask(names, space.free)
+    coefficients = centred(tangent_coefficients(judge.problem.law, full.mixture, evidence), fixed | computed)
     coupling = domain_coupling(coefficients, computed)
     return Diagnosis(
         kappa=kappa(coefficients, fixed, computed),
