@@ -149,6 +149,7 @@ def test_a_study_closed_and_opened_goes_on_in_its_era(tmp_path: Path) -> None:
     study = begun(tmp_path / "s")
     study.update(PAPERS, "mixture")
     asked = study.ask(2)
+    assert study.remaining == 4
     again = Study(tmp_path / "s", recipe=RECIPE)
     assert again.domains == study.domains
     assert [run.run_id for run in again.pending()] == [run.run_id for run in asked]

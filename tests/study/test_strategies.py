@@ -265,3 +265,29 @@ def test_a_floor_on_a_domain_frozen_at_zero_is_refused_with_the_way_out(tmp_path
 
 def ruled(**constraints: dict[str, float]) -> StudyRecipe:
     return StudyRecipe.model_validate({**RECIPE.model_dump(exclude_unset=True), "constraints": constraints})
+
+
+def test_the_power_link_law_takes_two_thirds_of_the_runs(tmp_path: Path) -> None:
+    study = Study(tmp_path / "s", TOKENS, StudyRecipe(law="power-link"), n_runs=7)
+    study.tell("mine", {"reading": 2.0}, mixture={"web": 1.0})
+    plan = study.plan([PAPERS, Add("forum", NEW["forum"])])
+    assert {name: each.n_runs for name, each in plan.strategies.items()} == {"full": 14, "swarm": 13}
+    assert plan.unavailable["mixture"] == "needs a mixture to freeze"
+
+
+def test_what_a_bundle_cannot_tell_is_said_and_what_it_need_not_is_not(tmp_path: Path) -> None:
+    given = RECIPE.model_dump(exclude={"kl_weight"}, exclude_unset=True)
+    study = begun(tmp_path / "s", StudyRecipe.model_validate({**given, "kl": 0.02}))
+    before = study.mixture
+    assert before is not None
+    study.update([PAPERS, Add("forum", NEW["forum"])], "mixture", n_runs=6)
+    answer(study, study.ask(study.remaining))
+    asked = StudyRecipe.model_validate({**given, "kl": "auto", "resamples": 4, "tokens": "500B"})
+    found = Study(tmp_path / "s", recipe=asked).propose()
+    kinds = {caution.kind: caution for caution in found.cautions}
+    assert "natural, uniform" in kinds["frozen proportions"].message
+    assert not {"confounded domains", "too few runs", "domain never sampled"} & set(kinds)
+    assert found.fitted.law_name == "log-linear"
+    assert found.kl.relative == 0.02  # six runs cannot choose it: that of the mixture before holds
+    assert "mixture before" in found.kl.source
+    assert found.as_dict["frozen"] == pytest.approx(before.as_dict)

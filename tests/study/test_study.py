@@ -173,3 +173,12 @@ def test_a_mixture_object_may_be_told(tmp_path: Path) -> None:
     np.testing.assert_allclose(observations.weights[0], mixture.weights)
     assert observations.standard_errors is not None
     assert observations.n_tokens is not None
+
+
+def test_the_first_swarm_may_be_given_its_size(tmp_path: Path) -> None:
+    study = Study(tmp_path / "s", DOMAINS, QUICK, n_runs=7)
+    assert study.remaining == 7
+    study.ask(5)
+    assert Study(tmp_path / "s").remaining == 2
+    with pytest.raises(ObservationError, match="first swarm must be at least 1"):
+        Study(tmp_path / "t", DOMAINS, n_runs=0)

@@ -64,6 +64,11 @@ def runs_for(n_domains: int, recipe: StudyRecipe) -> int:
     return recommended_runs(n_domains, "power-link" if recipe.law == "auto" else recipe.law)
 
 
+def runs_per_domain(recipe: StudyRecipe) -> int:
+    """Runs that one more domain costs: c of c (m + 1)."""
+    return runs_for(2, recipe) - runs_for(1, recipe)
+
+
 def first_design(asked: DesignRequest, recipe: StudyRecipe) -> list[Mixture]:
     """The swarm that an era begins with, by levels where names are nested.
 

@@ -4,7 +4,7 @@ The runs of a strategy (Olmix, arXiv 2602.12237; c = 3 for log-linear, 2 for pow
 A the affected ones and those released):
 
     full      c (m' + 1), all new
-    swarm     c (m' + 1), less the runs that can be carried over; at least |A| + 1 new ones
+    swarm     c (m' + 1), less the runs that can be carried over; at least c |A| new ones
     mixture, partial, auto
               c (|A| + 1), at least one more than there are components, less the runs that lie in the space already,
               which count for at most half; none where nothing is affected: the mixture is renormalised
@@ -23,7 +23,7 @@ from evermix.recipe.study import StudyRecipe
 from evermix.reuse import CollapsedSpace, DomainUpdate, Lineage
 from evermix.study.carrying import Carried, carry_runs
 from evermix.study.eras import FREEZING, STRATEGIES, Strategy
-from evermix.study.next_runs import prior_before_runs, runs_for
+from evermix.study.next_runs import prior_before_runs, runs_for, runs_per_domain
 from evermix.study.state import State
 
 _NAME = "frozen"
@@ -228,7 +228,7 @@ class _Ways:
         if strategy == "full":
             return StrategyPlan(strategy, self.after, None, (), (), needed, 0, needed)
         in_hand = len(self._carried().rows)
-        least = len(self.affected) + 1 if self.affected else 0
+        least = max(runs_per_domain(self.recipe) * len(self.affected), len(self.affected) + 1) if self.affected else 0
         n_runs = max(needed - in_hand, least)
         reused = needed - n_runs if n_runs < needed else 0
         return StrategyPlan(strategy, self.after, None, self.affected, (), needed, reused, n_runs)

@@ -39,12 +39,14 @@ class KlStrength:
     Attributes:
         weight: lambda, in the objective's quantity per nat.
         source: how it was chosen, a phrase for people.
+        relative: the same in the objective's predicted spread; None if the weight was given.
         choice: the cross-fitting that chose it; None if it was given.
         path: the optimum at every strength compared; empty if it was given.
     """
 
     weight: float
     source: str
+    relative: float | None = None
     choice: KlChoice | None = None
     path: tuple[PathPoint, ...] = ()
 
@@ -114,12 +116,18 @@ def frozen_shares(space: CollapsedSpace | None) -> dict[str, float] | None:
     return None if space is None else {name: space.virtual.inner[name] for name in space.frozen}
 
 
-def propose(fitted: FittedLaw, recipe: StudyRecipe | None = None, progress: Progress | None = None) -> Recommendation:
+def propose(
+    fitted: FittedLaw,
+    recipe: StudyRecipe | None = None,
+    progress: Progress | None = None,
+    kl_before: float | None = None,
+) -> Recommendation:
     """The optimum of the recipe's objective under its rules, resampled and compared.
 
     Args:
         recipe: may differ from the fit's in all but law, objective and prior.
         progress: called with (done, total) after each resample.
+        kl_before: relative strength of the pull that holds where kl is auto and the runs are too few to choose it.
 
     Raises:
         ConstraintError: if the rules contradict each other; the message says by how much.
@@ -127,7 +135,7 @@ def propose(fitted: FittedLaw, recipe: StudyRecipe | None = None, progress: Prog
     """
     recipe = recipe or fitted.recipe
     asked = problems(fitted, recipe)
-    kl = _kl_strength(asked)
+    kl = _kl_strength(asked, kl_before)
     problem = asked.with_kl_weight(kl.weight)
     proposal = _solved(problem, fitted, recipe)
     named = {name: Mixture.from_dict(fitted.observations.domains, shares) for name, shares in recipe.compare.items()}
@@ -170,7 +178,7 @@ def _in_proportion(found: Proposal, problem: MixtureProblem, fitted: FittedLaw) 
     return replace(found, mixture=mixture, kl_nats=kl_nats, binding=binding)
 
 
-def _kl_strength(asked: Problems) -> KlStrength:
+def _kl_strength(asked: Problems, before: float | None) -> KlStrength:
     recipe, fitted = asked.recipe, asked.fitted
     if recipe.kl_weight is not None or recipe.kl != "auto":
         return _given_strength(asked, DEFAULT_KL)
@@ -181,9 +189,11 @@ def _kl_strength(asked: Problems) -> KlStrength:
     runs = SwarmRuns(observations.weights, observations.costs, observations.sigma, labels)
     problem = asked.with_kl_weight(1.0)
     choice = choose_kl(problem, runs, seed=recipe.seed)
-    strength = _spread(asked)
+    kl, reason = choice.kl, choice.reason
+    if not choice.scores and before is not None:
+        kl, reason = before, f"as for the mixture before, since too few runs ({observations.n_runs}) choose another"
     path = kl_path(problem, seed=recipe.seed)
-    return KlStrength(choice.kl * strength, f"{choice.kl:g} of the objective's spread: {choice.reason}", choice, path)
+    return KlStrength(kl * _spread(asked), f"{kl:g} of the objective's spread: {reason}", kl, choice, path)
 
 
 def _given_strength(asked: Problems, otherwise: float) -> KlStrength:
@@ -191,7 +201,7 @@ def _given_strength(asked: Problems, otherwise: float) -> KlStrength:
     if recipe.kl_weight is not None:
         return KlStrength(recipe.kl_weight, "given, in the objective's unit per nat")
     kl = otherwise if recipe.kl == "auto" else recipe.kl
-    return KlStrength(kl * _spread(asked), f"{kl:g} of the objective's predicted spread, as given")
+    return KlStrength(kl * _spread(asked), f"{kl:g} of the objective's predicted spread, as given", kl)
 
 
 def _spread(asked: Problems) -> float:

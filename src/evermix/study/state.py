@@ -147,6 +147,12 @@ class State:
         return [e for e in self._of("proposal") if e.payload["era"] == number]
 
     @property
+    def kl_before(self) -> float | None:
+        """The pull towards the prior of the last proposal on the current era's line, relative; None if unknown."""
+        known = (e.payload["kl"] for era in reversed(self.eras.path()) for e in reversed(self.proposals(era.number)))
+        return next((kl for kl in known if kl is not None), None)
+
+    @property
     def mixture(self) -> Mixture | None:
         """The mixture over today's domains; None where runs must decide first. See `mixture_with_key`."""
         return self.mixture_with_key[0]

@@ -47,6 +47,7 @@ class Study:
 
     Raises:
         ProjectError: if the folder holds a study over other domains, or none while `domains` is not given.
+        ObservationError: if n_runs < 1.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class Study:
         n_runs: int | None = None,
     ) -> None:
         path = Path(folder)
+        if n_runs is not None and n_runs < 1:
+            raise ObservationError("the number of runs of the first swarm must be at least 1", received=n_runs)
         if domains is None and not (path / "ledger.sqlite").exists():
             raise ProjectError(
                 f"{path}: a new study must be given its domains", hint="Study(folder, {'web': 10**12, ...})"
@@ -187,7 +190,7 @@ class Study:
         """The mixture to train on, with its evidence; the ledger keeps it, once per state of knowledge."""
         view = self.now()
         recommendation = view.recommend(progress)
-        write_proposal(view.state, recommendation.mixture, recommendation.recipe)
+        write_proposal(view.state, recommendation)
         return recommendation
 
     def foretold(self) -> list[Foretold]:

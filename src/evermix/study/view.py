@@ -21,7 +21,7 @@ from evermix.study.diagnosis import Diagnosis, DiagnosisOptions, diagnose
 from evermix.study.eras import Era, Strategy
 from evermix.study.fitting import FittedLaw, fit
 from evermix.study.history import History, history
-from evermix.study.next_runs import runs_for, settled
+from evermix.study.next_runs import runs_per_domain, settled
 from evermix.study.planning import UpdatePlan, plan_update
 from evermix.study.proposing import Progress, Recommendation, propose
 from evermix.study.records import Asked, Foretold
@@ -118,8 +118,11 @@ class StudyView:
         return fit(known, recipe, carried.left_out + scarce + rules, ghosts=ghosts)
 
     def recommend(self, progress: Progress | None = None) -> Recommendation:
-        """The mixture to train on, with its evidence; nothing is recorded."""
-        return propose(self.fit(), progress=progress)
+        """The mixture to train on, with its evidence; nothing is recorded.
+
+        Where kl is auto and the era has too few runs to choose it, the strength of the last mixture proposed holds.
+        """
+        return propose(self.fit(), progress=progress, kl_before=self.state.kl_before)
 
     def settled(self, n_resamples: int = 30) -> Settledness:
         """How much more runs could still change the mixture; see designs.StoppingRule."""
@@ -139,7 +142,7 @@ class StudyView:
             )
         evidence = self.evidence()
         if options is None:
-            options = DiagnosisOptions(runs_per_component=runs_for(2, self.recipe) - runs_for(1, self.recipe))
+            options = DiagnosisOptions(runs_per_component=runs_per_domain(self.recipe))
         return diagnose(evidence, self.space, evidence.recipe, options)
 
     def plan(self, update: Update, strategy: Strategy = "auto", release: Sequence[str] = ()) -> UpdatePlan:

@@ -7,8 +7,8 @@ from typing import Any
 
 from evermix.errors import ObservationError, ProjectError
 from evermix.mixture import Mixture
-from evermix.recipe.study import StudyRecipe
 from evermix.study.carrying import carry_runs
+from evermix.study.proposing import Recommendation
 from evermix.study.records import Asked, Planned, Told
 from evermix.study.state import State
 
@@ -86,14 +86,15 @@ def write_change(state: State, what: str, record: Mapping[str, Any]) -> State:
     return state.again()
 
 
-def write_proposal(state: State, mixture: Mixture, recipe: StudyRecipe) -> None:
+def write_proposal(state: State, proposed: Recommendation) -> None:
     """Append a proposal with the runs and the recipe that it rests on, unless the era's last one is the very same."""
     era = state.era.number
     record: dict[str, Any] = {
         "era": era,
-        "mixture": dict(mixture.as_dict),
+        "mixture": dict(proposed.mixture.as_dict),
         "runs": [told.run_id for told, _ in state.carried.rows],
-        "recipe": recipe.model_dump(mode="json", exclude_unset=True),
+        "recipe": proposed.recipe.model_dump(mode="json", exclude_unset=True),
+        "kl": proposed.kl.relative,
     }
     while True:
         before = state.proposals(era)

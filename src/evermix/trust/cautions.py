@@ -36,6 +36,7 @@ Kind = Literal[
 ]
 _ORDER = {"serious": 0, "warning": 1, "note": 2}
 _FROZEN = "the frozen domains"
+_KEPT = 0.02  # total variation among bundled domains within which two mixtures have the same proportions
 _NAMED = 5  # domains or metrics named in one sentence
 
 
@@ -116,6 +117,22 @@ class Evidence:
         return self.observations.domains.names
 
     @property
+    def comparable(self) -> tuple[str, ...]:
+        """Natural, prior, uniform: those compared that have the proposal's proportions among bundled domains."""
+        mixtures = self.bootstrap.mixtures
+        named = [name for name in (NATURAL, PRIOR, UNIFORM) if name in mixtures]
+        return tuple(name for name in named if self.moved_within(mixtures[name].weights) <= _KEPT)
+
+    def moved_within(self, weights: Floats) -> float:
+        """Total variation to the proposal among the bundled domains alone, weights (domains,); 0 without any."""
+        if self.bundled is None:
+            return 0.0
+        inside, kept = weights[self.bundled], self.proposal.mixture.weights[self.bundled]
+        if inside.sum() <= 0 or kept.sum() <= 0:
+            return 0.0
+        return float(np.abs(inside / inside.sum() - kept / kept.sum()).sum() / 2)
+
+    @property
     def moving(self) -> tuple[Floats, tuple[str, ...]]:
         """Shares of what moves by itself, (runs, parts), and its names: domains, the frozen ones together as one."""
         weights = self.observations.weights
@@ -138,9 +155,7 @@ def _gain(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
     found = []
     noise = evidence.calibration.noise
     remedy = "Keep the reference, or measure more runs (replicates of both tell most) before you switch."
-    for name in (NATURAL, PRIOR, UNIFORM):
-        if name not in evidence.bootstrap.mixtures:
-            continue
+    for name in evidence.comparable:
         gain = evidence.bootstrap.gain(name)
         numbers = {**gain.as_dict, "noise": noise if np.isfinite(noise) else None}
         low, high = gain.interval.low, gain.interval.high
@@ -314,7 +329,7 @@ def _repetition(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
 def _conflict(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
     """Metrics that count, predicted worse than under natural (or the prior) beyond their interval."""
     bootstrap = evidence.bootstrap
-    over = next((name for name in (NATURAL, PRIOR, UNIFORM) if name in bootstrap.mixtures), None)
+    over = next(iter(evidence.comparable), None)
     if over is None or bootstrap.gain(over).corrected <= 0:
         return []
     reference = bootstrap.costs_full[list(bootstrap.mixtures).index(over)]
@@ -360,21 +375,15 @@ def _frozen(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
     """The law knows the frozen domains' total only, so a comparison with other proportions is one of totals."""
     if evidence.bundled is None:
         return []
-    inside = evidence.bundled
-    kept = evidence.proposal.mixture.weights[inside]
-    compared = []
-    for row in evidence.comparison.rows:
-        weights = row.mixture.weights[inside]
-        if kept.sum() > 0 and weights.sum() > 0:
-            moved = float(np.abs(weights / weights.sum() - kept / kept.sum()).sum() / 2)
-            compared += [(row.name, moved)] if moved > limits.above_observed else []
+    moved = {row.name: evidence.moved_within(row.mixture.weights) for row in evidence.comparison.rows}
+    compared = {name: distance for name, distance in moved.items() if distance > _KEPT}
     if not compared:
         return []
-    names = ", ".join(name for name, _ in compared)
-    text = f"{int(inside.sum())} domains kept their proportions, so the law knows their total only: what it says of "
-    text += f"{names} holds for their total, not for the proportions within it."
+    names = ", ".join(compared)
+    text = f"{int(evidence.bundled.sum())} domains kept their proportions, so the law knows their total only: "
+    text += f"what it says of {names} holds for their total, not for the proportions within it."
     remedy = "Read the gain over them as that of the new totals; the old law told what the proportions gained."
-    return [Caution("frozen proportions", "note", text, remedy, {"total_variation_within": dict(compared)})]
+    return [Caution("frozen proportions", "note", text, remedy, {"total_variation_within": compared})]
 
 
 def _listed(known: Sequence[str], positions: npt.NDArray[np.intp]) -> str:
