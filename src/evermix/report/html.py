@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from evermix.files import write_atomically
 from evermix.report import plots, summary, units
+from evermix.report.arm_grids import corpus_grid, cost_grid, gain_card, mixture_grid, quality_grid
+from evermix.report.grid import Cell, Grid
 from evermix.report.project import Findings, load_findings
 from evermix.report.summary import Result
 from evermix.report.tables import binding_reasons, decision_title
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table: `mark` is a class name such as `best`."""
-
-    text: str
-    mark: str = ""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table: `groups` are headings over several columns (text, number of columns)."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    groups: Sequence[tuple[str, int]] = ()
-    foot: Sequence[Sequence[Cell]] = ()
 
 
 def write_report(project: Path) -> Path:
@@ -46,11 +29,23 @@ def write_report(project: Path) -> Path:
 
 def render(findings: Findings) -> str:
     """The page as text."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    template = files("evermix.report").joinpath("page.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(_context(findings))
+    def source(name: str) -> str:
+        return files("evermix.report").joinpath(name).read_text(encoding="utf-8")
+
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(source),
+    )
+    if findings.is_swarm:
+        from evermix.report.olmix.page import context
+
+        return environment.get_template("swarm.html").render(context(findings))
+    return environment.get_template("page.html").render(_context(findings))
 
 
 def _context(findings: Findings) -> dict[str, Any]:
@@ -63,20 +58,20 @@ def _context(findings: Findings) -> dict[str, Any]:
         "finished": findings.finished,
         "headline": summary.headline(result),
         "objective": summary.objective_name(result),
-        "gains": [_gain_card(gain, result) for gain in summary.gains(result)],
+        "gains": [gain_card(gain, result) for gain in summary.gains(result)],
         "costs": [(arm, summary.cost_sentence(result, arm)) for arm in summary.decided_arms(result)],
         "has_noise": any(gain.noise for gain in summary.gains(result)),
         "seed": result.get("seed"),
         "final_mixture": _picture(plots.mixture_plot(names, decisions[-1], "final")) if decisions and names else None,
         "final_title": decision_title(decisions[-1]) if decisions else "",
-        "mixtures": _mixture_grid(result) if evaluated else None,
-        "quality": _quality_grid(result) if evaluated else None,
+        "mixtures": mixture_grid(result) if evaluated else None,
+        "quality": quality_grid(result) if evaluated else None,
         "curves": _curves(result),
         "epochs": _picture(plots.epochs_plot(result, findings.max_epochs)) if _has(result, "epochs") else None,
         "compute": _picture(plots.compute_plot(result)) if _has(result, "flops_by_part") else None,
-        "costs_grid": _cost_grid(result) if evaluated else None,
+        "costs_grid": cost_grid(result) if evaluated else None,
         "decisions": [_decision(names, decision, number) for number, decision in enumerate(decisions)],
-        "corpus": _corpus_grid(result) if result.get("domains") else None,
+        "corpus": corpus_grid(result) if result.get("domains") else None,
         "facts": _facts(result),
     }
 
@@ -94,90 +89,6 @@ def _has(result: Result, key: str) -> bool:
 
 def _curves(result: Result) -> Any:
     return _picture(plots.curves_plot(result)) if _has(result, "curve") and summary.domain_names(result) else None
-
-
-def _gain_card(gain: summary.Gain, result: Result) -> dict[str, str]:
-    several = len(summary.decided_arms(result)) > 1
-    return {
-        "verdict": gain.verdict,
-        "figure": units.change(gain.relative),
-        "noise": f"± {units.share(gain.noise)}" if gain.noise else "",
-        "against": f"{gain.arm} against {gain.baseline}" if several else f"against {gain.baseline}",
-        "exchange": f"{units.perplexity(gain.ours)} instead of {units.perplexity(gain.theirs)}",
-        "words": {"better": "a gain", "even": "within the noise: no gain", "worse": "a loss"}[gain.verdict],
-        "domains": f"lower loss on {gain.better_domains} of {gain.n_domains} domains" if gain.n_domains else "",
-    }
-
-
-def _mixture_grid(result: Result) -> Grid:
-    arms: Mapping[str, Any] = result["arms"]
-    rows = []
-    for name in summary.domain_names(result):
-        row = [Cell(name)]
-        for key, write in (("mixture", units.share), ("average_mixture", units.share), ("epochs", _two)):
-            row += [Cell(write((arm.get(key) or {}).get(name))) for arm in arms.values()]
-        rows.append(row)
-    groups = [("", 1), ("share at the end", len(arms)), ("share over the run", len(arms)), ("epochs", len(arms))]
-    return Grid(["domain", *list(arms) * 3], rows, groups)
-
-
-def _two(value: float | None) -> str:
-    return units.number(value, 2)
-
-
-def _quality_grid(result: Result) -> Grid:
-    arms: Mapping[str, Any] = result["arms"]
-    weights = summary.objective_weights(result)
-    rows = []
-    for name in summary.domain_names(result):
-        measured = [(arm.get("per_domain") or {}).get(name) or {} for arm in arms.values()]
-        row = [Cell(name) if weights.get(name) else Cell(f"{name} (not in the objective)", "faint")]
-        row += _best([one.get("bits_per_byte") for one in measured], units.number)
-        row += _best([one.get("perplexity") for one in measured], units.perplexity)
-        row += [Cell(_loss_with_error(one)) for one in measured]
-        rows.append(row)
-    feet = []
-    for label, means in summary.mean_rows(result).items():
-        foot = [Cell(label)]
-        foot += _best([mean.get("mean_bits_per_byte") for mean in means], units.number)
-        foot += _best([mean.get("mean_perplexity") for mean in means], units.perplexity)
-        foot += _best([mean.get("mean_loss_nats") for mean in means], units.number)
-        feet.append(foot)
-    groups = [("", 1), ("bits per byte", len(arms)), ("perplexity", len(arms)), ("loss (nats) ± s.e.", len(arms))]
-    return Grid(["domain", *list(arms) * 3], rows, groups, feet)
-
-
-def _loss_with_error(measured: Mapping[str, Any]) -> str:
-    text = units.number(measured.get("loss_nats"))
-    stderr = measured.get("loss_stderr_nats")
-    return f"{text} ± {stderr:.3f}" if units.known(stderr) else text
-
-
-def _best(values: Sequence[float | None], write: Any) -> list[Cell]:
-    known = [value for value in values if units.known(value)]
-    best = min(known) if len(known) > 1 else None
-    return [Cell(write(value), "best" if value is not None and value == best else "") for value in values]
-
-
-def _cost_grid(result: Result) -> Grid:
-    rows = []
-    for name, arm in result["arms"].items():
-        spent, parts = summary.cost(result, name), arm.get("flops_by_part") or {}
-        times = arm.get("seconds_by_part") or {}
-        rows.append(
-            [
-                Cell(name),
-                Cell(units.flops(spent.training_flops)),
-                Cell(units.flops(spent.decision_flops) if spent.decision_flops else units.NOTHING),
-                Cell(units.change(spent.overhead) if spent.decision_flops else units.NOTHING),
-                Cell(units.flops(spent.cross_check_flops) if spent.cross_check_flops else units.NOTHING),
-                Cell(units.flops(parts.get("evaluation"))),
-                Cell(units.flops(arm.get("flops"))),
-                Cell(units.seconds(sum(times.values())) if times else units.NOTHING),
-            ]
-        )
-    columns = ["arm", "training", "decision", "overhead", "cross-checks", "evaluation", "all", "time"]
-    return Grid(columns, rows)
 
 
 def _decision(names: Sequence[str], decision: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -229,14 +140,6 @@ def _modes_grid(decision: Mapping[str, Any]) -> Grid | None:
         for mode, found in modes.items()
     ]
     return Grid(["mode", "its own predicted objective", "status"], rows)
-
-
-def _corpus_grid(result: Result) -> Grid:
-    keys = ("n_tokens", "n_bytes", "n_documents", "heldout_tokens")
-    rows = [
-        [Cell(domain["name"]), *[Cell(units.count(domain.get(key))) for key in keys]] for domain in result["domains"]
-    ]
-    return Grid(["domain", "tokens", "bytes", "documents", "held-out tokens"], rows)
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:

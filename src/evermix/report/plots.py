@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK, _FAINT = "#010203", "#040506"  # stand-ins, replaced by the page's own colours
-_GREY = "#8a8f98"
+INK, _FAINT = "#010203", "#040506"  # stand-ins, replaced by the page's own colours
+GREY = "#8a8f98"
 _ARM_COLOURS = {"natural": "#E69F00", "uniform": "#56B4E9", "evermix": "#009E73"}
 _MORE_COLOURS = ("#CC79A7", "#D55E00", "#7E7BD9", "#B8A800", "#999999")
 _LINES = ("-", "--", "-.", ":")
@@ -43,13 +43,13 @@ def arm_colours(arms: Sequence[str]) -> dict[str, str]:
 def mixture_plot(names: Sequence[str], decision: Mapping[str, Any], prefix: str = "mixture") -> str:
     """Share of every domain before and after a decision."""
     bars = {"before": decision.get("old") or {}, "after": decision.get("mixture") or {}}
-    colours = {"before": _GREY, "after": _ARM_COLOURS["evermix"]}
-    with _figure(_height(len(names), 2), prefix) as drawing:
+    colours = {"before": GREY, "after": _ARM_COLOURS["evermix"]}
+    with page_figure(height_of(len(names), 2), prefix) as drawing:
         axes = drawing.figure.subplots()
         _grouped_bars(axes, names, bars, colours, "{:.1%}")
         axes.set_xlabel("share of the training tokens")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        _legend(drawing.figure, axes)
+        legend(drawing.figure, axes)
     return drawing.svg
 
 
@@ -58,13 +58,13 @@ def epochs_plot(result: Result, max_epochs: float | None) -> str:
     arms = result["arms"]
     bars = {arm: found.get("epochs") or {} for arm, found in arms.items()}
     names = summary.domain_names(result)
-    with _figure(_height(len(names), len(arms)), "epochs") as drawing:
+    with page_figure(height_of(len(names), len(arms)), "epochs") as drawing:
         axes = drawing.figure.subplots()
         _grouped_bars(axes, names, bars, arm_colours(list(arms)), "{:.2f}")
         if max_epochs is not None:
             axes.axvline(max_epochs, color="#D55E00", linestyle="--", linewidth=1.5, label=f"cap ({max_epochs:g})")
         axes.set_xlabel("epochs (passes over the domain) in the whole run")
-        _legend(drawing.figure, axes)
+        legend(drawing.figure, axes)
     return drawing.svg
 
 
@@ -75,13 +75,13 @@ def curves_plot(result: Result) -> str:
     columns = min(len(names), 4 if len(names) <= 12 else 5)
     rows = math.ceil(len(names) / columns)
     decided = sorted({d["at_token"] for d in result.get("decisions") or [] if d.get("at_token") is not None})
-    with _figure(1.55 * rows + 0.8, "curves") as drawing:
+    with page_figure(1.55 * rows + 0.8, "curves") as drawing:
         grid = drawing.figure.subplots(rows, columns, squeeze=False, sharex=True)
         colours = arm_colours(list(result["arms"]))
         for axes, name in zip(grid.flat, names, strict=False):
             _curve_panel(axes, name, arms, colours)
             for token in decided:
-                axes.axvline(token, color=_INK, linestyle=":", linewidth=0.9)
+                axes.axvline(token, color=INK, linestyle=":", linewidth=0.9)
         for axes in list(grid.flat)[len(names) :]:
             axes.set_visible(False)
         for above, axes in zip(grid.flat, list(grid.flat)[columns:], strict=False):
@@ -89,13 +89,13 @@ def curves_plot(result: Result) -> str:
                 above.tick_params(labelbottom=True)
         drawing.figure.supxlabel("training tokens", fontsize=9)
         drawing.figure.supylabel("held-out loss (nats per token)", fontsize=9)
-        _legend(drawing.figure, grid[0][0])
+        legend(drawing.figure, grid[0][0])
     return drawing.svg
 
 
 def _curve_panel(axes: Axes, name: str, arms: Mapping[str, Any], colours: Mapping[str, str]) -> None:
     """One domain; the steep first quarter is cut at the top, so that the arms can be told apart."""
-    axes.set_title(_short(name, 22), fontsize=9)
+    axes.set_title(short(name, 22), fontsize=9)
     later: list[float] = []
     for number, (arm, curve) in enumerate(arms.items()):
         points = [(p["n_tokens"], p["loss_nats"][name]) for p in curve if units.known(p["loss_nats"].get(name))]
@@ -115,22 +115,22 @@ def prediction_plot(names: Sequence[str], decision: Mapping[str, Any], prefix: s
     """Predicted and realised loss of every domain, and beside it what the prediction was off by."""
     predicted, realised = decision["predicted_loss_nats"], decision["realised_loss_nats"]
     rows = [name for name in names if units.known(predicted.get(name)) and units.known(realised.get(name))]
-    with _figure(_height(len(rows), 1), prefix) as drawing:
+    with page_figure(height_of(len(rows), 1), prefix) as drawing:
         levels, errors = drawing.figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
         for row, name in enumerate(rows):
-            levels.plot([predicted[name], realised[name]], [row, row], color=_GREY, linewidth=2, zorder=1)
+            levels.plot([predicted[name], realised[name]], [row, row], color=GREY, linewidth=2, zorder=1)
         where = range(len(rows))
         values = [predicted[name] for name in rows]
         levels.scatter(values, where, s=34, facecolors="none", edgecolors="#D55E00", linewidths=1.6, label="predicted")
         levels.scatter([realised[name] for name in rows], where, s=22, color="#009E73", label="realised")
         levels.set_xlabel("loss (nats per token)")
         differences = [realised[name] - predicted[name] for name in rows]
-        errors.barh(where, differences, height=0.55, color=_GREY)
-        errors.axvline(0, color=_INK, linewidth=0.8)
+        errors.barh(where, differences, height=0.55, color=GREY)
+        errors.axvline(0, color=INK, linewidth=0.8)
         errors.locator_params(axis="x", nbins=5)
         errors.set_xlabel("realised - predicted (nats)")
-        _name_rows(levels, rows)
-        _legend(drawing.figure, levels)
+        name_rows(levels, rows)
+        legend(drawing.figure, levels)
     return drawing.svg
 
 
@@ -139,12 +139,12 @@ def compute_plot(result: Result) -> str:
     arms = {arm: found.get("flops_by_part") or {} for arm, found in result["arms"].items()}
     parts = [part for part in _PART_COLOURS if any(found.get(part) for found in arms.values())]
     parts += sorted({part for found in arms.values() for part in found if part not in _PART_COLOURS and found[part]})
-    with _figure(_height(len(arms), 1), "compute") as drawing:
+    with page_figure(height_of(len(arms), 1), "compute") as drawing:
         axes = drawing.figure.subplots()
         left = [0.0] * len(arms)
         for part in parts:
             sizes = [float(found.get(part) or 0.0) for found in arms.values()]
-            colour = _PART_COLOURS.get(part, _GREY)
+            colour = _PART_COLOURS.get(part, GREY)
             axes.barh(range(len(arms)), sizes, left=left, height=0.6, color=colour, label=part.replace("_", " "))
             left = [start + size for start, size in zip(left, sizes, strict=True)]
         for row, total in enumerate(left):
@@ -152,8 +152,8 @@ def compute_plot(result: Result) -> str:
         axes.set_xlim(0, max(left, default=0.0) * 1.16 or 1.0)
         axes.xaxis.set_major_formatter(lambda value, _: units.flops(value) if value else "0")
         axes.locator_params(axis="x", nbins=5)
-        _name_rows(axes, list(arms))
-        _legend(drawing.figure, axes)
+        name_rows(axes, list(arms))
+        legend(drawing.figure, axes)
     return drawing.svg
 
 
@@ -176,25 +176,25 @@ def _grouped_bars(
             text = label.format(size)
             axes.annotate(text, (size, place), (3, 0), textcoords="offset points", va="center", fontsize=7)
     axes.set_xlim(0, longest * 1.12 or 1.0)
-    _name_rows(axes, names)
+    name_rows(axes, names)
 
 
-def _name_rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), [_short(name) for name in names])
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), [short(name) for name in names])
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.grid(axis="y", visible=False)
 
 
-def _short(name: str, length: int = _NAME_LENGTH) -> str:
+def short(name: str, length: int = _NAME_LENGTH) -> str:
     cut = name if len(name) <= length else name[: length - 1] + "…"
     return cut.replace("$", r"\$")
 
 
-def _height(n_rows: int, n_bars: int) -> float:
+def height_of(n_rows: int, n_bars: int) -> float:
     return 1.1 + n_rows * max(_ROW_INCHES, 0.17 * n_bars + 0.06)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=max(len(labels), 1), frameon=False, fontsize=9)
 
@@ -208,7 +208,7 @@ class _Drawing:
 
 
 @contextmanager
-def _figure(height_inches: float, prefix: str) -> Iterator[_Drawing]:
+def page_figure(height_inches: float, prefix: str) -> Iterator[_Drawing]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -217,8 +217,8 @@ def _figure(height_inches: float, prefix: str) -> Iterator[_Drawing]:
         "svg.hashsalt": prefix,
         "font.family": ["DejaVu Sans"],
         "font.size": 9,
-        "text.color": _INK,
-        "axes.labelcolor": _INK,
+        "text.color": INK,
+        "axes.labelcolor": INK,
         "axes.labelsize": 9,
         "axes.edgecolor": _FAINT,
         "axes.facecolor": "none",
@@ -228,8 +228,8 @@ def _figure(height_inches: float, prefix: str) -> Iterator[_Drawing]:
         "axes.spines.right": False,
         "grid.color": _FAINT,
         "grid.linewidth": 0.6,
-        "xtick.color": _INK,
-        "ytick.color": _INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
         "xtick.labelsize": 8,
         "ytick.labelsize": 8.5,
         "lines.linewidth": 1.6,
@@ -251,7 +251,7 @@ def _for_page(svg: str, prefix: str) -> str:
     svg = re.sub(
         r'(<svg [^>]*?)width="([\d.]+)pt" height="[\d.]+pt"', r'\1style="max-width:\2pt" role="img"', svg, count=1
     )
-    svg = svg.replace(_INK, "currentColor").replace(_FAINT, "var(--line)")
+    svg = svg.replace(INK, "currentColor").replace(_FAINT, "var(--line)")
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
     return re.sub(r"url\(#", f"url(#{prefix}-", svg)

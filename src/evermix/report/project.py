@@ -16,6 +16,7 @@ class Findings:
     """A project as the report sees it.
 
     Attributes:
+        folder: where it is.
         name: the folder's name.
         result: the result dict, or what of it the ledger can already tell.
         finished: whether `result.json` was written.
@@ -23,11 +24,17 @@ class Findings:
         entries: the ledger, oldest first.
     """
 
+    folder: Path
     name: str
     result: dict[str, Any]
     finished: bool
     max_epochs: float | None
     entries: tuple[Entry, ...]
+
+    @property
+    def is_swarm(self) -> bool:
+        """Whether a study decides here: a swarm's, or one of somebody's own trainer."""
+        return any(entry.kind == "study" for entry in self.entries)
 
 
 def load_findings(project: Path) -> Findings:
@@ -45,7 +52,7 @@ def load_findings(project: Path) -> Findings:
     if result is not None:
         max_epochs = result.get("max_epochs", max_epochs)
     partial = result if result is not None else _partial_result(entries, recipe)
-    return Findings(project.resolve().name, partial, result is not None, max_epochs, entries)
+    return Findings(project, project.resolve().name, partial, result is not None, max_epochs, entries)
 
 
 def require_project(project: Path) -> None:
