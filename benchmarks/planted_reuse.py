@@ -89,7 +89,7 @@ class PlantedLaw(MixingLaw):
 
 @dataclass(frozen=True)
 class WorldOptions:
-    """Kind of world: its truth, whether one old domain is coupled and how strongly, sizes from and to, noise."""
+    """Truth, whether one old domain is coupled and how strongly, sizes, noise, strength of what is computed."""
 
     shape: Shape = "log-linear"
     coupled: bool = True
@@ -98,6 +98,7 @@ class WorldOptions:
     noise: tuple[float, float] = (0.1, 0.2)
     revise: bool = True
     strength: float = 1.0
+    computed: float = 1.0
 
 
 class World:
@@ -136,7 +137,9 @@ class World:
         for k, name in enumerate(actors):  # nobody is idle: an idle domain would be frozen at zero
             B[n_shared + k % (n - n_shared), names.index(name)] += rng.uniform(2, 5)
         for name in self.affected:
-            B[:n_shared, names.index(name)] += rng.uniform(3, 6, n_shared) * (rng.random(n_shared) < 0.7)
+            B[:n_shared, names.index(name)] += (
+                self.options.computed * rng.uniform(3, 6, n_shared) * (rng.random(n_shared) < 0.7)
+            )
         for name in self.ghosts:
             B[:n_shared, names.index(name)] += rng.uniform(1, 3, n_shared) * (rng.random(n_shared) < 0.7)
         if self.coupled is not None:

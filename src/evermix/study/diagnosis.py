@@ -17,7 +17,7 @@ Releases are advised one at a time, the greatest worth per run first, while the 
 `tolerance` of the mixture's gain over its prior. Each must be there in spite of the noise (lower bound > 0), and be
 worth its runs: gain per run > tolerance * gain / runs saved, the rate at which measuring every frozen domain would
 make up for a loss that is tolerated. What stays frozen then loses together at most the tolerance, as far as worths
-add up and noise does not hide them. A law that predicts held-out runs no better than their mean advises nothing.
+add up and noise does not hide them. A law that does not rank held-out runs advises nothing.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def diagnose(
     rule = _Rule(judge, full, gain, n_runs, options)
     candidates = rule.worths(widened, frozen)
     loss = rule.worth(frozen, full)
-    trusted = not evidence.calibration.objective.r2 <= 0  # NaN where runs are too few to tell
+    trusted = not evidence.calibration.objective.spearman <= 0  # ranks: one explosion is no verdict; NaN: too few runs
     release, remaining = rule.releases(widened, frozen, candidates) if trusted else ((), loss)
     names = widened.leaves.names
     fixed, computed = mask(names, space.frozen), mask(names, space.free)
