@@ -8,6 +8,7 @@ from evermix.domains import Domain, DomainSet
 from evermix.errors import ProjectError, RecipeError
 from evermix.ledger import Project
 from evermix.recipe import DomainRecipe, Recipe
+from evermix.study import Era
 
 
 def record_sources(project: Project, domains: DomainSet, recipes: Iterable[DomainRecipe]) -> None:
@@ -43,6 +44,27 @@ def recipe_of_leaves(
     return recipe.model_copy(update={"domains": tuple(domains)})
 
 
+def metric_names(path: Iterable[Era]) -> dict[str, str]:
+    """Domain of the last era -> name of the metric on its held-out text.
+
+    It is the domain's own name, with a number behind it once the domain was revised: what was measured on the old text
+    must not pass for a measurement on the new one.
+
+    Args:
+        path: from the first era to the one in question.
+    """
+    seen: dict[str, list[str | None]] = {}
+    today: dict[str, str] = {}
+    for era in path:
+        for domain in era.domains:
+            contents = seen.setdefault(domain.name, [])
+            if domain.fingerprint not in contents:
+                contents.append(domain.fingerprint)
+            version = contents.index(domain.fingerprint) + 1
+            today[domain.name] = domain.name if version == 1 else f"{domain.name} ({version})"
+    return today
+
+
 def check_known(recipe: Recipe, first: DomainSet, today: DomainSet) -> None:
     """The recipe's domains must be those that the project began with, or today's.
 
@@ -58,6 +80,21 @@ def check_known(recipe: Recipe, first: DomainSet, today: DomainSet) -> None:
         received=f"new: {', '.join(new) or 'none'}; missing: {', '.join(gone) or 'none'}",
         hint="change the domain set with `evermix update`, or choose another `project:`",
     )
+
+
+def check_text(known: DomainSet, read: DomainSet) -> None:
+    """The text on disk must be what the runs were trained on.
+
+    Raises:
+        ProjectError: naming the first domain whose content changed.
+    """
+    for before, now in zip(known, read, strict=True):
+        if before.fingerprint != now.fingerprint:
+            raise ProjectError(
+                f"the text of domain '{now.name}' must be what the proxies were trained on; it has changed since",
+                received=f"content {now.fingerprint}, not {before.fingerprint}",
+                hint=f"`evermix update revise` '{now.name}', or put the old text back",
+            )
 
 
 def _same_names(recipe: Recipe, domains: DomainSet) -> bool:

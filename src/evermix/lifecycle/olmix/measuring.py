@@ -118,23 +118,29 @@ class _Counter:
 
 def tell(shop: Workshop, run_id: str, measured: Measured) -> None:
     """Tell the study what is fitted; the ledger keeps all of it, with its cost."""
+    metrics = _named(shop, measured.metrics)
     record = {
         "proxy": measured.run_id,
-        "metrics": measured.metrics,
+        "metrics": metrics,
         "n_tokens": measured.n_tokens,
         "flops": measured.flops,
         "seconds": measured.seconds,
     }
     shop.project.ledger.append("proxy", run_id, record)
-    shop.study.tell(run_id, _fitted(shop, measured.metrics), n_tokens=measured.n_tokens)
+    shop.study.tell(run_id, _fitted(shop, metrics), n_tokens=measured.n_tokens)
 
 
 def _tell_more(shop: Workshop, run_id: str, wanted: str, known: Mapping[str, float], measured: Measured) -> None:
-    new = {name: value for name, value in measured.metrics.items() if name not in known}
+    new = {name: value for name, value in _named(shop, measured.metrics).items() if name not in known}
     flops = shop.proxy_size.evaluation(sum(metric.n_tokens for metric in shop.swarm.metrics))
     shop.project.ledger.append("rescore", f"{run_id}:{wanted}", {"metrics": new, "flops": flops})
     if fitted := _fitted(shop, new):
         shop.study.tell(run_id, fitted)
+
+
+def _named(shop: Workshop, metrics: Mapping[str, float]) -> dict[str, float]:
+    """By the names that tell a revised domain's text from what it was."""
+    return {shop.metric_names.get(name, name): value for name, value in metrics.items()}
 
 
 def _fitted(shop: Workshop, metrics: Mapping[str, float]) -> dict[str, float]:

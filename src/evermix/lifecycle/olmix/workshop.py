@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from evermix.corpus.store import TokenStore
 from evermix.errors import RecipeError
 from evermix.ledger import Project
-from evermix.lifecycle.olmix.leaves import check_known, recipe_of_leaves, record_sources
+from evermix.lifecycle.olmix.leaves import check_known, check_text, metric_names, recipe_of_leaves, record_sources
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.text import open_text, pin_tokenizer
 from evermix.measure.swarm import Swarm
@@ -47,6 +48,11 @@ class Workshop:
         return build_swarm(self.recipe, self.project, self.store)
 
     @cached_property
+    def metric_names(self) -> dict[str, str]:
+        """Domain -> name of the metric on its held-out text."""
+        return metric_names(self.study.now().state.eras.path())
+
+    @cached_property
     def proxy_size(self) -> ModelSize:
         """Parameters of a proxy."""
         return self.swarm.size()
@@ -60,13 +66,17 @@ def open_workshop(recipe: Recipe, project: Project, reporter: Reporter) -> Works
         CorpusError, TokenizerError, TaskError: on text or tasks that cannot be read.
         ProjectError: if the text changed since the study began or was updated.
     """
-    today = recipe
+    today, study = recipe, None
     if project.ledger.find("study", "definition") is not None:
         study = Study(project.folder)
         check_known(recipe, study.now().state.eras.eras[0].domains, study.domains)
         today = recipe_of_leaves(recipe, project, study.domains)
     store = open_text(today, project, reporter)
-    study = Study(project.folder, store.domains, study_recipe(today), n_runs=recipe.swarm.runs)
+    names = {name: name for name in store.domains.names}
+    if study is not None:
+        check_text(study.domains, store.domains)
+        names = metric_names(study.now().state.eras.path())
+    study = Study(project.folder, store.domains, study_recipe(today, names), n_runs=recipe.swarm.runs)
     pin_tokenizer(project, store)
     record_sources(project, store.domains, today.domains)
     return Workshop(today, project, store, study, reporter)
@@ -103,17 +113,23 @@ def requested_tokens(recipe: Recipe) -> int:
     return recipe.study.tokens or recipe.training.tokens
 
 
-def study_recipe(recipe: Recipe) -> StudyRecipe:
+def study_recipe(recipe: Recipe, heldout: Mapping[str, str]) -> StudyRecipe:
     """What is asked of the runs: R and the objective filled in where the recipe leaves them open.
 
     Tasks that are fitted make up the objective, by their weights; without any it is the mean over all domains' held-out
     text. Accuracies are fitted and reported, and count only if the recipe gives them weights.
+
+    Args:
+        heldout: domain -> name of the metric on its held-out text; weights in the recipe name the domain.
     """
     asked = recipe.study
     objective = asked.objective
-    fitted = {task.name: task.weight for task in recipe.tasks if task.role == "fit"}
-    if fitted and objective.weights is None and objective.groups is None:
-        objective = objective.model_copy(update={"weights": fitted})
+    if objective.weights is not None:
+        weights = {heldout.get(name, name): weight for name, weight in objective.weights.items()}
+        objective = objective.model_copy(update={"weights": weights})
+    elif objective.groups is None:
+        fitted = {task.name: task.weight for task in recipe.tasks if task.role == "fit"}
+        objective = objective.model_copy(update={"weights": fitted or dict.fromkeys(heldout.values(), 1.0)})
     opened = open_tasks(recipe.tasks, recipe.base)
     higher = (metric.name for task in opened for metric in task.metrics if metric.maximised)
     maximised = (*objective.maximise, *(glob.escape(name) for name in higher))
