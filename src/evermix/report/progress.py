@@ -75,7 +75,7 @@ def _rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     if kinds:
         rows.append(("finished", ", ".join(f"{n} {kind}{'s' if n != 1 else ''}" for kind, n in kinds.items())))
     if found.get("swarm"):
-        rows.append(("proxies", swarm_words(found["swarm"])))
+        rows.append(("swarm", swarm_words(found["swarm"])))
     if found["state"] == "study":
         entries = found["entries"]
         asked, told = entries.get("ask", 0), entries.get("tell", 0)

@@ -98,6 +98,7 @@ def _partial_result(entries: tuple[Entry, ...], recipe: dict[str, Any]) -> dict[
     corpus = _latest(entries, "corpus")
     domains: list[dict[str, Any]] = corpus.get("domains") or []
     return {
+        "method": recipe.get("method"),
         "seed": recipe.get("seed"),
         "objective": recipe.get("objective") or {},
         "total_tokens": (recipe.get("training") or {}).get("tokens"),

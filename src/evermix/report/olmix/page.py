@@ -19,52 +19,60 @@ _VERDICTS = {"better": "a gain", "even": "not certain", "worse": "a loss"}
 
 
 def context(findings: Findings) -> dict[str, Any]:
-    """What the template is filled with."""
+    """What the template is filled with; a study of somebody's own trainer has its history only."""
     result, study = findings.result, open_study(findings.folder)
-    counted = swarm_counts(findings.folder) or {"told": 0, "wanted": 0, "era": 0}
     decided = result.get("mixture") is not None
     found = {
         "name": findings.name,
-        "state": _state(result, counted, decided),
-        "headline": answer.headline(result) if decided else f"Not finished: {swarm_words(counted)} proxies.",
+        "state": "",
+        "headline": f"A study of {len(study.domains)} domains: {len(study.now().state.told)} runs told.",
         "history": tree(study.history()),
         "facts": _facts(result),
         "decided": decided,
     }
-    return found | (_decision(result, findings) | _targets(result) if decided else {})
-
-
-def _state(result: Result, counted: Mapping[str, int], decided: bool) -> str:
+    counted = swarm_counts(findings.folder) if answer.is_swarm(result) else None
+    if counted is None:
+        return found
     if not decided:
-        return "still running: this is what there is so far"
-    if result.get("era") != counted["era"]:
-        return f"an update is under way ({swarm_words(counted)}): this is the mixture before it"
-    return ""
+        state = "still running: this is what there is so far"
+        return found | {"state": state, "headline": f"Not finished: {swarm_words(counted)}."}
+    current = result["era"] == counted["era"]
+    state = "" if current else f"an update is under way ({swarm_words(counted)}): this is the mixture before it"
+    before = mixture_before(findings) if current else None
+    named = {"state": state, "headline": answer.headline(result)}
+    return found | named | _decision(result, before) | _evidence(result) | _targets(result)
 
 
-def _decision(result: Result, findings: Findings) -> dict[str, Any]:
-    proposal, diagnosis = result.get("proposal"), result.get("diagnosis")
-    before = mixture_before(findings)
+def _decision(result: Result, before: Mapping[str, float] | None) -> dict[str, Any]:
+    diagnosis = result.get("diagnosis")
     return {
-        "cards": [] if proposal is None else [_card(proposal, name) for name in _rivals(proposal)],
-        "sentences": answer.swarm_sentences(result),
-        "reuse": answer.reuse_sentences(result),
+        "sentences": answer.swarm_sentences(result) + answer.reuse_sentences(result),
         "moved": "" if before is None else answer.moved_sentence(before, result["mixture"]),
         "shares": _picture(shares_plot(result, answer.natural_shares(result), before)),
         "mixture": _mixture_grid(result, before),
-        "comparison": None if proposal is None else _comparison_grid(proposal),
-        "path": None if proposal is None else _path(proposal),
-        "pull": None if proposal is None else _pull(proposal),
-        "law": None if proposal is None else _law_grid(proposal["calibration"]),
-        "law_name": None if proposal is None else proposal["law"],
-        "cautions": [] if proposal is None else proposal["cautions"],
-        "frozen": ", ".join(answer.frozen_names(result)),
         "release": None if diagnosis is None else _release_grid(diagnosis),
         "held_out": _held_out_grid(result.get("held_out_tasks") or {}),
         "swarm": _swarm_grid(result["swarm"]),
         "swarm_facts": _swarm_facts(result["swarm"]),
         "failures": _failures(result["swarm"]),
         "corpus": _corpus_grid(result),
+    }
+
+
+def _evidence(result: Result) -> dict[str, Any]:
+    """What the proposal stands on; nothing where the mixture was carried over without runs."""
+    proposal = result.get("proposal")
+    if proposal is None:
+        return {"cards": [], "comparison": None, "cautions": []}
+    return {
+        "cards": [_card(proposal, name) for name in _rivals(proposal)],
+        "comparison": _comparison_grid(proposal),
+        "frozen": ", ".join(answer.frozen_names(result)),
+        "path": _path(proposal),
+        "pull": _pull(proposal),
+        "law": _law_grid(proposal["calibration"]),
+        "law_name": proposal["law"],
+        "cautions": proposal["cautions"],
     }
 
 

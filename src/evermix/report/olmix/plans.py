@@ -63,9 +63,9 @@ def so_far(project: Path) -> str | None:
 
 
 def swarm_words(counted: Mapping[str, int]) -> str:
-    """`5 of 8 are done`, `of era 2` after updates."""
+    """`5 of 8 proxies are done`; after updates with the era that they are of."""
     after = f" of era {counted['era']}" if counted["era"] else ""
-    return f"{counted['told']} of {counted['wanted']}{after} are done"
+    return f"{counted['told']} of {counted['wanted']} proxies{after} are done"
 
 
 def swarm_counts(project: Path) -> dict[str, int] | None:

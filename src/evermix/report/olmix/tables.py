@@ -38,7 +38,7 @@ def print_decided(result: Result, console: Console) -> None:
     if result.get("proposal") is not None:
         console.print(comparison_table(result["proposal"]))
         frozen = answer.frozen_names(result)
-        if frozen:
+        if frozen and result["proposal"].get("bootstrap") is None:  # else a caution says so
             note(console, _FROZEN_NOTE.format(names=", ".join(frozen)))
     if result.get("arms"):
         print_targets(result, console)
