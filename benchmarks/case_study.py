@@ -11,7 +11,7 @@ from harness import RUNS
 
 from evermix.corpus.store import TokenStore
 from evermix.designs import nested_design
-from evermix.measure.swarm import Measured, Proxy, Swarm
+from evermix.measure.swarm import Swarm
 from evermix.mixture import Mixture
 from evermix.recipe.swarm import ProxyTraining
 
@@ -22,20 +22,17 @@ TARGET_STEPS = 1562
 TARGET_TOKENS = TARGET_STEPS * TARGET.batch_sequences * 64
 MAX_EPOCHS = 2.0
 EVALUATION_SEQUENCES = 64
+KEPT = RUNS / "evolving" / "runs"
 
 
-def proxies(store: TokenStore, seed: int) -> Swarm:
+def proxies(store: TokenStore, seed: int, runs: Path = KEPT) -> Swarm:
     """The swarm's settings over the domains of `store`: 262k tokens in a model of 0.05M + output projection."""
-    return _swarm(store, PROXY, PROXY_STEPS, seed, EVALUATION_SEQUENCES)
+    return Swarm(store, PROXY, PROXY_STEPS, seed, EVALUATION_SEQUENCES, (), Path(), runs)
 
 
 def targets(store: TokenStore, seed: int) -> Swarm:
     """The target: four times the parameters and six times the tokens of a proxy; scored on all held-out text."""
-    return _swarm(store, TARGET, TARGET_STEPS, 1000 + seed, 128)
-
-
-def _swarm(store: TokenStore, training: ProxyTraining, steps: int, seed: int, sequences: int) -> Swarm:
-    return Swarm(store, training, steps, seed, sequences, (), Path(), RUNS / "evolving" / "runs")
+    return Swarm(store, TARGET, TARGET_STEPS, 1000 + seed, 128, (), Path(), KEPT)
 
 
 def full_design(stage: Stage, seed: int) -> list[Mixture]:
@@ -44,11 +41,6 @@ def full_design(stage: Stage, seed: int) -> list[Mixture]:
     names = [stage.name, len(domains)]
     rng = np.random.default_rng([seed, *names[1:], len(stage.name)])
     return nested_design(Mixture.natural(domains), 3 * (len(domains) + 1), rng)
-
-
-def measured(proxy: Proxy) -> Measured | None:
-    """The proxy's result, if it is finished."""
-    return proxy.result() if proxy.marker.exists() else None
 
 
 def one_thread() -> None:

@@ -251,9 +251,14 @@ class _Life:
 
 def train_targets(bench: Bench, mixtures: dict[str, Mixture]) -> dict[str, float]:
     """Mean bits per byte of the target on each mixture."""
+    return {name: float(np.mean(values)) for name, values in target_scores(bench, mixtures).items()}
+
+
+def target_scores(bench: Bench, mixtures: dict[str, Mixture]) -> dict[str, list[float]]:
+    """Bits per byte of the target on each mixture, for every domain."""
     swarm = targets(bench.stores[-1], bench.seed)
     found = bench.measure([swarm.proxy(mixture) for mixture in mixtures.values()])
-    return {name: float(np.mean(list(one.metrics.values()))) for name, one in zip(mixtures, found, strict=True)}
+    return {name: list(one.metrics.values()) for name, one in zip(mixtures, found, strict=True)}
 
 
 def outcome_of(bench: Bench, chain: Chain, all_stages: bool) -> Outcome:
