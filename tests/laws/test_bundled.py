@@ -12,6 +12,7 @@ from evermix.errors import ConstraintError, NotFittedError, ObservationError
 from evermix.laws.base import MixingLaw
 from evermix.laws.bundled import BundledLaw
 from evermix.laws.gaussian_process import GaussianProcessLaw
+from evermix.laws.live import LiveLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
@@ -43,6 +44,15 @@ def test_it_is_the_inner_law_of_the_totals(law: BundledLaw) -> None:
     np.testing.assert_allclose(law.predict(anywhere), inner.predict(SPACE.collapse(anywhere)))
     assert law.n_domains_ == 6
     np.testing.assert_allclose(law.noise_, inner.noise_)
+
+
+def test_it_has_as_many_parameters_as_the_inner_law_over_components(law: BundledLaw) -> None:
+    assert law.parameter_count == type(law.inner).n_parameters(3)
+    nested = BundledLaw(LiveLaw(PowerLinkLaw(), (True, False, True), 0.2), SPACE)
+    P, Y = runs()
+    kept = SPACE.collapse(P)[:, 1] < 0.3
+    P = SPACE.expand(np.array([1, 0, 1]) * SPACE.collapse(P[kept]) / (1 - SPACE.collapse(P[kept])[:, 1:2]))
+    assert nested.fit(P, Y[kept]).parameter_count == PowerLinkLaw.n_parameters(2)
 
 
 def test_gradient_and_curvature_against_differences(law: BundledLaw) -> None:

@@ -86,6 +86,12 @@ def test_every_law_says_what_it_is() -> None:
         assert law.n_parameters(5) >= 0
 
 
+def test_a_fit_counts_its_parameters(law_type: type[MixingLaw]) -> None:
+    with pytest.raises(NotFittedError):
+        _ = law_type().parameter_count
+    assert law_type().fit(*planted()).parameter_count == law_type.n_parameters(M)
+
+
 def test_hyperparameters_are_stored_untouched(law_type: type[MixingLaw]) -> None:
     law = law_type()
     before = dict(vars(law))

@@ -59,6 +59,10 @@ def test_a_share_of_zero_spoils_no_other_component(law: ExpandedLaw) -> None:
     assert np.isfinite(law.gradient(edge)).all()
 
 
+def test_it_has_the_parameters_of_the_law_over_leaves(law: ExpandedLaw) -> None:
+    assert law.parameter_count == law.law.parameter_count
+
+
 def test_a_view_is_not_fitted(law: ExpandedLaw) -> None:
     with pytest.raises(ObservationError, match="cannot be fitted"):
         law.fit([[1.0]], [[1.0]])

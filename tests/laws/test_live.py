@@ -43,6 +43,10 @@ def test_it_is_the_inner_law_of_what_is_live(law: LiveLaw) -> None:
     np.testing.assert_allclose((value, std), inner.predict_with_std(p[COLUMNS] / 0.8))
 
 
+def test_it_has_the_parameters_of_the_inner_law_over_live_domains(law: LiveLaw) -> None:
+    assert law.parameter_count == PowerLinkLaw.n_parameters(3)
+
+
 def test_the_gradient_holds_along_what_the_constraints_allow(law: LiveLaw) -> None:
     """Dead shares are fixed, so only directions among live domains that keep the sum count."""
     p = allowed()

@@ -8,17 +8,19 @@ import pytest
 
 from evermix.constraints import NoRegression
 from evermix.errors import ConvergenceError, MixtureError, ObservationError
+from evermix.laws.bundled import BundledLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.observations import Observations
+from evermix.reuse import CollapsedSpace
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, bootstrap
 from evermix.trust.calibration import calibrate
 from evermix.trust.references import Request
-from evermix.trust.resampling import choose, resamples
+from evermix.trust.resampling import choose, resamples, stretch
 from tests.solvers.planted import planted_law
-from tests.trust.swarms import LinearLaw, StrictLinearLaw, World, linear_world, world
+from tests.trust.swarms import LinearLaw, StrictLinearLaw, World, domain_set, linear_world, world
 
 Floats = npt.NDArray[np.float64]
 
@@ -119,6 +121,23 @@ def test_few_runs_resample_residuals_and_say_so() -> None:
     assert trust.as_dict["reason"] == chosen.reason
     many = linear_world(40, 0.1, np.random.default_rng(3))
     assert choose(many.observations, many.fitted(LinearLaw())).kind == "runs"
+
+
+def test_a_bundle_counts_the_parameters_of_its_components() -> None:
+    """As the same law on the totals alone: 12 mixtures bear 3 components, not 8 leaves."""
+    leaves = domain_set(8)
+    space = CollapsedSpace.freeze(leaves, {f"d{j}": 1 / 6 for j in range(6)})
+    rng = np.random.default_rng(5)
+    totals = rng.dirichlet(np.ones(3), 12)
+    values = totals @ np.array([[3.0, 2.0, 4.0], [1.0, 2.0, 2.0]]).T + 0.05 * rng.standard_normal((12, 2))
+    inside = Observations(space.components, totals, ("a", "b"), values)
+    over_leaves = Observations(leaves, space.expand(totals), ("a", "b"), values)
+    law = LinearLaw().fit(totals, inside.costs)
+    bundled = BundledLaw(LinearLaw(), space).fit(over_leaves.weights, over_leaves.costs)
+    assert stretch(over_leaves, bundled) == stretch(inside, law) == pytest.approx(np.sqrt(12 / 9))
+    assert choose(over_leaves, bundled) == choose(inside, law)
+    assert choose(over_leaves, bundled).kind == "runs"
+    assert choose(over_leaves, LinearLaw().fit(over_leaves.weights, over_leaves.costs)).kind == "residuals"
 
 
 def test_domains_held_by_one_run_resample_residuals() -> None:

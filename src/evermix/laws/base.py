@@ -63,6 +63,16 @@ class MixingLaw(ABC):
         """Free parameters per metric; with fewer runs the fit leans on its prior, or is refused."""
         return n_domains + 1
 
+    @property
+    def parameter_count(self) -> int:
+        """Free parameters per metric of this fit; a law that wraps another has those of what it wraps.
+
+        Raises:
+            NotFittedError: before fit.
+        """
+        self._check_fitted()
+        return self.n_parameters(self.n_domains_)
+
     def get_params(self) -> dict[str, Any]:
         """Hyperparameters, as given to the constructor."""
         return {

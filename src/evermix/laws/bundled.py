@@ -62,6 +62,11 @@ class BundledLaw(MixingLaw):
         """Where the inner law does."""
         return self._law.pools_metrics
 
+    @property
+    def parameter_count(self) -> int:
+        """Those of the inner law, over components."""
+        return self._fitted.parameter_count
+
     def fit(
         self,
         P: npt.ArrayLike,

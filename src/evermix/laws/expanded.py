@@ -52,6 +52,11 @@ class ExpandedLaw(MixingLaw):
         """Where the law has one."""
         return self.law.has_std
 
+    @property
+    def parameter_count(self) -> int:
+        """Those of the law over leaves."""
+        return self.law.parameter_count
+
     def fit(
         self,
         P: npt.ArrayLike,

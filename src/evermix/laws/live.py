@@ -53,6 +53,11 @@ class LiveLaw(MixingLaw):
         """Where the inner law has one."""
         return self._law.has_std
 
+    @property
+    def parameter_count(self) -> int:
+        """Those of the inner law, over live domains."""
+        return self._fitted.parameter_count
+
     def fit(
         self,
         P: npt.ArrayLike,

@@ -284,8 +284,7 @@ def _unconverged(evidence: Evidence, limits: CautionThresholds) -> list[Caution]
 
 
 def _few_runs(evidence: Evidence, limits: CautionThresholds) -> list[Caution]:
-    live = int((evidence.moving[0].max(axis=0) > 0).sum())
-    needed = type(evidence.problem.law).n_parameters(live)
+    needed = evidence.problem.law.parameter_count
     known = (~np.isnan(np.asarray(evidence.observations.costs)))[:, np.array(evidence.problem.objective.weights) > 0]
     n_runs = int(known.sum(axis=0).min())
     if n_runs >= needed:

@@ -50,7 +50,7 @@ def choose(observations: Observations, law: MixingLaw) -> Resampling:
     """
     groups = clusters(observations)
     C = len(groups)
-    needed = type(law).n_parameters(len(observations.domains))
+    needed = law.parameter_count
     expected = C * (1 - (1 - 1 / C) ** C)
     least = expected - 2 * 0.31 * np.sqrt(C)
     if least < needed:
@@ -74,7 +74,7 @@ def choose(observations: Observations, law: MixingLaw) -> Resampling:
 def stretch(observations: Observations, law: MixingLaw) -> float:
     """sqrt(C / (C - q)), C distinct mixtures, q parameters per metric; at most 2."""
     C = len(clusters(observations))
-    freedom = max(C - type(law).n_parameters(len(observations.domains)), C / 4)
+    freedom = max(C - law.parameter_count, C / 4)
     return float(np.sqrt(C / freedom))
 
 
