@@ -134,3 +134,12 @@ def rubbish(arguments: Mapping[str, Any], report: Report) -> None:
     """Writes to the pipe that leads to the parent."""
     os.write(int(sys.argv[1]), b"rubbish\n")
     time.sleep(60)
+
+
+def tell_accelerator(arguments: Mapping[str, Any], report: Report) -> None:
+    """Writes the accelerator it sees, and waits for the other jobs, so that they must run at once."""
+    marker = Path(arguments["marker"])
+    write_atomically(marker, os.environ["CUDA_VISIBLE_DEVICES"])
+    deadline = time.monotonic() + 60
+    while not all(Path(other).exists() for other in arguments["others"]) and time.monotonic() < deadline:
+        time.sleep(0.01)

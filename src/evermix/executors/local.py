@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evermix.errors import ExecutorError
+from evermix.executors.accelerators import one_of, visible_accelerators
 from evermix.executors.cores import available_cores
 from evermix.executors.interrupts import first_on_interrupt
 from evermix.executors.job import EventKind, Executor, Failure, Job, JobEvent, Watcher, check_jobs, log_name
@@ -71,11 +72,15 @@ class LocalProcesses(Executor):
                 run.end()
         return [run.failures[job.key] for job in jobs if job.key in run.failures]
 
-    def worker_environment(self) -> dict[str, str]:
-        """This process's variables, with those that keep a worker to its threads."""
+    def worker_environment(self, place: int) -> dict[str, str]:
+        """This process's variables, with those that keep a worker to its threads and to one accelerator of several.
+
+        Args:
+            place: number of the worker among those at work, from 0.
+        """
         threads = dict.fromkeys(_THREAD_VARIABLES, str(self.threads))
         quiet = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
-        return {**os.environ, **threads, **quiet, **self.environment}
+        return {**os.environ, **threads, **quiet, **one_of(visible_accelerators(), place), **self.environment}
 
 
 @dataclass
@@ -92,9 +97,10 @@ class _Task:
 
 @dataclass(eq=False)
 class _Slot:
-    """A worker and the task it is at; `fresh` until it is given its first task."""
+    """A worker at its place and the task it is at; `fresh` until it is given its first task."""
 
     process: WorkerProcess
+    place: int
     task: _Task | None = None
     fresh: bool = True
 
@@ -164,9 +170,10 @@ class _Run:
             return idle[0]
         if idle:
             self._remove(idle[0])
-        slot = _Slot(WorkerProcess())
+        place = min(set(range(self._executor.workers)) - {slot.place for slot in self._slots})
+        slot = _Slot(WorkerProcess(), place)
         self._slots.append(slot)  # before it starts: an interrupt must find it
-        slot.process.start(self._executor.worker_environment(), task.log)
+        slot.process.start(self._executor.worker_environment(place), task.log)
         self._selector.register(slot.process.results, selectors.EVENT_READ, slot)
         self._selector.register(slot.process.ended, selectors.EVENT_READ, slot)
         return slot
