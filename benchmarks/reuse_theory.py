@@ -32,7 +32,8 @@ from evermix.reuse import CollapsedSpace, effective_prior
 from evermix.reuse.coupling import centred, interaction, kappa, mask, reuse_gap
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
-from evermix.study.diagnosis import DiagnosisOptions, diagnose
+from evermix.study.diagnosis import diagnose
+from evermix.study.releasing import DiagnosisOptions
 
 CELLS = RUNS / "reuse_theory"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)

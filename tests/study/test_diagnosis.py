@@ -14,8 +14,9 @@ from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe.study import StudyConstraintRecipe, StudyRecipe
 from evermix.reuse import CollapsedSpace
-from evermix.study.diagnosis import DiagnosisOptions, diagnose, interval_of_worth, tangent_coefficients
+from evermix.study.diagnosis import diagnose, tangent_coefficients
 from evermix.study.fitting import FittedLaw, fit
+from evermix.study.releasing import DiagnosisOptions, interval_of_worth
 
 OLD = ("web", "code", "books", "law")
 LEAVES = DomainSet([Domain(name, 10**9) for name in (*OLD, "python")])

@@ -19,7 +19,7 @@ from evermix.mixture import Mixture
 from evermix.observations import LeftOut, Observations
 from evermix.recipe.study import StudyRecipe
 from evermix.reuse import CollapsedSpace
-from evermix.study.diagnosis import Diagnosis, DiagnosisOptions
+from evermix.study.diagnosis import Diagnosis
 from evermix.study.eras import Era, Strategy
 from evermix.study.fitting import FittedLaw
 from evermix.study.history import History
@@ -27,6 +27,7 @@ from evermix.study.next_runs import DesignRequest, first_design, next_mixtures
 from evermix.study.planning import StrategyPlan, UpdatePlan, plan_release
 from evermix.study.proposing import Progress, Recommendation
 from evermix.study.records import Asked, Foretold, Planned, Told
+from evermix.study.releasing import DiagnosisOptions
 from evermix.study.state import State
 from evermix.study.view import StudyView, Update
 from evermix.study.writing import positive_shares, write_ask, write_change, write_proposal, write_tell

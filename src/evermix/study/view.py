@@ -17,7 +17,7 @@ from evermix.recipe.study import StudyRecipe
 from evermix.reuse import Change, CollapsedSpace, DomainUpdate
 from evermix.study.carried_recipe import recipe_of_today
 from evermix.study.carrying import carry_runs
-from evermix.study.diagnosis import Diagnosis, DiagnosisOptions, diagnose
+from evermix.study.diagnosis import Diagnosis, diagnose
 from evermix.study.eras import Era, Strategy
 from evermix.study.fitting import FittedLaw, fit
 from evermix.study.history import History, history
@@ -25,6 +25,7 @@ from evermix.study.next_runs import runs_per_domain, settled
 from evermix.study.planning import UpdatePlan, plan_update
 from evermix.study.proposing import Progress, Recommendation, propose
 from evermix.study.records import Asked, Foretold
+from evermix.study.releasing import DiagnosisOptions
 from evermix.study.state import State
 
 FEWEST_KNOWN = 4  # runs that must know a metric before a law is fitted to it

@@ -9,8 +9,7 @@ from evermix.executors import Executor, LocalProcesses
 from evermix.lifecycle.olmix.measuring import LeftOutRun, measure_design, score_earlier
 from evermix.lifecycle.olmix.workshop import Workshop
 from evermix.mixture import Mixture
-from evermix.study import Recommendation
-from evermix.study.diagnosis import Diagnosis
+from evermix.study import Diagnosis, Recommendation
 
 
 @dataclass(frozen=True, eq=False)
