@@ -19,7 +19,7 @@ class Decided:
     Attributes:
         recommendation: None where the mixture was carried over without runs (a removal).
         diagnosis: what reuse cost; None where nothing is frozen.
-        released: domains that `auto` took out of the bundle in this era.
+        released: unaffected domains that were taken out of the bundle, by `auto` or because they were named.
         left_out: proxies that failed twice.
     """
 
@@ -48,7 +48,6 @@ def decide(shop: Workshop) -> Decided:
     if carried is not None:
         return Decided(carried, None, None, (), left_out)
     left_out += measure_design(shop, executor)
-    released: tuple[str, ...] = ()
     if study.era.strategy == "auto" and not study.era.is_release:
         with shop.reporter.part("decision", "judging what to release", None):
             released = study.release()
@@ -57,7 +56,7 @@ def decide(shop: Workshop) -> Decided:
             left_out += measure_design(shop, executor)
     with shop.reporter.part("decision", "proposing a mixture", shop.recipe.study.resamples or None) as report:
         recommendation = study.propose(progress=lambda done, total: report(done))
-    return Decided(recommendation.mixture, recommendation, diagnosis_of(shop), released, left_out)
+    return Decided(recommendation.mixture, recommendation, diagnosis_of(shop), study.era.released, left_out)
 
 
 def diagnosis_of(shop: Workshop) -> Diagnosis | None:
