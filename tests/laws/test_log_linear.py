@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -88,3 +90,23 @@ def test_scaled_targets_do_not_depend_on_the_unit() -> None:
     P, Y = planted(40, 0.02)
     nats, bits = LogLinearLaw(scaled=True).fit(P, Y), LogLinearLaw(scaled=True).fit(P, Y / np.log(2))
     np.testing.assert_allclose(bits.predict(P) * np.log(2), nats.predict(P), atol=2e-3)
+
+
+@pytest.mark.parametrize("seed", [1, 3, 4, 11, 24, 29])
+def test_runs_that_are_all_noise_leave_numbers_everywhere(seed: int) -> None:
+    """Exponents in the thousands: unclipped, exp(t . p) overflowed at these seeds."""
+    rng = np.random.default_rng(seed)
+    n_runs = int(rng.integers(6, 12))
+    P = rng.dirichlet(np.full(5, 0.3), n_runs)
+    Y = np.exp(rng.normal(0, 3, (n_runs, 2)))
+    law = LogLinearLaw(n_restarts=3).fit(P, Y)
+    corners = np.eye(5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predicted, std = law.predict_with_std(np.vstack([P, corners]))
+        derivatives = [part for p in corners for part in (law.gradient(p), *law.curvature(p))]
+    assert np.abs(law.t_).max() > 80
+    assert np.isfinite(predicted).all()
+    assert np.isfinite(std).all()
+    assert all(np.isfinite(part).all() for part in derivatives)
+    np.testing.assert_array_equal(predicted, law.predict(np.vstack([P, corners])))

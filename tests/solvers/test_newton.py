@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,6 +128,59 @@ def test_a_warm_start_reaches_the_same_answer() -> None:
     np.testing.assert_allclose(
         warm.mixture.weights, solve(replace(problem, kl_weight=1.1e-3)).mixture.weights, atol=1e-5
     )
+
+
+class Undefined(LogLinearLaw):
+    """A log-linear law without numbers where `missing` says so."""
+
+    missing = ""
+
+    def predict(self, P: npt.ArrayLike) -> np.ndarray:
+        return super().predict(P) * (np.nan if self.missing == "predictions" else 1.0)
+
+    def gradient(self, p: npt.ArrayLike) -> np.ndarray:
+        return super().gradient(p) * (np.nan if self.missing == "slopes" else 1.0)
+
+    def weighted_curvature(self, p: npt.ArrayLike, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        diagonal, rows = super().weighted_curvature(p, weights)
+        factor = np.nan if self.missing == "curvature" else 1.0
+        return diagonal * factor, rows * factor
+
+
+def _undefined(missing: str) -> MixtureProblem:
+    planted = planted_law("log-linear", 5, 3, np.random.default_rng(2))
+    assert isinstance(planted, LogLinearLaw)
+    law = Undefined()
+    law.missing = missing
+    law.c_, law.t_, law.n_domains_, law.n_metrics_ = planted.c_, planted.t_, 5, 3
+    goal = objective(3, "metric", np.random.default_rng(1))
+    return MixtureProblem(law, goal, simplex(5), Mixture.uniform(domain_set(5)), 0.01)
+
+
+@pytest.mark.parametrize("missing", ["predictions", "slopes", "curvature"])
+def test_a_law_without_finite_numbers_is_named(missing: str) -> None:
+    with pytest.raises(ConvergenceError, match=f"finite .*{missing}.* of the law.*got nan.*clarabel"):
+        solve_by_newton(_undefined(missing))
+
+
+def test_without_a_curvature_clarabel_answers() -> None:
+    proposal = solve(_undefined("curvature"))
+    assert proposal.solver == "clarabel"
+    np.testing.assert_allclose(proposal.mixture.weights, solve(_undefined("")).mixture.weights, atol=1e-4)
+
+
+@pytest.mark.parametrize("exponent", [-2000.0, 2000.0])
+def test_a_law_that_explodes_or_vanishes_is_no_crash(exponent: float) -> None:
+    problem = _undefined("")
+    assert isinstance(problem.law, LogLinearLaw)
+    problem.law.t_ = problem.law.t_ + np.array([exponent, 0, 0])[:, None]
+    weights, _ = solve_by_newton(problem)
+    assert weights.sum() == pytest.approx(1)
+    if exponent < 0:  # the metric that has vanished is constant
+        rest = Objective(problem.objective.metrics, (0.0, *problem.objective.weights[1:]), "metric")
+        pull = problem.kl_weight / (1 - problem.objective.weights[0])
+        without, _ = solve_by_newton(replace(problem, objective=rest, kl_weight=pull))
+        np.testing.assert_allclose(weights, without, atol=1e-5)
 
 
 def test_thousands_of_domains_take_seconds_at_most() -> None:

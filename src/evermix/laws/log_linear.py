@@ -128,7 +128,7 @@ class LogLinearLaw(MixingLaw):
     def predict(self, P: npt.ArrayLike) -> Floats:
         """exp(c_i) + exp(t_i . p), shape (..., domains) -> (..., metrics)."""
         mixtures = self._mixtures(P)
-        result: Floats = np.exp(self.c_) + np.exp(np.minimum(mixtures @ self.t_.T, _LARGEST_EXPONENT))
+        result: Floats = np.exp(self.c_) + _power(mixtures @ self.t_.T)
         return result
 
     def predict_with_std(self, P: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -138,7 +138,7 @@ class LogLinearLaw(MixingLaw):
         theta = np.column_stack([np.exp(self.c_), self.t_])
 
         def slopes(metric: int) -> Floats:
-            return np.column_stack([np.ones(len(points)), np.exp(points @ self.t_[metric])[:, None] * points])
+            return np.column_stack([np.ones(len(points)), _power(points @ self.t_[metric])[:, None] * points])
 
         std = standard_deviations(self.fits_, theta, self.uncertainty_, slopes)
         return predicted, std.reshape(predicted.shape)
@@ -146,12 +146,13 @@ class LogLinearLaw(MixingLaw):
     def gradient(self, p: npt.ArrayLike) -> Floats:
         """t_ij exp(t_i . p), shape (domains,) -> (metrics, domains)."""
         mixture = self._mixtures(p)
-        return np.exp(self.t_ @ mixture)[:, None] * self.t_
+        slopes: Floats = _power(self.t_ @ mixture)[:, None] * self.t_
+        return slopes
 
     def curvature(self, p: npt.ArrayLike) -> tuple[Floats, Floats]:
         """Hessian e^{t.p} t t' = g g' / e^{t.p}: d = 0, s_i = exp(-t_i . p)."""
         mixture = self._mixtures(p)
-        return np.zeros_like(self.t_), np.exp(-(self.t_ @ mixture))
+        return np.zeros_like(self.t_), _power(-(self.t_ @ mixture))
 
     def expressions(self, variable: Any) -> list[Any]:
         """exp(c_i) + exp(t_i . p), one per metric."""
@@ -252,6 +253,12 @@ class _ExponentialFits(CurveFits):
         inner *= rise
         hessian[:, 1:, 1:] = self.gram(inner if bend is None else inner + bend * rise)
         return gradient, hessian
+
+
+def _power(exponent: Floats) -> Floats:
+    """exp, at most exp(80): far outside what runs measured the law explodes, and stays a number."""
+    result: Floats = np.exp(np.minimum(exponent, _LARGEST_EXPONENT))
+    return result
 
 
 def _check_identified(runs: Runs) -> None:

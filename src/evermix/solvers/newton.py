@@ -39,7 +39,8 @@ def solve_by_newton(problem: MixtureProblem, start: Floats | None = None) -> tup
         start: shape (domains,), a mixture near the optimum (of a resampled or neighbouring problem); the prior if None.
 
     Raises:
-        ConvergenceError: if no certified optimum is reached; the caller has Clarabel then.
+        ConvergenceError: if no certified optimum is reached, or the law has no finite slopes and curvature somewhere;
+            the caller has Clarabel then.
         ConstraintError: if the law offers no structured curvature.
     """
     method = _InteriorPoint(_Programme(problem), problem, start)
@@ -135,6 +136,7 @@ class _Programme:
             gradient = gradient + self.problem.kl_weight / self.scale * (1 + np.log(x / self.prior))
             kl_diagonal = self.problem.kl_weight / self.scale / x
         excess = (costs[self.guards] - self.ceilings) / self.sizes
+        _check_finite("predictions and slopes", costs[used], slopes, first, second)
         return _Derivatives(p, gradient, kl_diagonal, slopes, first, second, excess)
 
     def curvature(self, p: Floats, first: Floats) -> tuple[Floats, Floats]:
@@ -143,7 +145,21 @@ class _Programme:
         weights[self.used] = first
         with np.errstate(all="ignore"):
             diagonal, rows = self.problem.law.weighted_curvature(p, weights)
-        return diagonal[self.free], rows[:, self.free]
+        diagonal, rows = diagonal[self.free], rows[:, self.free]
+        _check_finite("curvature", diagonal, rows)
+        return diagonal, rows
+
+
+def _check_finite(what: str, *parts: Floats) -> None:
+    """ConvergenceError where the law has no number: it explodes there, or its fit went wrong."""
+    for part in parts:
+        wrong = part[~np.isfinite(part)]
+        if len(wrong):
+            raise ConvergenceError(
+                f"the Newton solver needs finite {what} of the law at every mixture that it tries",
+                received=float(wrong[0]),
+                hint="use the method clarabel",
+            )
 
 
 @dataclass
@@ -244,8 +260,7 @@ class _InteriorPoint:
         steep = outer > 0
         rows = [bends, np.sqrt(outer[steep])[:, None] * d.slopes[steep]]
         rows.append(np.sqrt(s.row / gaps[2])[:, None] * p.inequalities)
-        kept = np.vstack([row for row in rows if len(row)])
-        return StructuredHessian(diagonal, kept), d.slopes[p.place] / p.sizes[:, None]
+        return StructuredHessian(diagonal, np.vstack(rows)), d.slopes[p.place] / p.sizes[:, None]
 
     def _merit_gradient(self, d: _Derivatives, gaps: tuple[Floats, ...], jacobian: Floats, broken: Floats) -> Floats:
         """Gradient of the objective, plus the pull of guards that are broken (the part without mu)."""

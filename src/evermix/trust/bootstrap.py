@@ -47,7 +47,7 @@ from evermix.trust.calibration import calibrate
 from evermix.trust.interval import Gain, Interval
 from evermix.trust.measured import BestRun, best_run, percent_base, run_objective
 from evermix.trust.references import BEST_RUN, PROPOSAL, Request
-from evermix.trust.resampling import Kind, Resample, choose, resamples, stretch
+from evermix.trust.resampling import Kind, Resample, Resampling, choose, resamples, stretch
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -258,29 +258,18 @@ def bootstrap(
     """
     options = options or BootstrapOptions()
     law = problem.law
-    if proposal is None:
-        proposal = solve(problem, method=options.method)
-    measured = run_objective(observations, problem.objective, law.predict(observations.weights))
-    best = best_run(observations, measured)
+    followed = _followed(problem, observations, options, proposal)
     if heldout_rmse is None:
         heldout_rmse = calibrate(law, observations, problem.objective, seed=options.seed).objective.rmse
-    references = options.references
-    if references is None:
-        references = Request().references(observations.domains, problem.prior)
-    mixtures = {PROPOSAL: proposal.mixture, BEST_RUN: best.mixture, **references}
-    kind, reason = options.resampling, "as asked"
-    if kind == "auto":
-        chosen = choose(observations, law)
-        kind, reason = chosen.kind, chosen.reason
-    points = np.array([mixture.weights for mixture in mixtures.values()])
-    settled = replace(options, resampling=kind)
-    trials = _trials(problem, observations, settled, points, progress)
+    resampling = _resampling(observations, law, options)
+    points = followed.points
+    trials = _trials(problem, observations, replace(options, resampling=resampling.kind), points, progress)
     full = law.predict(points)
     objective_full = np.asarray(problem.objective.value(full), dtype=np.float64)
     return Bootstrap(
-        proposal=proposal,
-        best=best,
-        mixtures=mixtures,
+        proposal=followed.proposal,
+        best=followed.best,
+        mixtures=followed.mixtures,
         proposals=np.array(trials.proposals),
         own=np.array(trials.own),
         own_full=np.asarray(problem.objective.value(law.predict(np.array(trials.proposals)))),
@@ -290,13 +279,46 @@ def bootstrap(
         costs_full=full,
         percent_bases=np.array([percent_base(observations, problem.objective, float(v)) for v in objective_full]),
         heldout_rmse=heldout_rmse,
-        kind=kind,
-        reason=reason,
+        kind=resampling.kind,
+        reason=resampling.reason,
         stretch=stretch(observations, law),
         share_bounds=np.column_stack([problem.bounds.lower, problem.bounds.upper]),
         failures=dict(trials.failures),
         laws=tuple(trials.laws),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Followed:
+    """What every resample is asked about."""
+
+    proposal: Proposal
+    best: BestRun
+    mixtures: Mapping[str, Mixture]
+
+    @property
+    def points(self) -> Floats:
+        """Shape (mixtures, domains), the proposal first."""
+        return np.array([mixture.weights for mixture in self.mixtures.values()])
+
+
+def _followed(
+    problem: MixtureProblem, observations: Observations, options: BootstrapOptions, proposal: Proposal | None
+) -> _Followed:
+    if proposal is None:
+        proposal = solve(problem, method=options.method)
+    measured = run_objective(observations, problem.objective, problem.law.predict(observations.weights))
+    best = best_run(observations, measured)
+    references = options.references
+    if references is None:
+        references = Request().references(observations.domains, problem.prior)
+    return _Followed(proposal, best, {PROPOSAL: proposal.mixture, BEST_RUN: best.mixture, **references})
+
+
+def _resampling(observations: Observations, law: MixingLaw, options: BootstrapOptions) -> Resampling:
+    if options.resampling == "auto":
+        return choose(observations, law)
+    return Resampling("runs" if options.resampling == "runs" else "residuals", "as asked")
 
 
 def _percentiles(draws: Floats, points: list[float]) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evermix.errors import EvermixError
+from evermix.errors import ConstraintError, ConvergenceError, ObservationError
 from evermix.executors import Executor, LocalProcesses
 from evermix.lifecycle.olmix.measuring import LeftOutRun, measure_design, score_earlier
 from evermix.lifecycle.olmix.workshop import Workshop
@@ -48,15 +48,30 @@ def decide(shop: Workshop) -> Decided:
     if carried is not None:
         return Decided(carried, None, None, (), left_out)
     left_out += measure_design(shop, executor)
-    if study.era.strategy == "auto" and not study.era.is_release:
-        with shop.reporter.part("decision", "judging what to release", None):
-            released = study.release()
-        if released:
-            shop.reporter.say(f"released, because it is worth its runs: {', '.join(released)}")
-            left_out += measure_design(shop, executor)
+    if _release_what_pays(shop):
+        left_out += measure_design(shop, executor)
     with shop.reporter.part("decision", "proposing a mixture", shop.recipe.study.resamples or None) as report:
         recommendation = study.propose(progress=lambda done, total: report(done))
     return Decided(recommendation.mixture, recommendation, diagnosis_of(shop), study.era.released, left_out)
+
+
+def _release_what_pays(shop: Workshop) -> tuple[str, ...]:
+    """With strategy auto, once per update: take out of the bundle what is worth its runs; the released domains.
+
+    Where the runs cannot tell (too few, or no law can be fitted to all of them), nothing is released.
+    """
+    study = shop.study
+    if study.era.strategy != "auto" or study.era.is_release or study.space is None:
+        return ()
+    try:
+        with shop.reporter.part("decision", "judging what to release", None):
+            released = study.release()
+    except (ObservationError, ConvergenceError, ConstraintError) as error:
+        shop.reporter.say(f"nothing is released, for what it is worth is unknown: {error}")
+        return ()
+    if released:
+        shop.reporter.say(f"released, because it is worth its runs: {', '.join(released)}")
+    return released
 
 
 def diagnosis_of(shop: Workshop) -> Diagnosis | None:
@@ -66,6 +81,6 @@ def diagnosis_of(shop: Workshop) -> Diagnosis | None:
     try:
         with shop.reporter.part("decision", "diagnosing reuse", None):
             return shop.study.diagnose()
-    except EvermixError as error:
+    except (ObservationError, ConvergenceError, ConstraintError) as error:
         shop.reporter.say(f"no diagnosis of reuse: {error}")
         return None

@@ -6,7 +6,7 @@ it stopped and a mixture that was measured in an earlier era, or for another str
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from evermix.errors import ProjectError
 from evermix.executors import Executor, Job, JobEvent
 from evermix.ledger import content_hash
 from evermix.lifecycle.olmix.workshop import Workshop, held_out_metrics
+from evermix.measure.metrics import Metric
 from evermix.measure.swarm import JOB, Measured, Proxy
 from evermix.study import Asked
 
@@ -48,15 +49,18 @@ def measure_design(shop: Workshop, executor: Executor) -> tuple[LeftOutRun, ...]
 
 
 def score_earlier(shop: Workshop, executor: Executor) -> tuple[LeftOutRun, ...]:
-    """Score earlier proxies on the metrics that came with an update; their weights are kept, nothing is trained."""
-    told = {entry.key: entry.payload for entry in shop.project.ledger.entries() if entry.kind == "proxy"}
-    wanted = content_hash([metric.key for metric in shop.swarm.metrics])
-    jobs, proxies = [], {}
-    for run_id, record in told.items():
-        proxy = Proxy(shop.swarm, {}, kept_as=record["proxy"])
-        if proxy.is_trained and shop.project.ledger.find("rescore", f"{run_id}:{wanted}") is None:
-            proxies[run_id] = proxy
-            jobs.append(_job(run_id, proxy))
+    """Score earlier proxies on the metrics that came with an update; their weights are kept, nothing is trained.
+
+    Only of runs that count in the current era, and only where a metric's name is new: a removal scores nothing.
+    """
+    names = {name for metric in shop.swarm.metrics for name in _names(shop, metric)}
+    told, proxies, jobs = shop.study.now().state.told, {}, []
+    known = _known_metrics(shop)
+    for entry in shop.project.ledger.entries("proxy"):
+        proxy = Proxy(shop.swarm, {}, kept_as=entry.payload["proxy"])
+        if entry.key in told and not names <= known[entry.key] and proxy.is_trained:
+            proxies[entry.key] = proxy
+            jobs.append(_job(entry.key, proxy))
     if not jobs:
         return ()
     with shop.reporter.part("swarm", "scoring earlier proxies on what is new", len(jobs)) as report:
@@ -64,8 +68,18 @@ def score_earlier(shop: Workshop, executor: Executor) -> tuple[LeftOutRun, ...]:
     failed = {failure.job.marker for failure in failures}
     for run_id, proxy in proxies.items():
         if proxy.marker not in failed:
-            _tell_more(shop, run_id, wanted, told[run_id]["metrics"], proxy.result())
+            _tell_more(shop, run_id, known[run_id], proxy.result())
     return tuple(LeftOutRun(f.job.key, f.reason, str(f.log)) for f in failures)
+
+
+def _known_metrics(shop: Workshop) -> dict[str, set[str]]:
+    """Run id -> metrics that its proxy was scored on so far."""
+    entries = shop.project.ledger.entries()
+    known = {entry.key: set(entry.payload["metrics"]) for entry in entries if entry.kind == "proxy"}
+    for entry in entries:
+        if entry.kind == "rescore":
+            known[entry.key.rpartition(":")[0]] |= set(entry.payload["metrics"])
+    return known
 
 
 @dataclass(frozen=True)
@@ -130,17 +144,25 @@ def tell(shop: Workshop, run_id: str, measured: Measured) -> None:
     shop.study.tell(run_id, _fitted(shop, metrics), n_tokens=measured.n_tokens)
 
 
-def _tell_more(shop: Workshop, run_id: str, wanted: str, known: Mapping[str, float], measured: Measured) -> None:
+def _tell_more(shop: Workshop, run_id: str, known: Collection[str], measured: Measured) -> None:
+    """Told before it is recorded as done, so that a kill in between loses nothing: telling twice is harmless."""
     new = {name: value for name, value in _named(shop, measured.metrics).items() if name not in known}
-    flops = shop.proxy_size.evaluation(sum(metric.n_tokens for metric in shop.swarm.metrics))
-    shop.project.ledger.append("rescore", f"{run_id}:{wanted}", {"metrics": new, "flops": flops})
+    scored = [metric for metric in shop.swarm.metrics if not _names(shop, metric) <= set(known)]
     if fitted := _fitted(shop, new):
         shop.study.tell(run_id, fitted)
+    flops = shop.proxy_size.evaluation(sum(metric.n_tokens for metric in scored))
+    key = f"{run_id}:{content_hash([metric.key for metric in shop.swarm.metrics])}"
+    shop.project.ledger.append("rescore", key, {"metrics": new, "flops": flops})
 
 
 def _named(shop: Workshop, metrics: Mapping[str, float]) -> dict[str, float]:
     """By the names that tell a revised domain's text from what it was."""
     return {shop.metric_names.get(name, name): value for name, value in metrics.items()}
+
+
+def _names(shop: Workshop, metric: Metric) -> set[str]:
+    """The same for the metrics that one scoring gives."""
+    return {shop.metric_names.get(name, name) for name in metric.names}
 
 
 def _fitted(shop: Workshop, metrics: Mapping[str, float]) -> dict[str, float]:
