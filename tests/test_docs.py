@@ -45,6 +45,9 @@ def test_commands_parse(page: Path) -> None:
             continue
         assert words[0] in verbs, line
         verb = verbs[words[0]]
+        if hasattr(verb, "commands") and len(words) > 1 and not words[1].startswith("-"):
+            assert words[1] in verb.commands, line
+            verb = verb.commands[words[1]]
         options = {option for parameter in verb.params for option in parameter.opts} | {"-h", "--help"}
         for word in words[1:]:
             assert not word.startswith("-") or word.split("=")[0] in options, line
@@ -71,11 +74,14 @@ def test_queries_run(tmp_path: Path) -> None:
     ledger.append("segment", "a", {"arm": "natural", "flops": 3.0, "seconds": 1.0})
     ledger.append("segment", "b", {"arm": "natural", "flops": 4.0, "seconds": 2.0})
     ledger.append("decision", "c", {"at_step": 5, "mixture": {"web": 0.25, "code": 0.75}})
+    ledger.append("ask", "run-0000", {"era": 1})
+    ledger.append("proxy", "run-0000", {"flops": 5.0})
     page = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
-    costs, mixtures = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)
+    costs, mixtures, eras = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)
     connection = sqlite3.connect(ledger.path)
     try:
         assert connection.execute(costs).fetchall() == [("natural", 2, 7.0, 3.0)]
         assert connection.execute(mixtures).fetchall() == [(5, "code", 0.75), (5, "web", 0.25)]
+        assert connection.execute(eras).fetchall() == [(1, 1, 5.0)]
     finally:
         connection.close()

@@ -338,6 +338,8 @@ _TEMPLATE = """\
 
 project: {project}   # folder for everything that is made; running again goes on from there
 seed: 0
+# method: op-mix   # probes of the model decide on the way. olmix: a swarm of small proxies decides beforehand; its keys
+#                    swarm, tasks and study take the place of start, decision, objective and constraints
 
 # Domains: what the mixture shares tokens out among. Paths and globs are relative to this file.
 #   files       paths or globs of JSONL, Parquet or plain text, also .gz and .zst; '!pattern' leaves files out

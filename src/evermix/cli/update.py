@@ -74,8 +74,7 @@ def partition(update: UpdateArguments, name: Name, part: Part) -> None:
     \b
     Examples:
       evermix update partition recipe.yaml web --part 'web:good=good/*.jsonl' --part 'web:poor=poor/*.jsonl'
-      evermix update partition recipe.yaml code --part code:cpp=registry:cpp-headers \\
-          --part code:python=registry:python-stdlib
+      evermix update partition recipe.yaml code --part c=registry:cpp-headers --part py=registry:python-stdlib
     """
     from evermix.cli.updating import make_update
     from evermix.lifecycle import TextUpdate
