@@ -169,18 +169,15 @@ def test_without_a_curvature_clarabel_answers() -> None:
     np.testing.assert_allclose(proposal.mixture.weights, solve(_undefined("")).mixture.weights, atol=1e-4)
 
 
-@pytest.mark.parametrize("exponent", [-2000.0, 2000.0])
-def test_a_law_that_explodes_or_vanishes_is_no_crash(exponent: float) -> None:
+def test_a_metric_that_vanishes_counts_as_a_constant() -> None:
     problem = _undefined("")
     assert isinstance(problem.law, LogLinearLaw)
-    problem.law.t_ = problem.law.t_ + np.array([exponent, 0, 0])[:, None]
+    problem.law.t_ = problem.law.t_ - np.array([2000.0, 0, 0])[:, None]
     weights, _ = solve_by_newton(problem)
-    assert weights.sum() == pytest.approx(1)
-    if exponent < 0:  # the metric that has vanished is constant
-        rest = Objective(problem.objective.metrics, (0.0, *problem.objective.weights[1:]), "metric")
-        pull = problem.kl_weight / (1 - problem.objective.weights[0])
-        without, _ = solve_by_newton(replace(problem, objective=rest, kl_weight=pull))
-        np.testing.assert_allclose(weights, without, atol=1e-5)
+    rest = Objective(problem.objective.metrics, (0.0, *problem.objective.weights[1:]), "metric")
+    pull = problem.kl_weight / (1 - problem.objective.weights[0])
+    without, _ = solve_by_newton(replace(problem, objective=rest, kl_weight=pull))
+    np.testing.assert_allclose(weights, without, atol=1e-5)
 
 
 def test_thousands_of_domains_take_seconds_at_most() -> None:
