@@ -69,11 +69,15 @@ def test_patterns_find_the_files(tmp_path: Path, data: Path) -> None:
 
 
 def test_every_key_of_a_recipe_is_named(data: Path) -> None:
+    """A draft is of method op-mix, and names the other method."""
     text = draft_recipe(data)
+    of_olmix = {"swarm", "tasks", "study"}
 
     def keys(model: type[BaseModel]) -> set[str]:
         found: set[str] = set()
         for key, field in model.model_fields.items():
+            if model is Recipe and key in of_olmix:
+                continue
             inner = _model_in(field.annotation)
             found |= {key} | (keys(inner) if inner else set())
         return found
