@@ -13,8 +13,12 @@ import pytest
 from evermix.cli.app import main
 from evermix.cli.swarm_options import overlaid, shares
 from evermix.errors import RecipeError
+from evermix.mixture import Mixture
 from evermix.recipe.study import StudyRecipe
+from evermix.reuse import Add, Remove
 from evermix.study import Study
+from tests.study.evolving import NEW, RECIPE, begun
+from tests.study.evolving import answer as tell
 
 SWARM = Path(__file__).parents[2] / "examples" / "swarm"
 QUICK = ("--law", "power-link", "--kl", "0.2", "--resamples", "10")
@@ -169,6 +173,48 @@ def test_a_study_is_a_source_too(run: Run, tmp_path: Path) -> None:
     assert kept.count("proposal") == 1
     assert record["law"] == "power-link"  # the study's own recipe
     assert record["bootstrap"]["n_resamples"] + record["bootstrap"]["n_failed"] == 4
+
+
+@pytest.fixture
+def updated(tmp_path: Path) -> Study:
+    """A study with a removed domain, a new one, and the others frozen."""
+    prior = {"web": 0.5, "code": 0.2, "maths": 0.2, "books": 0.1}
+    recipe = RECIPE.model_copy(update={"prior": prior, "resamples": 4})
+    study = begun(tmp_path / "s", recipe)
+    study.update([Remove("books"), Add("papers", NEW["papers"])], "mixture")
+    tell(study, study.ask(6))
+    return study
+
+
+def test_a_study_with_frozen_domains_is_asked_within_them(run: Run, updated: Study) -> None:
+    folder = updated.project.folder
+    fitted, expected = updated.fit(), updated.now().recommend()
+    record = answer(run, "fit", folder)
+    assert record["n_runs"] == 6
+    assert record["prior"]["mixture"] == pytest.approx(dict(fitted.prior.mixture.as_dict))
+    found = answer(run, "propose", folder)
+    assert found["mixture"] == pytest.approx(dict(expected.mixture.as_dict))
+    assert found["frozen"] == expected.as_dict["frozen"]
+    moved = answer(run, "what-if", folder, "--from", "proposal", "--set", "papers=0.3")
+    assert moved["before"] == pytest.approx(dict(expected.mixture.as_dict))
+    after = Mixture.from_dict(updated.domains, moved["after"])
+    predicted = dict(zip(fitted.observations.metrics, fitted.predict(after), strict=True))
+    assert {name: row["after"] for name, row in moved["metrics"].items()} == pytest.approx(predicted)
+
+
+def test_options_go_on_top_of_a_studys_recipe_as_it_holds_today(run: Run, updated: Study) -> None:
+    """The study's own prior is over the domains it began with; it has no share for the new one, and one too many."""
+    folder = updated.project.folder
+    seeded = answer(run, "fit", folder, "--seed", "3")
+    plain = answer(run, "fit", folder)
+    assert seeded["prior"]["mixture"] == pytest.approx(plain["prior"]["mixture"])
+    assert answer(run, "propose", folder, "--cap", "papers=0.01")["mixture"]["papers"] == pytest.approx(0.01, abs=1e-6)
+
+
+def test_a_frozen_domain_does_not_move_alone(run: Run, updated: Study) -> None:
+    status, _, error = run("what-if", updated.project.folder, "--set", "code=0.3")
+    assert status == 2
+    assert "kept its proportion, got 'code'" in error
 
 
 @pytest.mark.parametrize(

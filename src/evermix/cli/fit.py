@@ -41,11 +41,10 @@ def fit(
     """
     from evermix.cli.progress import bar
     from evermix.report import fit_tables
-    from evermix.study import fit as fit_law
 
     reading = swarm.reading()
     with bar("fitting and judging on held-out runs"):
-        fitted = fit_law(reading.observations, swarm.recipe, reading.left_out)
+        fitted = swarm.fitted(reading)
         screened = _screened(fitted) if screen else None
     if plots is not None:
         from evermix.report.swarm_plots import draw_fit

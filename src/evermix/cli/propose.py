@@ -37,14 +37,11 @@ def propose(
     """
     from evermix.cli.progress import bar
     from evermix.report import fit_tables, proposal_tables
-    from evermix.study import fit, propose
+    from evermix.study import propose
 
     reading = swarm.reading()
     with bar("fitting, solving and resampling") as advance:
-        if swarm.is_study:
-            found = swarm.study().propose(advance)
-        else:
-            found = propose(fit(reading.observations, swarm.recipe, reading.left_out), progress=advance)
+        found = swarm.study().propose(advance) if swarm.is_study else propose(swarm.fitted(reading), progress=advance)
     fitted = found.fitted
     if out is not None:
         from evermix.files import write_json

@@ -17,7 +17,7 @@ from evermix.errors import MixtureError, RecipeError
 if TYPE_CHECKING:
     from evermix.observations import Reading
     from evermix.recipe.study import StudyRecipe
-    from evermix.study import Study
+    from evermix.study import FittedLaw, Study
 
 _SOURCE = "Runs: a folder with ratios and metrics tables, one table (CSV, JSONL, Parquet), or a study's folder."
 _OPTIONS: dict[str, Any] = {
@@ -91,16 +91,14 @@ class SwarmArguments:
 
     @functools.cached_property
     def recipe(self) -> StudyRecipe:
-        """The recipe file, if any, with the options on top."""
+        """The recipe file, if any, or the study's as it holds for its domains of today; with the options on top."""
         from evermix.recipe.study import StudyRecipe
 
         path = self.given["recipe"]
         if path is not None:
             loaded = StudyRecipe.load(path)
         elif self.is_study:
-            from evermix.study.study import Study
-
-            loaded = Study(self.given["swarm"]).recipe
+            loaded = self._stored.now().recipe_today[0]
         else:
             loaded = StudyRecipe()
         return overlaid(loaded, self._overrides())
@@ -111,9 +109,11 @@ class SwarmArguments:
         return (self.given["swarm"] / "ledger.sqlite").exists()
 
     def study(self) -> Study:
-        """The study in the project folder, asked with this recipe."""
+        """The study in the project folder, asked with its own recipe or, where anything was said, with `recipe`."""
         from evermix.study.study import Study
 
+        if self.given["recipe"] is None and not _laid_over({}, self._overrides()):
+            return self._stored
         return Study(self.given["swarm"], recipe=self.recipe)
 
     def reading(self) -> Reading:
@@ -133,6 +133,25 @@ class SwarmArguments:
         )
         source = given["swarm"] if given["metrics"] is None else (given["swarm"], given["metrics"])
         return read_observations(source, options=options)
+
+    def fitted(self, reading: Reading) -> FittedLaw:
+        """The law of the runs; of a study within what its era froze, over the metrics that enough runs know."""
+        from evermix.study import fit
+
+        if self.is_study:
+            return self.study().now().fit()
+        return fit(reading.observations, self.recipe, reading.left_out)
+
+    @property
+    def kl_before(self) -> float | None:
+        """The relative pull of the last mixture that a study proposed, for where too few runs choose one."""
+        return self.study().now().state.kl_before if self.is_study else None
+
+    @functools.cached_property
+    def _stored(self) -> Study:
+        from evermix.study.study import Study
+
+        return Study(self.given["swarm"])
 
     def _overrides(self) -> dict[str, Any]:
         given = self.given

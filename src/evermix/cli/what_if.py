@@ -43,15 +43,16 @@ def what_if(
     """
     from evermix.cli.progress import bar
     from evermix.report.what_if_tables import print_what_if
-    from evermix.study import fit, what_if
+    from evermix.study import what_if
 
     to_set, to_move = shares(set_shares, "--set") or {}, shares(move, "--move", "DOMAIN=+SHARE or -SHARE") or {}
     if not to_set and not to_move:
         raise MixtureError("what-if needs a share to set or to move", hint="--set DOMAIN=SHARE or --move DOMAIN=+SHARE")
     reading = swarm.reading()
     with bar("fitting and judging on held-out runs"):
-        fitted = fit(reading.observations, swarm.recipe, reading.left_out)
-        before = _mixture(fitted, start)
+        fitted = swarm.fitted(reading)
+        _check_measured(fitted, [*to_set, *to_move])
+        before = _mixture(fitted, start, swarm.kl_before)
     with bar("resampling") as advance:
         answer = what_if(fitted, before, to_set, to_move, progress=advance)
     if json:
@@ -60,12 +61,25 @@ def what_if(
     print_what_if(answer, fitted, console(), everything)
 
 
-def _mixture(fitted: FittedLaw, start: str) -> Mixture:
+def _check_measured(fitted: FittedLaw, names: list[str]) -> None:
+    """MixtureError if a frozen domain is to move: of those the law knows the total only."""
+    frozen = () if fitted.space is None else fitted.space.frozen
+    wrong = next((name for name in names if name in frozen), None)
+    if wrong is not None:
+        raise MixtureError(
+            "what-if needs domains whose shares the runs varied, and this one kept its proportion",
+            received=wrong,
+            hint="release it from the frozen ones and measure its runs, or move another",
+        )
+
+
+def _mixture(fitted: FittedLaw, start: str, kl_before: float | None) -> Mixture:
     """A mixture by its name, or from a JSON file of shares."""
     from evermix.study import named_mixture, propose
 
     if start == "proposal":
-        return propose(fitted, fitted.recipe.model_copy(update={"resamples": 0})).mixture
+        quick = fitted.recipe.model_copy(update={"resamples": 0})
+        return propose(fitted, quick, kl_before=kl_before).mixture
     if start.endswith(".json"):
         return named_mixture(fitted, read_shares(Path(start)))
     return named_mixture(fitted, start.replace("-", " "))
