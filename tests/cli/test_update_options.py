@@ -56,6 +56,9 @@ def test_strategy_and_release() -> None:
     assert given().how().strategy == "auto"
     how = given(release="a, b:c", runs=3).how()
     assert (how.strategy, how.release, how.n_runs) == ("partial", ("a", "b:c"), 3)
+    for values in ({"strategy": "partial"}, {"strategy": "full", "release": "a"}):
+        with pytest.raises(RecipeError, match="--strategy partial and --release A,B must come together"):
+            given(**values).how()
     with pytest.raises(RecipeError, match=r"--strategy must be a known one, got 'some'\. Hint: known: full, swarm"):
         given(strategy="some").how()
 

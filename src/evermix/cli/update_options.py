@@ -92,6 +92,12 @@ class UpdateArguments:
         strategy = next((name for name in known if name == wanted), None)
         if strategy is None:
             raise RecipeError("--strategy must be a known one", received=wanted, hint=f"known: {', '.join(known)}")
+        if (strategy == "partial") != bool(release):
+            raise RecipeError(
+                "--strategy partial and --release A,B must come together: the domains to measure anew",
+                received=f"strategy {strategy}, release {', '.join(release) or 'none'}",
+                hint="--strategy auto chooses them",
+            )
         return Updating(strategy, release, self.given["runs"])
 
     def domain(self, name: str) -> DomainRecipe:
