@@ -22,6 +22,8 @@ def headline(result: Result) -> str:
     """The answer in one line, of either method."""
     if not is_swarm(result):
         return summary.headline(result)
+    if result.get("mixture") is None:
+        return "Not finished: no mixture has been decided yet."
     proposal = result.get("proposal")
     if proposal is None:
         return "No runs were needed: the remaining domains keep their proportions."

@@ -29,6 +29,8 @@ def print_decided(result: Result, console: Console) -> None:
     With a key `mixture_before`, domain -> share, the mixture is shown beside the one before.
     """
     console.print(Text(answer.headline(result), style="bold"))
+    if result.get("mixture") is None:
+        return
     for line in answer.target_sentences(result):
         console.print(Text(line))
     before = result.get("mixture_before")
