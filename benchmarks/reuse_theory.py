@@ -91,18 +91,18 @@ def theory_row(seed: int, strength: float, computed: float = 1.0) -> dict[str, A
     old = solve(world.problem(world.old_prior)).mixture
     space = world.frozen_from(old)
     best, names = truth.best, world.universe.names
-    fixed, computed = mask(names, space.frozen), mask(names, space.free)
+    fixed, free = mask(names, space.frozen), mask(names, space.free)
     rho = float(best[fixed].sum())
     gap = reuse_gap(space.ptilde, np.where(fixed, best, 0.0))
     law = truth.problem.law
     assert isinstance(law, PlantedLaw)
     raw = np.log(law.size)[:, None] - law.B
-    A = centred(raw, fixed | computed)
+    A = centred(raw, fixed | free)
     kept = np.where(fixed, rho * space.ptilde, best)
     before, best_before = space.ptilde, np.where(fixed, best, 0.0) / rho
     reducible = np.max([law.predict(p) - law.floor for p in (before, kept, best, best_before)], axis=0)
     C = float(np.linalg.norm(np.array(world.objective.weights) * reducible))
-    shared, coupling = interaction(A, fixed, computed), kappa(A, fixed, computed)
+    shared, coupling = interaction(A, fixed, free), kappa(A, fixed, free)
     return {
         "seed": seed,
         "strength": strength,
@@ -110,7 +110,7 @@ def theory_row(seed: int, strength: float, computed: float = 1.0) -> dict[str, A
         "gap": truth.least_in(space) - truth.least,
         "gap_share": (truth.least_in(space) - truth.least) / truth.gain,
         "kappa": coupling,
-        "kappa_raw": kappa(raw, fixed, computed),
+        "kappa_raw": kappa(raw, fixed, free),
         "one_minus_rho": 1 - rho,
         "reuse_gap": gap.euclidean,
         "reuse_gap_tv": gap.total_variation,

@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 
 from evermix.lifecycle import olmix, pretraining
-from evermix.lifecycle.olmix.plan import plan as plan_swarm
-from evermix.lifecycle.plan import plan as plan_probes
+from evermix.lifecycle.olmix.planning import plan as plan_swarm
+from evermix.lifecycle.planning import plan as plan_probes
 from evermix.recipe import Recipe
 
 
