@@ -38,6 +38,7 @@ from evermix.study.releasing import DiagnosisOptions
 CELLS = RUNS / "reuse_theory"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 MATERIAL = 0.02
+RESOLVED = 1e-5  # share of the gain; gaps below it are the rounding of two optima
 
 
 @dataclass(frozen=True)
@@ -219,8 +220,10 @@ def theory_summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     seeds = sorted({row["seed"] for row in rows})
     as_shared = [[row for row in rows if row["seed"] == seed and row["computed"] == 1.0] for seed in seeds]
     as_computed = [[row for row in rows if row["seed"] == seed and row["strength"] == 1.0] for seed in seeds]
-    ratios = np.array([row["gap"] / max(row["bound_of_gap"], 1e-300) for row in rows if row["gap"] > 1e-9])
-    sharp = np.array([row["gap"] / max(row["sharp_bound_of_gap"], 1e-300) for row in rows if row["gap"] > 1e-9])
+    ratios = np.array([row["gap"] / max(row["bound_of_gap"], 1e-300) for row in rows if row["gap_share"] > RESOLVED])
+    sharp = np.array(
+        [row["gap"] / max(row["sharp_bound_of_gap"], 1e-300) for row in rows if row["gap_share"] > RESOLVED]
+    )
     constants = np.array([row["gap"] / (row["kappa"] * row["reuse_gap"]) for row in rows if row["reuse_gap"] > 1e-6])
     reuse = np.array([row["reuse_gap"] / row["bound_of_reuse_gap"] for row in rows])
     columns = ("kappa", "kappa_raw", "reuse_gap", "reuse_gap_tv", "one_minus_rho", "bound_of_gap", "sharp_bound_of_gap")
