@@ -30,7 +30,7 @@ def test_python_example_is_a_recipe_that_plans() -> None:
     assert planned["decision_steps"] == [round(0.4 * planned["total_steps"])]
 
 
-@pytest.mark.parametrize("name", ["pretraining", "laws"])
+@pytest.mark.parametrize("name", ["pretraining", "laws", "reuse"])
 def test_measured_tables_are_those_of_the_results(name: str) -> None:
     program = (
         f"import json, sys; sys.path.insert(0, 'benchmarks'); import {name}\n"
