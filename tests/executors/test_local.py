@@ -27,10 +27,20 @@ def squares(folder: Path, count: int, function: str = "square", **arguments: Any
     return [job(folder, function, f"n{n}", n=n, **arguments) for n in range(count)]
 
 
+ELDERS: set[int] = set()  # children that the process had before the test, as other libraries leave them behind
+
+
 def children() -> set[int]:
-    """Process ids of this process's children, of every thread."""
+    """Process ids of this process's children, of every thread, but for those older than the test."""
     lists = [path.read_text(encoding="ascii") for path in Path("/proc/self/task").glob("*/children")]
-    return {int(pid) for text in lists for pid in text.split()}
+    return {int(pid) for text in lists for pid in text.split()} - ELDERS
+
+
+@pytest.fixture(autouse=True)
+def elders() -> None:
+    """Notes what children there were before the test."""
+    ELDERS.clear()
+    ELDERS.update(children())
 
 
 class Events(list[JobEvent]):

@@ -41,7 +41,7 @@ def test_seed_decides_the_weights_and_leaves_the_global_state_alone() -> None:
 
 
 def test_unknown_rung_and_bad_checkpoints(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"known: 0\.2M"):
+    with pytest.raises(RecipeError, match=r"known: 0\.05M, 0\.2M"):
         build_model("2M", 300, 32, 0, seed=0)
     with pytest.raises(CheckpointError, match="nowhere"):
         load_model(tmp_path / "nowhere")
