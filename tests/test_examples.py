@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from evermix.cli.update_file import UpdateFile
 from evermix.corpus.registry import CORPORA
 from evermix.recipe import Recipe
 
@@ -19,6 +20,15 @@ EXAMPLES = [FOLDER / "demo.yaml", FOLDER / "olmix.yaml"]
 def test_recipe_loads(path: Path) -> None:
     recipe = Recipe.load(path)
     assert {domain.registry for domain in recipe.domains if domain.registry} <= set(CORPORA)
+
+
+def test_the_update_follows_its_recipe() -> None:
+    """It adds what the recipe does not have, and revises what it has."""
+    update = UpdateFile.load(FOLDER / "olmix-update.yaml")
+    names = {domain.name for domain in Recipe.load(FOLDER / "olmix.yaml").domains}
+    assert {domain.name for domain in update.add} == {"code:cpp"}
+    assert "code:cpp" not in names
+    assert {domain.name for domain in update.revise} <= names
 
 
 def test_the_demo_is_as_real_corpora_are() -> None:

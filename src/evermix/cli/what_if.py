@@ -43,7 +43,7 @@ def what_if(
     """
     from evermix.cli.progress import bar
     from evermix.report.what_if_tables import print_what_if
-    from evermix.study import what_if
+    from evermix.study import check_measured, what_if
 
     to_set, to_move = shares(set_shares, "--set") or {}, shares(move, "--move", "DOMAIN=+SHARE or -SHARE") or {}
     if not to_set and not to_move:
@@ -51,7 +51,7 @@ def what_if(
     reading = swarm.reading()
     with bar("fitting and judging on held-out runs"):
         fitted = swarm.fitted(reading)
-        _check_measured(fitted, [*to_set, *to_move])
+        check_measured(fitted, [*to_set, *to_move])
         before = _mixture(fitted, start, swarm.kl_before)
     with bar("resampling") as advance:
         answer = what_if(fitted, before, to_set, to_move, progress=advance)
@@ -59,18 +59,6 @@ def what_if(
         print_json(answer.as_dict)
         return
     print_what_if(answer, fitted, console(), everything)
-
-
-def _check_measured(fitted: FittedLaw, names: list[str]) -> None:
-    """MixtureError if a frozen domain is to move: of those the law knows the total only."""
-    frozen = () if fitted.space is None else fitted.space.frozen
-    wrong = next((name for name in names if name in frozen), None)
-    if wrong is not None:
-        raise MixtureError(
-            "what-if needs domains whose shares the runs varied, and this one kept its proportion",
-            received=wrong,
-            hint="release it from the frozen ones and measure its runs, or move another",
-        )
 
 
 def _mixture(fitted: FittedLaw, start: str, kl_before: float | None) -> Mixture:

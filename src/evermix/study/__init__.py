@@ -4,7 +4,7 @@ from evermix.study.diagnosis import Diagnosis
 from evermix.study.eras import STRATEGIES, Era, Strategy
 from evermix.study.fitting import FittedLaw, fit
 from evermix.study.history import History
-from evermix.study.moving import WhatIf, moved, predicted_change, what_if
+from evermix.study.moving import WhatIf, check_measured, moved, predicted_change, what_if
 from evermix.study.next_runs import DesignRequest, first_design, next_mixtures
 from evermix.study.planning import StrategyPlan, UpdatePlan
 from evermix.study.proposing import Recommendation, best_mixture, propose
@@ -31,6 +31,7 @@ __all__ = [
     "UpdatePlan",
     "WhatIf",
     "best_mixture",
+    "check_measured",
     "first_design",
     "fit",
     "moved",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +129,18 @@ def predicted_change(
     )
 
 
+def check_measured(fitted: FittedLaw, names: Iterable[str]) -> None:
+    """MixtureError if a frozen domain is to move by itself: of those the law knows the total only."""
+    frozen = () if fitted.space is None else fitted.space.frozen
+    wrong = next((name for name in names if name in frozen), None)
+    if wrong is not None:
+        raise MixtureError(
+            "what-if needs domains whose shares the runs varied, and this one kept its proportion",
+            received=wrong,
+            hint="release it from the frozen ones and measure its runs, or move another",
+        )
+
+
 def what_if(
     fitted: FittedLaw,
     start: Mixture,
@@ -136,6 +148,11 @@ def what_if(
     raises: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> WhatIf:
-    """What moving some shares of `start` is predicted to do; resampled as often as the recipe says, at least twice."""
+    """What moving some shares of `start` is predicted to do; resampled as often as the recipe says, at least twice.
+
+    Raises:
+        MixtureError: if a frozen domain is to move by itself, or as `moved` says.
+    """
+    check_measured(fitted, [*shares, *(raises or {})])
     laws = resampled_laws(fitted, fitted.recipe.resamples, progress)
     return predicted_change(fitted, start, moved(start, shares, raises), laws)

@@ -103,7 +103,7 @@ class _Jobs:
             jobs = _distinct([_job(run_id, proxy) for run_id, proxy in proxies.items()])
             failures = executor.run(jobs, _Counter(report, {}, finished))
         for failure in failures:
-            record = {"reason": failure.reason, "log": str(failure.log)}
+            record = {"run": failure.job.key, "reason": failure.reason, "log": str(failure.log)}
             self.shop.project.ledger.append("failure", content_hash([failure.job.key, record]), record)
         return tuple(LeftOutRun(f.job.key, f.reason, str(f.log)) for f in failures)
 

@@ -50,7 +50,9 @@ def _domains(shop: Workshop, decided: Decided) -> list[dict[str, Any]]:
 
 def _swarm(shop: Workshop, decided: Decided) -> dict[str, Any]:
     """What the proxies were, how many, and what they cost; this era's apart from those of all eras."""
-    proxies = {entry.key: entry.payload for entry in shop.project.ledger.entries() if entry.kind == "proxy"}
+    entries = shop.project.ledger.entries()
+    proxies = {entry.key: entry.payload for entry in entries if entry.kind == "proxy"}
+    rescored = sum(entry.payload["flops"] for entry in entries if entry.kind == "rescore")
     here = [proxies[run_id] for run_id in _runs_of_era(shop) if run_id in proxies]
     swarm = shop.swarm
     return {
@@ -64,7 +66,7 @@ def _swarm(shop: Workshop, decided: Decided) -> dict[str, Any]:
         "simulated_epoching": shop.recipe.swarm.simulated_epoching,
         "metrics": [name for metric in swarm.metrics for name in metric.names],
         "this_era": _cost(here),
-        "all_eras": _cost(list(proxies.values())),
+        "all_eras": _cost(list(proxies.values()), rescored),
         "left_out": [vars(run) for run in decided.left_out],
     }
 
@@ -75,13 +77,14 @@ def _runs_of_era(shop: Workshop) -> list[str]:
     return [run_id for run_id, told in view.state.told.items() if told.era in numbers]
 
 
-def _cost(proxies: list[dict[str, Any]]) -> dict[str, Any]:
+def _cost(proxies: list[dict[str, Any]], rescored: float = 0.0) -> dict[str, Any]:
+    """Runs, tokens, FLOPs and seconds, each distinct training once; and FLOPs of scoring old runs anew."""
     distinct = {proxy["proxy"]: proxy for proxy in proxies}.values()
     return {
         "n_runs": len(proxies),
         "n_trained": len(distinct),
         "n_tokens": sum(proxy["n_tokens"] for proxy in distinct),
-        "flops": sum(proxy["flops"] for proxy in distinct),
+        "flops": sum(proxy["flops"] for proxy in distinct) + rescored,
         "seconds": sum(proxy["seconds"] for proxy in distinct),
     }
 
