@@ -187,7 +187,7 @@ def _place(payload: Payload) -> str:
 
 
 def _failure(payload: Payload) -> str:
-    return f"proxy {payload['run']} failed twice and is left out: {payload.get('reason', '?')}; its trace: {payload.get('log', '?')}"
+    return f"proxy {payload['run']} failed twice and is left out: {payload['reason']}; its trace: {payload['log']}"
 
 
 def _change(payload: Payload) -> str:
