@@ -72,3 +72,42 @@ def unigram(logits: torch.Tensor, context: int = 64) -> PreTrainedModel:
         head[:, 0] = logits
         model.get_output_embeddings().weight.copy_(head)
     return model
+
+
+class ChatMarks:
+    """A chat template with two special tokens, in the manner of ChatML."""
+
+    START, END = "<|start|>", "<|end|>"
+
+    def render(self, messages: list[dict[str, str]]) -> str:
+        """Every message between its marks, its blanks trimmed, then the beginning of an answer."""
+        turns = (f"{self.START}{m['role']}\n{m['content'].strip()}{self.END}\n" for m in messages)
+        return "".join(turns) + f"{self.START}assistant\n"
+
+    def tokenizer(self) -> TextTokenizer:
+        """The byte tokenizer with the two marks as special tokens 257 and 258."""
+        backend = byte_tokenizer().backend
+        backend.add_special_tokens([self.START, self.END])
+        return TextTokenizer(backend)
+
+
+def memorised(rows: list[tuple[list[int], list[int]]], vocab_size: int, steps: int = 150) -> PreTrainedModel:
+    """A small Llama trained on rows of (ids read, ids learnt) until greedy decoding writes what was learnt."""
+    model = llama(vocab_size)
+    for name, parameter in model.named_parameters():
+        if "norm" not in name:
+            parameter.data.mul_(0.2)
+    longest = max(len(read) + len(learnt) for read, learnt in rows)
+    ids, labels = torch.zeros(len(rows), longest, dtype=torch.long), torch.full((len(rows), longest), -100)
+    for row, (read, learnt) in enumerate(rows):
+        end = len(read) + len(learnt)
+        ids[row, :end] = torch.tensor(read + learnt)
+        labels[row, len(read) : end] = torch.tensor(learnt)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        loss = model.train()(input_ids=ids, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.02
+    return model.eval()

@@ -19,27 +19,32 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from evermix.corpus.tokenizer import TextTokenizer
-from evermix.tasks.base import MetricInfo, Score, task_fingerprint
+from evermix.tasks.base import MetricInfo, Score
 from evermix.tasks.items import AnswerItem, read_answer_items
 from evermix.tasks.likelihood import Continuation, Floats, count_tokens, log_likelihoods
+from evermix.tasks.prompts import Render, prompts_fingerprint
 
 
 @dataclass(frozen=True)
 class AnswerTask:
-    """Questions with one right answer each. Metric: `name`, bits per byte of the answers, minimised."""
+    """Questions with one right answer each. Metric: `name`, bits per byte of the answers, minimised.
+
+    `render` is the chat template of the prompts; None: they stand as they are written.
+    """
 
     name: str
     items: tuple[AnswerItem, ...]
+    render: Render | None = None
 
     @classmethod
-    def from_file(cls, name: str, path: Path, max_items: int | None = None) -> AnswerTask:
+    def from_file(cls, name: str, path: Path, max_items: int | None = None, render: Render | None = None) -> AnswerTask:
         """The task of a JSONL file of `{prompt, answer}`; TaskError names the line that breaks a rule."""
-        return cls(name, read_answer_items(path, max_items))
+        return cls(name, read_answer_items(path, max_items), render)
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over kind, items and scoring version."""
-        return task_fingerprint("answer", [[item.prompt, item.answer] for item in self.items])
+        """16 hex digits over kind, items, what a template makes of their prompts, and scoring version."""
+        return prompts_fingerprint("answer", self.render, [[item.prompt, item.answer] for item in self.items])
 
     @property
     def metrics(self) -> tuple[MetricInfo, ...]:
@@ -62,7 +67,7 @@ class AnswerTask:
         return {self.name: bits_per_byte(nats, np.array([c.n_bytes for c in asked], dtype=np.float64))}
 
     def _continuations(self) -> list[Continuation]:
-        return [Continuation(item.prompt, item.answer, item.place) for item in self.items]
+        return [Continuation(item.prompt, item.answer, item.place, self.render) for item in self.items]
 
 
 def bits_per_byte(nats: Floats, n_bytes: Floats) -> Score:

@@ -19,9 +19,10 @@ from transformers import PreTrainedModel
 
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.tasks.answer import bits_per_byte
-from evermix.tasks.base import MetricInfo, Score, task_fingerprint
+from evermix.tasks.base import MetricInfo, Score
 from evermix.tasks.items import ChoiceItem, read_choice_items
 from evermix.tasks.likelihood import Continuation, Floats, count_tokens, log_likelihoods
+from evermix.tasks.prompts import Render, prompts_fingerprint
 
 
 @dataclass(frozen=True)
@@ -29,20 +30,23 @@ class ChoiceTask:
     """Questions with one right choice each.
 
     Metrics: `name`, bits per byte of the right choices, minimised; `name:accuracy`, maximised.
+    `render` is as in AnswerTask.
     """
 
     name: str
     items: tuple[ChoiceItem, ...]
+    render: Render | None = None
 
     @classmethod
-    def from_file(cls, name: str, path: Path, max_items: int | None = None) -> ChoiceTask:
+    def from_file(cls, name: str, path: Path, max_items: int | None = None, render: Render | None = None) -> ChoiceTask:
         """The task of a JSONL file of `{prompt, choices, answer}`; TaskError names the line that breaks a rule."""
-        return cls(name, read_choice_items(path, max_items))
+        return cls(name, read_choice_items(path, max_items), render)
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over kind, items and scoring version."""
-        return task_fingerprint("choice", [[item.prompt, item.choices, item.gold] for item in self.items])
+        """16 hex digits over kind, items, what a template makes of their prompts, and scoring version."""
+        content = [[item.prompt, item.choices, item.gold] for item in self.items]
+        return prompts_fingerprint("choice", self.render, content)
 
     @property
     def metrics(self) -> tuple[MetricInfo, ...]:
@@ -74,7 +78,9 @@ class ChoiceTask:
         return {self.name: bits_per_byte(nats[gold], n_bytes[gold]), f"{self.name}:accuracy": mean_score(credits)}
 
     def _continuations(self) -> list[Continuation]:
-        return [Continuation(item.prompt, choice, item.place) for item in self.items for choice in item.choices]
+        return [
+            Continuation(item.prompt, choice, item.place, self.render) for item in self.items for choice in item.choices
+        ]
 
 
 def mean_score(values: Floats) -> Score:

@@ -1,6 +1,7 @@
-"""Items of a task from JSONL: `{prompt, answer}`, or `{prompt, choices, answer}`; plain, .gz or .zst.
+"""Items of a task from JSONL: `{prompt, answer}`, `{prompt, choices, answer}`, and so on by kind; plain, .gz or .zst.
 
-Every fault is told with file, line and field. Fields beyond these and `id` are passed over.
+Every fault is told with file, line and field. Fields beyond these and `id` are passed over, but for a scorer's items,
+which keep all of them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,31 @@ class ChoiceItem:
     place: str
 
 
-Item = TypeVar("Item", AnswerItem, ChoiceItem)
+@dataclass(frozen=True)
+class ExactItem:
+    """A prompt, its right answer, and all answers that count as right, the first of them `answer`."""
+
+    prompt: str
+    answers: tuple[str, ...]
+    place: str
+
+    @property
+    def answer(self) -> str:
+        """The one whose likelihood is measured."""
+        return self.answers[0]
+
+
+@dataclass(frozen=True)
+class ScorerItem:
+    """A prompt and the whole record that a scorer sees; `answer` is its field of that name, None if it has no text."""
+
+    prompt: str
+    record: Mapping[str, Any]
+    answer: str | None
+    place: str
+
+
+Item = TypeVar("Item", AnswerItem, ChoiceItem, ExactItem, ScorerItem)
 
 
 def read_answer_items(path: Path, max_items: int | None = None) -> tuple[AnswerItem, ...]:
@@ -53,6 +78,33 @@ def read_choice_items(path: Path, max_items: int | None = None) -> tuple[ChoiceI
         TaskError: the file or one of its lines breaks a rule.
     """
     return _read(path, _choice_item, max_items)
+
+
+def read_exact_items(path: Path, max_items: int | None = None) -> tuple[ExactItem, ...]:
+    """Items `{prompt, answer}`, with `answers`, a list of further right answers, if they have one.
+
+    Raises:
+        TaskError: the file or one of its lines breaks a rule.
+    """
+    return _read(path, _exact_item, max_items)
+
+
+def read_scorer_items(path: Path, max_items: int | None = None) -> tuple[ScorerItem, ...]:
+    """Items with `prompt` and any fields; either all of them have a text `answer` or none.
+
+    Raises:
+        TaskError: the file or one of its lines breaks a rule.
+    """
+    items = _read(path, _scorer_item, max_items)
+    answered = items[0].answer is not None
+    for item in items:
+        if (item.answer is not None) is not answered:
+            raise TaskError(
+                f"{item.place}: answer: either every item of a task must have a text answer or none",
+                received=_brief(item.record.get("answer", "no answer")),
+                hint=f"{items[0].place} has {'one' if answered else 'none'}",
+            )
+    return items
 
 
 def _read(path: Path, make: Callable[[Mapping[str, Any], str], Item], max_items: int | None) -> tuple[Item, ...]:
@@ -108,6 +160,20 @@ def _answer_item(record: Mapping[str, Any], place: str) -> AnswerItem:
     if "choices" in record:
         raise TaskError(f"{place}: choices: an item of kind answer has no choices", hint="set kind: choice")
     return AnswerItem(_text(record, "prompt", place, may_be_empty=True), _text(record, "answer", place), place)
+
+
+def _exact_item(record: Mapping[str, Any], place: str) -> ExactItem:
+    item = _answer_item(record, place)
+    further = record.get("answers", [])
+    if not isinstance(further, list):
+        raise TaskError(f"{place}: answers: must be a list of texts", received=_brief(further))
+    texts = [_checked(text, f"{place}: answers[{k}]", False) for k, text in enumerate(further)]
+    return ExactItem(item.prompt, (item.answer, *(text for text in texts if text != item.answer)), place)
+
+
+def _scorer_item(record: Mapping[str, Any], place: str) -> ScorerItem:
+    answer = _text(record, "answer", place) if isinstance(record.get("answer"), str) else None
+    return ScorerItem(_text(record, "prompt", place, may_be_empty=True), record, answer, place)
 
 
 def _choice_item(record: Mapping[str, Any], place: str) -> ChoiceItem:

@@ -5,10 +5,10 @@
 Border. Blanks at the end of a prompt belong to the answer, for a byte-pair token such as " Paris" spans them (the
 convention of lm-evaluation-harness). The text is then encoded as a whole; if the prompt's own tokens are not a prefix
 of that, because a token spans the border, prompt and answer are encoded apart. So the scored tokens are exactly those
-of the answer.
+of the answer. A rendered prompt (a chat template's, prompts.py) is kept whole, and the answer is encoded apart from it.
 
 Beginning. A prompt is the beginning of a document: the model's beginning-of-sequence token stands before it, or the
-tokenizer's end token if the model names none.
+tokenizer's end token if the model names none. A rendered prompt begins as its template writes it.
 
 Length. A model with a context of L tokens reads L and predicts L. What fits is read at once. Otherwise the answer is
 scored in pieces of at most L/2 tokens, each after as much of the text before it as fits: a long prompt loses its
@@ -32,6 +32,7 @@ from transformers import PreTrainedModel
 
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError, TokenizerError
+from evermix.tasks.prompts import PromptEncoder, Render
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,14 +44,20 @@ _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len
 
 @dataclass(frozen=True)
 class Continuation:
-    """A text whose likelihood after a prompt is asked for; `place` names the item in messages."""
+    """A text whose likelihood after a prompt is asked for.
+
+    `place` names the item in messages; `render` is the chat template of the prompt, None: the prompt is as written.
+    """
 
     prompt: str
     answer: str
     place: str
+    render: Render | None = None
 
     def split(self) -> tuple[str, str]:
-        """(prompt without the blanks at its end, these blanks and the answer)."""
+        """(prompt without the blanks at its end, these blanks and the answer); a rendered prompt keeps its blanks."""
+        if self.render is not None:
+            return self.prompt, self.answer
         kept = self.prompt.rstrip()
         return kept, self.prompt[len(kept) :] + self.answer
 
@@ -86,11 +93,7 @@ def log_likelihoods(
         TaskError: an answer has no tokens, or the model gives it no finite likelihood.
         TokenizerError: the model does not know every token of the tokenizer.
     """
-    rows = model.get_input_embeddings().num_embeddings
-    if rows < tokenizer.vocab_size:
-        raise TokenizerError(
-            f"a model must know every token of the tokenizer: it embeds {rows}, not {tokenizer.vocab_size}"
-        )
+    check_vocabulary(model, tokenizer)
     windows = encoded_windows(tokenizer, continuations, beginning_id(model, tokenizer), context_length(model))
     found = score_windows(model, windows, len(continuations))
     for continuation, nats in zip(continuations, found.nats, strict=True):
@@ -101,6 +104,19 @@ def log_likelihoods(
                 hint="its weights may hold NaN: training diverged",
             )
     return found
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: TextTokenizer) -> None:
+    """Nothing, if the model embeds every token.
+
+    Raises:
+        TokenizerError: it does not.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    if rows < tokenizer.vocab_size:
+        raise TokenizerError(
+            f"a model must know every token of the tokenizer: it embeds {rows}, not {tokenizer.vocab_size}"
+        )
 
 
 def count_tokens(tokenizer: TextTokenizer, continuations: Sequence[Continuation]) -> int:
@@ -130,17 +146,34 @@ def encoded_windows(
     Raises:
         TaskError: an answer has no tokens.
     """
+    windows: list[Window] = []
+    pairs = _encoded(tokenizer, continuations, first_id)
+    for owner, (before, answer) in enumerate(pairs):
+        if not answer:
+            rule = f"{continuations[owner].place}: an answer must have tokens"
+            raise TaskError(rule, received=continuations[owner].split()[1])
+        windows.extend(cut_to_context(owner, tuple(before), tuple(answer), context))
+    return windows
+
+
+def _encoded(
+    tokenizer: TextTokenizer, continuations: Sequence[Continuation], first_id: int
+) -> list[tuple[list[int], list[int]]]:
+    """(ids before the answer, at least one; ids of the answer) of each continuation."""
     texts = [continuation.split() for continuation in continuations]
+    answers = tokenizer.encode_batch([answer for _, answer in texts])
     prompts = tokenizer.encode_batch([prompt for prompt, _ in texts])
     wholes = tokenizer.encode_batch([prompt + answer for prompt, answer in texts])
-    windows: list[Window] = []
-    for owner, (before, whole) in enumerate(zip(prompts, wholes, strict=True)):
-        fits = whole[: len(before)] == before
-        answer = whole[len(before) :] if fits else tokenizer.encode_batch([texts[owner][1]])[0]
-        if not answer:
-            raise TaskError(f"{continuations[owner].place}: an answer must have tokens", received=texts[owner][1])
-        windows.extend(cut_to_context(owner, (first_id, *before), tuple(answer), context))
-    return windows
+    pairs = [
+        ([first_id, *before], whole[len(before) :] if whole[: len(before)] == before else answer)
+        for before, whole, answer in zip(prompts, wholes, answers, strict=True)
+    ]
+    for render in {id(each.render): each.render for each in continuations if each.render is not None}.values():
+        mine = [k for k, each in enumerate(continuations) if each.render is render]
+        rendered = PromptEncoder(tokenizer, render).encode([continuations[k].prompt for k in mine])
+        for k, before in zip(mine, rendered, strict=True):
+            pairs[k] = (before or [first_id], answers[k])
+    return pairs
 
 
 def cut_to_context(
