@@ -122,7 +122,7 @@ def test_faults_of_a_model_are_told() -> None:
     settings_before = broken.generation_config
     with torch.no_grad():
         broken.get_output_embeddings().weight.fill_(float("nan"))
-    with pytest.raises(TaskError, match="here:0: .* not NaN"):
+    with pytest.raises(TaskError, match=r"here:0: .* not NaN"):
         greedy_answers(broken.train(), tokenizer, _asked("x"), Generation())
     assert broken.training
     assert broken.generation_config is settings_before
