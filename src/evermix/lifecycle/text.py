@@ -13,6 +13,7 @@ from evermix.corpus.survey import survey
 from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer, train_bpe
 from evermix.ledger import Project, content_hash
 from evermix.lifecycle.progress import Reporter
+from evermix.models.registry import resolve_checkpoint
 from evermix.recipe import DomainRecipe, Recipe
 
 _PINNED = "pinned"
@@ -74,8 +75,7 @@ def _tokenizer(
     if path is None and pinned is not None:
         return load_tokenizer(folder / f"tokenizer-{pinned.payload['fingerprint']}.json")
     if path is not None:
-        local = recipe.base / path
-        return load_tokenizer(local if local.exists() else path)
+        return load_tokenizer(resolve_checkpoint(path, recipe.base))
     with reporter.part("corpus", "reading the text", None) as report:
         surveys = [asdict(survey(source, recipe.base, folder / "surveys", report)) for source in sources]
     key = content_hash([[found["fingerprint"] for found in surveys], recipe.tokenizer.vocab_size])

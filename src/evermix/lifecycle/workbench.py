@@ -18,6 +18,7 @@ from evermix.lifecycle.text import corpus_record, open_text, tokenizer_of
 from evermix.mixture import Mixture
 from evermix.models.ladder import build_model, find_rung
 from evermix.models.loading import check_tokenizer, check_vocabulary, load_model
+from evermix.models.registry import resolve_checkpoint
 from evermix.objective import Objective
 from evermix.recipe import Recipe
 from evermix.training.evaluation import HeldoutText
@@ -192,8 +193,7 @@ def _initial_model(recipe: Recipe, store: TokenStore) -> PreTrainedModel:
     checkpoint = recipe.model.checkpoint
     if checkpoint is None:
         return build_model(recipe.model.rung, store.vocab_size, store.sequence_length, store.end_id, recipe.seed)
-    local = recipe.base / checkpoint
-    source = str(local) if local.exists() else checkpoint
+    source = resolve_checkpoint(checkpoint, recipe.base)
     own = tokenizer_of(source)
     check_tokenizer(source, store.tokenizer_fingerprint, own.fingerprint if own else None)
     model = load_model(source)

@@ -1,4 +1,4 @@
-"""Loading checkpoints: ours, or a Hugging Face folder or hub name; safetensors only, no remote code."""
+"""Loading checkpoints: ours, a registry model, a Hugging Face folder or hub name; safetensors only, no remote code."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from evermix.errors import CheckpointError
+from evermix.models.registry import PREFIX, resolve_checkpoint
 
 
 def load_model(source: str | Path) -> PreTrainedModel:
-    """A causal language model in float32 from a checkpoint folder or hub name.
+    """A causal language model in float32 from a checkpoint folder, a hub name, or `registry:NAME`.
 
     Raises:
         CheckpointError: if it cannot be found, is damaged, or holds no safetensors.
     """
+    if str(source).startswith(PREFIX):
+        source = resolve_checkpoint(str(source), Path())
     try:
         model = AutoModelForCausalLM.from_pretrained(str(source), use_safetensors=True, dtype="float32")
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
