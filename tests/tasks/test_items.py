@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evermix.errors import TaskError
-from evermix.tasks.items import read_answer_items, read_choice_items
+from evermix.tasks.items import read_answer_items, read_choice_items, read_exact_items, read_scorer_items
 
 _GOOD = '{"prompt": "p", "answer": "a"}\n'
 _QUIZ = '{"prompt": "p", "choices": ["a", "b"], "answer": %s}\n'
@@ -92,3 +92,33 @@ def test_at_most_so_many_evenly_spaced(tmp_path_factory: pytest.TempPathFactory,
     assert len(kept) == min(n, most)
     gaps = {b - a for a, b in pairwise(kept)}
     assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def test_items_with_several_right_answers(tmp_path: Path) -> None:
+    path = tmp_path / "exact.jsonl"
+    path.write_text('{"prompt": "p", "answer": "a", "answers": ["b", "a", "c"]}\n' + _GOOD)
+    first, second = read_exact_items(path)
+    assert (first.answer, first.answers, second.answers) == ("a", ("a", "b", "c"), ("a",))
+    assert second.place == f"{path}:2"
+    for given_answers, message in [
+        ("b", "answers: must be a list of texts, got 'b'"),
+        (["b", 3], r"answers\[1\]: must"),
+    ]:
+        path.write_text(json.dumps({"prompt": "p", "answer": "a", "answers": given_answers}))
+        with pytest.raises(TaskError, match=f":1: {message}"):
+            read_exact_items(path)
+
+
+def test_items_of_a_scorer_keep_every_field(tmp_path: Path) -> None:
+    path = tmp_path / "scorer.jsonl"
+    path.write_text('{"prompt": "", "id": "x", "limits": [1, {"a": null}]}\n{"prompt": "q"}\n')
+    first, second = read_scorer_items(path)
+    assert first.record == {"prompt": "", "id": "x", "limits": [1, {"a": None}]}
+    assert (first.answer, second.answer) == (None, None)
+    assert len(read_scorer_items(path, 1)) == 1
+    path.write_text('{"limits": 3}\n')
+    with pytest.raises(TaskError, match=":1: prompt: an item must have this field"):
+        read_scorer_items(path)
+    path.write_text('{"prompt": "p", "answer": " "}\n')
+    with pytest.raises(TaskError, match=":1: answer: must hold more than blanks"):
+        read_scorer_items(path)

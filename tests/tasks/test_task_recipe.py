@@ -18,6 +18,9 @@ def test_defaults_and_amounts() -> None:
     recipe = TaskRecipe(name="sums", file="sums.jsonl", max_items="1.5k")
     assert (recipe.kind, recipe.role, recipe.weight, recipe.max_items) == ("answer", "fit", 1.0, 1500)
     assert TaskRecipe(name="arc_easy", kind="lm-eval").folder is None
+    exact = TaskRecipe(name="words", kind="exact", file="words.jsonl", stop=["\n"], ignore_case=True)
+    assert (exact.max_new_tokens, exact.stop, exact.ignore_case) == (None, ("\n",), True)
+    assert TaskRecipe(**exact.model_dump()) == exact
 
 
 @pytest.mark.parametrize(
@@ -27,6 +30,14 @@ def test_defaults_and_amounts() -> None:
         ({"name": "a", "kind": "choice", "folder": "f"}, "a task of kind choice must have a file"),
         ({"name": "a", "file": "f", "task": "t"}, "a task of kind answer has no task"),
         ({"name": "a", "file": "f", "kind": "lm-eval"}, "a task of kind lm-eval has no file"),
+        ({"name": "a", "kind": "exact"}, "a task of kind exact must have a file"),
+        ({"name": "a", "kind": "scorer", "file": "f"}, "a task of kind scorer must have a scorer"),
+        ({"name": "a", "kind": "exact", "file": "f", "scorer": "m:f"}, "a task of kind exact has no scorer"),
+        ({"name": "a", "kind": "scorer", "file": "f", "scorer": "m:f", "ignore_case": True}, "has no ignore_case"),
+        ({"name": "a", "file": "f", "max_new_tokens": 8}, "a task of kind answer has no max_new_tokens"),
+        ({"name": "a", "kind": "lm-eval", "stop": []}, "a task of kind lm-eval has no stop"),
+        ({"name": "a", "kind": "exact", "file": "f", "stop": [""]}, "at least 1 character"),
+        ({"name": "a", "kind": "exact", "file": "f", "max_new_tokens": 0}, "greater than 0"),
         ({"name": "a:b", "file": "f"}, "without colons"),
         ({"name": "", "file": "f"}, "must be a name"),
         ({"name": "a\nb", "file": "f"}, "on one line"),
