@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,8 +16,11 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from evermix.corpus.chat import ChatEncoder
+from evermix.corpus.chat_rows import ChatShape, TokenisedChats, tokenise_chats, write_rows
+from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.packing import TokenisedDocuments, pack, tokenise
-from evermix.corpus.source import TextSource, iterate
+from evermix.corpus.source import TextSource, iterate, serialised
 from evermix.corpus.split import cut, heldout_mask, piece_bytes
 from evermix.corpus.survey import Survey, survey
 from evermix.corpus.tokenizer import TextTokenizer
@@ -27,6 +30,7 @@ from evermix.files import new_folder, read_record, write_json
 Result = TypeVar("Result")
 
 _VERSION = 2  # raise it when the same input would give other sequences
+_CHAT_VERSION = 1  # the same for chat domains alone
 _LEAST_HELDOUT = 0.5  # of the wished-for share of tokens, whatever the documents' sizes
 
 
@@ -40,6 +44,7 @@ class StoreSettings:
         heldout_max_sequences: most held-out sequences kept per domain; held-out text beyond them is not trained on.
         base: folder that relative paths start from.
         workers: domains prepared at once (threads; the tokenizer has threads of its own).
+        chat_template: how the conversations of chat domains become text.
 
     Raises:
         CorpusError: if a value is out of range.
@@ -50,6 +55,7 @@ class StoreSettings:
     heldout_max_sequences: int = 512
     base: Path = Path()
     workers: int = 2
+    chat_template: ChatTemplate = field(default_factory=ChatTemplate.plain)
 
     def __post_init__(self) -> None:
         if self.sequence_length < 2:
@@ -128,20 +134,17 @@ def _build_domain(source: TextSource, found: Survey, job: _Job) -> dict[str, Any
     meta = job.folder / name / "meta.json"
     if not meta.is_file():
         with new_folder(job.folder / name) as folder:
-            write_json(folder / "meta.json", _write_sequences(source, found, job, folder))
+            write = _write_chats if source.is_chat else _write_sequences
+            write_json(folder / "meta.json", write(source, found, job, folder))
     job.progress(StoreProgress(source.name, "done", found.n_bytes, found.n_bytes))
     return {"folder": name, **read_record(meta, "name", "train", "heldout")}
 
 
 def _write_sequences(source: TextSource, found: Survey, job: _Job, folder: Path) -> dict[str, Any]:
     """Tokenise, split and pack one domain into `folder`; its meta."""
-
-    def tokenised_so_far(n_bytes: int) -> None:
-        job.progress(StoreProgress(source.name, "tokenising", n_bytes, found.n_bytes))
-
-    dtype: np.dtype[Any] = np.dtype(np.uint16 if job.tokenizer.vocab_size <= 1 << 16 else np.uint32)
+    dtype = _id_type(job)
     flat = folder / "flat.tokens"
-    documents = tokenise(_documents(source, found, job), job.tokenizer, flat, dtype, tokenised_so_far)
+    documents = tokenise(_documents(source, found, job), job.tokenizer, flat, dtype, _reporting(source, found, job))
     job.progress(StoreProgress(source.name, "packing", found.n_bytes, found.n_bytes))
     settings = job.settings
     length = settings.sequence_length
@@ -154,16 +157,70 @@ def _write_sequences(source: TextSource, found: Survey, job: _Job, folder: Path)
     }
     _check_sizes(source.name, splits, length)
     flat.unlink()
+    pieces = piece_bytes(found.n_distinct, found.largest_bytes, found.n_bytes)
+    return {**_meta(source, found, job), "piece_bytes": pieces, **splits}
+
+
+def _write_chats(source: TextSource, found: Survey, job: _Job, folder: Path) -> dict[str, Any]:
+    """Tokenise and split the conversations of one domain into rows in `folder`; its meta."""
+    settings = job.settings
+    shape = ChatShape(settings.sequence_length, job.tokenizer.end_id, _id_type(job))
+    encoder = ChatEncoder(job.tokenizer, settings.chat_template)
+    texts = serialised(source, settings.base)
+    chats = tokenise_chats(source.name, texts, encoder, folder, shape, _reporting(source, found, job))
+    job.progress(StoreProgress(source.name, "packing", found.n_bytes, found.n_bytes))
+    rows = np.ones(len(chats.documents.keys), dtype=np.int64)
+    wanted = max(1.0, _LEAST_HELDOUT * settings.heldout_fraction * len(rows))
+    held = heldout_mask(chats.documents.keys, rows, settings.heldout_fraction, wanted)
+    rng = np.random.default_rng(int(found.fingerprint[:16], 16))
+    splits = {
+        split: _write_split(chats, rng.permutation(np.flatnonzero(mask))[:limit], shape, folder / f"{split}.npy")
+        for split, mask, limit in (("train", ~held, None), ("heldout", held, settings.heldout_max_sequences))
+    }
+    if not all(split["n_sequences"] for split in splits.values()):
+        raise CorpusError(
+            f"domain '{source.name}' must have at least two different conversations, one of them to be held out",
+            received=f"{len(rows)} that fit a row, {chats.n_too_long} that are too long",
+            hint="add conversations to this domain, or raise corpus.sequence_length",
+        )
+    chats.documents.file.unlink()
+    chats.roles.unlink()
+    template = settings.chat_template.fingerprint
+    return {**_meta(source, found, job), "chat_template": template, "n_too_long": chats.n_too_long, **splits}
+
+
+def _write_split(
+    chats: TokenisedChats, chosen: npt.NDArray[np.int64], shape: ChatShape, target: Path
+) -> dict[str, int]:
+    """Write one side; its counts, of what is written: n_tokens without padding."""
+    if len(chosen):
+        write_rows(chats, chosen, shape, target)
+    return {
+        "n_documents": len(chosen),
+        "n_bytes": int(chats.documents.n_bytes[chosen].sum()),
+        "n_tokens": int(chats.documents.n_tokens[chosen].sum()),
+        "n_sequences": len(chosen),
+    }
+
+
+def _id_type(job: _Job) -> np.dtype[Any]:
+    return np.dtype(np.uint16 if job.tokenizer.vocab_size <= 1 << 16 else np.uint32)
+
+
+def _reporting(source: TextSource, found: Survey, job: _Job) -> Callable[[int], None]:
+    return lambda n_bytes: job.progress(StoreProgress(source.name, "tokenising", n_bytes, found.n_bytes))
+
+
+def _meta(source: TextSource, found: Survey, job: _Job) -> dict[str, Any]:
+    """What the meta of text and of chat domains have in common."""
     return {
         "name": source.name,
         "fingerprint": found.fingerprint,
         "end_id": job.tokenizer.end_id,
         "end_token": job.tokenizer.backend.id_to_token(job.tokenizer.end_id),
-        "sequence_length": length,
-        "dtype": dtype.name,
+        "sequence_length": job.settings.sequence_length,
+        "dtype": _id_type(job).name,
         "n_duplicates": found.n_documents - found.n_distinct,
-        "piece_bytes": piece_bytes(found.n_distinct, found.largest_bytes, found.n_bytes),
-        **splits,
     }
 
 
@@ -214,6 +271,8 @@ def _key(source: TextSource, found: Survey, job: _Job) -> str:
         settings.heldout_fraction,
         settings.heldout_max_sequences,
     ]
+    if source.is_chat:
+        parts += ["chat", _CHAT_VERSION, settings.chat_template.fingerprint]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

@@ -10,14 +10,23 @@ from evermix.errors import CorpusError
 
 
 def read_dataset(spec: Mapping[str, Any], text_field: str) -> Iterator[str]:
-    """The text of each row.
-
-    Args:
-        spec: arguments of `datasets.load_dataset`: at least `path`; `split` is "train" and `streaming` True unless set.
-        text_field: the column that holds the text.
+    """The text of each row; `text_field` is the column that holds it.
 
     Raises:
         CorpusError: the dataset cannot be loaded, or a row has no such text; names dataset and row.
+    """
+    for place, record in read_rows(spec):
+        yield text_of(record, text_field, place)
+
+
+def read_rows(spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """(dataset and row, record) of each row.
+
+    Args:
+        spec: arguments of `datasets.load_dataset`: at least `path`; `split` is "train" and `streaming` True unless set.
+
+    Raises:
+        CorpusError: the dataset cannot be loaded; names it.
     """
     label = f"dataset {spec.get('path')}"
     arguments = {"split": "train", "streaming": True, **spec}
@@ -27,7 +36,7 @@ def read_dataset(spec: Mapping[str, Any], text_field: str) -> Iterator[str]:
         )
     rows = _load(arguments, label)
     for row, record in enumerate(rows):
-        yield text_of(record, text_field, f"{label} row {row}")
+        yield f"{label} row {row}", record
 
 
 def _load(arguments: Mapping[str, Any], label: str) -> Iterator[Mapping[str, object]]:

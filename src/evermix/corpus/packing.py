@@ -58,7 +58,7 @@ def tokenise(
     n_bytes: list[int] = []
     done = 0
     with file.open("wb") as out:
-        for batch in _batches(documents):
+        for batch in batches(documents):
             for text, ids in zip(batch, tokenizer.encode_batch(batch), strict=True):
                 ids.append(tokenizer.end_id)
                 out.write(np.array(ids, dtype=dtype).tobytes())
@@ -129,7 +129,8 @@ def _flush(out: BinaryIO, pending: list[npt.NDArray[Any]]) -> int:
     return 0
 
 
-def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+def batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Documents in order, in lists of about 1 MiB and at most 1,024."""
     batch: list[str] = []
     size = 0
     for text in documents:

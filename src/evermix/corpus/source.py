@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from evermix.corpus.hub import read_dataset
+from evermix.corpus.conversation import Conversation
+from evermix.corpus.hub import read_dataset, read_rows
 from evermix.corpus.readers import format_of, read_documents
+from evermix.corpus.readers.jsonl import read_records
 from evermix.corpus.readers.plain import Documents
 from evermix.errors import CorpusError
 
@@ -23,9 +25,10 @@ class TextSource:
         files: paths or globs (`**` crosses folders), relative to the caller's base folder; `!pattern` leaves files out.
         dataset: arguments of `datasets.load_dataset`, instead of files.
         text_field: field or column of the text in JSONL, Parquet and datasets.
-        format: how files are read; "auto" goes by file name.
+        format: how files are read; "auto" goes by file name; "chat" is JSONL of conversations (see `conversation`).
         documents: what one document is in plain text.
-        max_bytes: take documents in order until their UTF-8 bytes reach this (the last one is cut), or None for all.
+        max_bytes: take documents in order until their UTF-8 bytes reach this (the last one is cut, but a conversation
+            is kept whole), or None for all.
 
     Raises:
         CorpusError: unless exactly one of files and dataset is given and max_bytes > 0.
@@ -35,7 +38,7 @@ class TextSource:
     files: tuple[str, ...] = ()
     dataset: Mapping[str, Any] | None = None
     text_field: str = "text"
-    format: Literal["auto", "jsonl", "parquet", "text"] = "auto"
+    format: Literal["auto", "jsonl", "parquet", "text", "chat"] = "auto"
     documents: Documents = "file"
     max_bytes: int | None = None
 
@@ -45,13 +48,57 @@ class TextSource:
         if self.max_bytes is not None and self.max_bytes <= 0:
             raise CorpusError(f"domain '{self.name}' must have max_bytes > 0", received=self.max_bytes)
 
+    @property
+    def is_chat(self) -> bool:
+        """Whether its documents are conversations, of which only the answers are learnt."""
+        return self.format == "chat"
+
 
 def iterate(source: TextSource, base: Path) -> Iterator[str]:
-    """Documents of `source` in order, blank ones left out; paths are relative to the folder `base`.
+    """Text of the documents of `source` in order, blank ones left out; paths are relative to the folder `base`.
 
     Raises:
         CorpusError: a file is missing, empty, damaged, not UTF-8 or without the text field, or there is no text at all.
     """
+    if source.is_chat:
+        yield from (conversation.text for conversation in conversations(source, base))
+    else:
+        yield from _text_documents(source, base)
+
+
+def conversations(source: TextSource, base: Path) -> Iterator[Conversation]:
+    """Conversations of a chat source in order.
+
+    Raises:
+        CorpusError: a file cannot be read, a record is no conversation (names file, line and field), or there is none.
+    """
+    left = source.max_bytes
+    found = False
+    for place, record in _records(source, base):
+        conversation = Conversation.from_record(record, place)
+        found = True
+        yield conversation
+        if left is not None:
+            left -= conversation.n_bytes
+            if left <= 0:
+                return
+    if not found:
+        raise CorpusError(f"domain '{source.name}' must hold at least one conversation", hint="check `files`")
+
+
+def serialised(source: TextSource, base: Path) -> Iterator[str]:
+    """Documents of `source` as strings that tell them apart: the text, or the conversation in its canonical spelling.
+
+    Raises:
+        CorpusError: as `iterate`.
+    """
+    if source.is_chat:
+        yield from (conversation.canonical for conversation in conversations(source, base))
+    else:
+        yield from _text_documents(source, base)
+
+
+def _text_documents(source: TextSource, base: Path) -> Iterator[str]:
     left = source.max_bytes
     found = False
     for text in _documents(source, base):
@@ -91,9 +138,17 @@ def _documents(source: TextSource, base: Path) -> Iterator[str]:
         yield from read_dataset(source.dataset, source.text_field)
         return
     for path in source_files(source, base):
-        file_format = format_of(path) if source.format == "auto" else source.format
+        file_format = format_of(path) if source.format == "auto" or source.format == "chat" else source.format
         if path.stat().st_size:
             yield from read_documents(path, file_format, source.text_field, source.documents)
+
+
+def _records(source: TextSource, base: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    if source.dataset is not None:
+        yield from read_rows(source.dataset)
+        return
+    for path in source_files(source, base):
+        yield from read_records(path)
 
 
 def _expand(name: str, pattern: str, base: Path) -> list[Path]:

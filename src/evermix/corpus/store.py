@@ -5,8 +5,12 @@ Layout of the folder (all readable with numpy and any JSON reader):
     tokenizer-<fingerprint>.json      the tokenizer; token_bytes-<fingerprint>.npy: bytes per token
     surveys/<signature>.json          content fingerprints of sources, by file sizes and times
     <domain>-<key>/train.npy          (sequences, sequence_length) uint16 or uint32; heldout.npy likewise
+    <domain>-<key>/train_roles.npy    of a chat domain: uint8 beside each token; heldout_roles.npy likewise
     <domain>-<key>/meta.json          counts; the folder appears by one rename when it is whole
 The key is a hash of the documents, the tokenizer and the settings: adding a domain tokenises only that one.
+
+A sequence of a text domain is full of tokens, all learnt. One of a chat domain is a conversation, padded on the right
+with the end token; its roles are 0 padding, 1 read, 2 learnt.
 """
 
 from __future__ import annotations
@@ -16,12 +20,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from evermix.corpus.builder import StoreProgress, StoreSettings, build_domains
+from evermix.corpus.chat import LEARNT
 from evermix.corpus.packing import map_sequences
 from evermix.corpus.source import TextSource
 from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer
@@ -113,10 +118,10 @@ class TokenStore:
 
     @cached_property
     def domains(self) -> DomainSet:
-        """The domains in order; n_tokens counts the train sequences, fingerprints are those of the content."""
+        """The domains in order; n_tokens counts train sequences without padding, fingerprints are of content."""
         return DomainSet(
-            Domain(e["name"], n * self.sequence_length, e["fingerprint"])
-            for e, n in zip(self.entries, self.train_sizes.tolist(), strict=True)
+            Domain(e["name"], round(n * self.mean_length(j)), e["fingerprint"])
+            for j, (e, n) in enumerate(zip(self.entries, self.train_sizes.tolist(), strict=True))
         )
 
     @cached_property
@@ -161,48 +166,104 @@ class TokenStore:
         """Held-out sequences of domain j, memory-mapped, shape (sequences, sequence_length)."""
         return self._map(j, "heldout")
 
+    @cached_property
+    def has_chat(self) -> bool:
+        """Whether any domain is a chat domain."""
+        return any(self.is_chat(j) for j in range(len(self.entries)))
+
+    @property
+    def chat_templates(self) -> dict[str, str]:
+        """Fingerprint of the template of each chat domain, by name."""
+        return {entry["name"]: entry["chat_template"] for entry in self.entries if "chat_template" in entry}
+
+    def is_chat(self, j: int) -> bool:
+        """Whether the sequences of domain j are padded conversations, of which only the answers are learnt."""
+        return "chat_template" in self.entries[j]
+
+    def roles(self, j: int, split: Literal["train", "heldout"]) -> npt.NDArray[np.uint8] | None:
+        """Roles beside `train(j)` or `heldout(j)`, (sequences, sequence_length); None for text: all of it is learnt."""
+        if not self.is_chat(j):
+            return None
+        roles: npt.NDArray[np.uint8] = self._map(j, split, beside="_roles")
+        return roles[: self.train_sizes[j]] if split == "train" else roles
+
+    def mean_length(self, j: int) -> float:
+        """Tokens per train sequence of domain j, without padding; of all sequences, where only the first are seen."""
+        if not self.is_chat(j):
+            return float(self.sequence_length)
+        train = self.entries[j]["train"]
+        return float(train["n_tokens"] / train["n_sequences"])
+
+    @cached_property
+    def mean_lengths(self) -> npt.NDArray[np.float64]:
+        """`mean_length` of each domain, shape (domains,); sequences per domain times this are tokens."""
+        return np.array([self.mean_length(j) for j in range(len(self.entries))])
+
     def read(self, flat_indices: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Train sequences at flat indices (see `flat_offsets`), shape (k, sequence_length).
 
         Raises:
             CorpusError: if an index lies outside the store.
         """
+        out = np.empty((np.size(flat_indices), self.sequence_length), dtype=np.int64)
+        for i, j, row in self._located(flat_indices):
+            out[i] = self.train(j)[row]
+        return out
+
+    def read_roles(self, flat_indices: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+        """Roles beside `read`, shape (k, sequence_length); every token of a text domain is learnt.
+
+        Raises:
+            CorpusError: if an index lies outside the store.
+        """
+        out = np.full((np.size(flat_indices), self.sequence_length), LEARNT, dtype=np.uint8)
+        for i, j, row in self._located(flat_indices):
+            roles = self.roles(j, "train")
+            if roles is not None:
+                out[i] = roles[row]
+        return out
+
+    def _located(self, flat_indices: npt.ArrayLike) -> Iterator[tuple[int, int, int]]:
+        """(position among the indices, domain, its train sequence) of each flat index."""
         flat = np.asarray(flat_indices, dtype=np.int64)
         if flat.size and (flat.min() < 0 or flat.max() >= self.flat_offsets[-1]):
             raise CorpusError(
                 f"flat indices must lie in [0, {self.flat_offsets[-1]})", received=[int(flat.min()), int(flat.max())]
             )
         owner = np.searchsorted(self.flat_offsets, flat, side="right") - 1
-        out = np.empty((len(flat), self.sequence_length), dtype=np.int64)
         rows = flat - self.flat_offsets[owner]
-        for i, (j, row) in enumerate(zip(owner.tolist(), rows.tolist(), strict=True)):
-            out[i] = self.train(j)[row]
-        return out
+        return zip(range(len(flat)), owner.tolist(), rows.tolist(), strict=True)
 
     def counts(self) -> list[dict[str, object]]:
-        """One row per domain: name, and for each split n_documents, n_bytes, n_tokens, n_sequences; n_duplicates."""
+        """One row per domain: name, and for each split n_documents, n_bytes, n_tokens, n_sequences; n_duplicates.
+
+        Rows of chat domains also have n_too_long, the conversations left out.
+        """
         return [
             {
                 "name": e["name"],
                 **{f"{split}_{key}": n for split in ("train", "heldout") for key, n in e[split].items()},
                 "n_duplicates": e["n_duplicates"],
+                **({"n_too_long": e["n_too_long"]} if self.is_chat(j) else {}),
             }
-            for e in self.entries
+            for j, e in enumerate(self.entries)
         ]
 
     def __getstate__(self) -> dict[str, Any]:
         """For worker processes: everything but the open maps."""
         return {**self.__dict__, "_maps": {}}
 
-    def _map(self, j: int, split: str) -> npt.NDArray[Any]:
-        if (j, split) not in self._maps:
+    def _map(self, j: int, split: str, beside: str = "") -> npt.NDArray[Any]:
+        """The array of a split, or the one `beside` it: `_roles`."""
+        name = split + beside
+        if (j, name) not in self._maps:
             if len(self._maps) >= _OPEN_MAPS:
                 self._maps.pop(next(iter(self._maps)))
             entry = self.entries[j]
             shape = (entry[split]["n_sequences"], self.sequence_length)
-            path = self.folder / entry["folder"] / f"{split}.npy"
-            self._maps[j, split] = map_sequences(path, np.dtype(entry["dtype"]), shape)
-        return self._maps[j, split]
+            dtype = np.dtype(np.uint8 if beside else entry["dtype"])
+            self._maps[j, name] = map_sequences(self.folder / entry["folder"] / f"{name}.npy", dtype, shape)
+        return self._maps[j, name]
 
 
 def build_store(

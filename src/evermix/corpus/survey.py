@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from evermix.corpus.source import TextSource, iterate, source_files
+from evermix.corpus.source import TextSource, serialised, source_files
 from evermix.corpus.split import content_key
 from evermix.files import read_record, write_json
 
@@ -29,7 +29,7 @@ class Survey:
         fingerprint: hash of all documents in order.
         n_documents: documents, exact duplicates included.
         n_distinct: distinct documents.
-        n_bytes: UTF-8 bytes of all documents.
+        n_bytes: UTF-8 bytes of all documents, conversations in their canonical spelling.
         largest_bytes: UTF-8 bytes of the largest document.
     """
 
@@ -50,7 +50,7 @@ def survey(source: TextSource, base: Path, cache: Path, report: Callable[[int], 
         report: called now and then with the UTF-8 bytes read so far.
 
     Raises:
-        CorpusError: as `source.iterate`.
+        CorpusError: as `source.serialised`.
     """
     kept = cache / f"{_signature(source, base)}.json"
     if kept.is_file():
@@ -64,7 +64,9 @@ def _read(source: TextSource, base: Path, report: Callable[[int], None]) -> Surv
     content = hashlib.blake2b(digest_size=16)
     keys: set[int] = set()
     n_documents = n_bytes = largest = reported = 0
-    for text in iterate(source, base):
+    if source.is_chat:
+        content.update(b"chat")  # no text domain has the fingerprint of a chat domain
+    for text in serialised(source, base):
         raw = text.encode()
         content.update(len(raw).to_bytes(8, "big") + raw)
         keys.add(content_key(text))

@@ -109,9 +109,9 @@ class Interpolation:
         """Score candidate `w` on every domain."""
         weights = self.weights_at(w)
         losses: list[list[torch.Tensor]] = [[] for _ in heldout.sequences]
-        for j, batch in heldout.batches():
-            ids = batch.to(self.model.device)
-            losses[j].append(sequence_losses(self._forward(weights, ids), ids))
+        for cpu_batch in heldout.batches():
+            batch = cpu_batch.to(self.model.device)
+            losses[batch.domain].append(sequence_losses(self._forward(weights, batch.ids), batch.labels))
         return summarise(heldout, losses)
 
     def evaluate_with_gradient(self, w: npt.ArrayLike, heldout: HeldoutText) -> tuple[Evaluation, Floats]:
@@ -124,10 +124,10 @@ class Interpolation:
         gradient = np.zeros((len(heldout.sequences), self.n_components))
         batch_tokens = _CPU_BACKWARD_TOKENS if self._some.device.type == "cpu" else 8192
         with self._tapped(share):
-            for j, batch in heldout.batches(batch_tokens):
-                ids = batch.to(self.model.device)
-                values = sequence_losses(self._forward(weights, ids), ids)
-                torch.autograd.backward(values.sum() / len(heldout.sequences[j]))
+            for cpu_batch in heldout.batches(batch_tokens):
+                batch, j = cpu_batch.to(self.model.device), cpu_batch.domain
+                values = sequence_losses(self._forward(weights, batch.ids), batch.labels)
+                torch.autograd.backward(heldout.share_of_loss(values, batch))
                 losses[j].append(values.detach())
                 if sum(map(len, losses[j])) == len(heldout.sequences[j]):
                     gradient[j] = self._collect(weights, share)

@@ -49,7 +49,10 @@ class DomainRecipe(Model):
     registry: str | None = Field(None, description="a corpus that a package registry carries; see `evermix corpora`")
     dataset: dict[str, Any] | None = Field(None, description="arguments of datasets.load_dataset (path, name, split)")
     text_field: str = Field("text", description="the field that holds the text, for JSONL, Parquet and datasets")
-    format: Literal["auto", "jsonl", "parquet", "text"] = "auto"
+    format: Literal["auto", "jsonl", "parquet", "text", "chat"] = Field(
+        "auto",
+        description="auto goes by file name; chat: JSONL of {prompt, answer} or {messages}, only answers are learnt",
+    )
     documents: Literal["file", "paragraph", "line"] = Field("file", description="what one document of plain text is")
     max_bytes: Amount | None = Field(None, description="read at most so many bytes of text")
 
@@ -83,6 +86,12 @@ class CorpusRecipe(Model):
     heldout_sequences: Annotated[int, Field(ge=2)] = Field(128, description="most held-out sequences per domain")
     store: str | None = Field(None, description="folder of the tokenised text; default: tokens/ in the project folder")
     workers: Annotated[int, Field(ge=1)] = Field(2, description="domains that are tokenised at once")
+    chat_template: str = Field(
+        "auto",
+        min_length=1,
+        description="how conversations become text: plain (as they are written), a Jinja file, a checkpoint's folder; "
+        "auto: the checkpoint's own, or plain if it has none",
+    )
 
 
 class ModelRecipe(Model):

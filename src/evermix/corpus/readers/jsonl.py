@@ -12,11 +12,21 @@ from evermix.errors import CorpusError
 
 def read_jsonl(path: Path, text_field: str) -> Iterator[str]:
     """The text of each record; blank lines are passed over."""
+    for place, record in read_records(path):
+        yield text_of(record, text_field, place)
+
+
+def read_records(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """(`file:line`, record) of each line that is not blank.
+
+    Raises:
+        CorpusError: the file is damaged or not UTF-8, or a line is no JSON object.
+    """
     for number, offset, raw in read_lines(path):
         line = decode(path, raw, offset)
         if line.strip():
             place = f"{path}:{number}"
-            yield text_of(_parse(line, place), text_field, place)
+            yield place, _parse(line, place)
 
 
 def text_of(record: Mapping[str, object], text_field: str, place: str) -> str:
