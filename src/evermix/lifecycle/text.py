@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.registry import prepare
 from evermix.corpus.source import TextSource, iterate
 from evermix.corpus.store import StoreProgress, StoreSettings, TokenStore, build_store
@@ -34,6 +35,7 @@ def open_text(recipe: Recipe, project: Project, reporter: Reporter) -> TokenStor
         heldout_max_sequences=recipe.corpus.heldout_sequences,
         base=recipe.base,
         workers=recipe.corpus.workers,
+        chat_template=chat_template(recipe),
     )
     done: dict[str, int] = {}
     with reporter.part("corpus", "tokenising", None) as report:
@@ -59,6 +61,23 @@ def _source(domain: DomainRecipe, reporter: Reporter) -> TextSource:
         documents=domain.documents,
         max_bytes=domain.max_bytes,
     )
+
+
+def chat_template(recipe: Recipe) -> ChatTemplate:
+    """The template that `corpus.chat_template` names; auto is the checkpoint's own, or plain if it has none.
+
+    Raises:
+        CorpusError: a path leads to no template, or the template is no Jinja.
+    """
+    named, checkpoint = recipe.corpus.chat_template, recipe.model.checkpoint
+    if named == "plain":
+        return ChatTemplate.plain()
+    if named != "auto":
+        return ChatTemplate.from_path(recipe.base / named)
+    if checkpoint is None:
+        return ChatTemplate.plain()
+    folder = Path(resolve_checkpoint(checkpoint, recipe.base))
+    return (ChatTemplate.from_checkpoint(folder) if folder.is_dir() else None) or ChatTemplate.plain()
 
 
 def pin_tokenizer(project: Project, store: TokenStore) -> None:
@@ -97,4 +116,5 @@ def corpus_record(store: TokenStore) -> dict[str, object]:
     """What the ledger keeps of the text: counts per domain and the fingerprint of each."""
     counts = json.loads(json.dumps(store.counts()))
     fingerprints = {domain.name: domain.fingerprint for domain in store.domains}
-    return {"domains": counts, "fingerprints": fingerprints, "tokenizer": store.tokenizer_fingerprint}
+    record = {"domains": counts, "fingerprints": fingerprints, "tokenizer": store.tokenizer_fingerprint}
+    return {**record, "chat_templates": store.chat_templates} if store.has_chat else record

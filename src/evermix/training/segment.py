@@ -21,7 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from evermix.corpus.dataset import SequenceDataset
+from evermix.corpus.dataset import SequenceDataset, trimmed
 from evermix.corpus.store import TokenStore
 from evermix.errors import RecipeError
 from evermix.files import read_record, remove_tree, write_json
@@ -97,6 +97,7 @@ def train_segment(
         model=model,
         args=_arguments(segment, folder),
         train_dataset=SequenceDataset(store),
+        data_collator=trimmed if store.has_chat else None,
         callbacks=[recorder],
         optimizers=_optimiser(model, segment.optimisation),
         sampler=StreamSampler(
