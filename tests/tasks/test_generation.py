@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel
 
 from evermix.corpus.tokenizer import TextTokenizer
@@ -101,6 +102,23 @@ def test_the_model_stays_as_it_was(translator: PreTrainedModel) -> None:
     assert (own.do_sample, own.temperature, own.max_new_tokens) == (True, 5.0, None)
     assert model.config.use_cache is False
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("task_type", [None, "CAUSAL_LM"])
+def test_adapters_write_too(translator: PreTrainedModel, task_type: str | None) -> None:
+    tokenizer = byte_tokenizer()
+    base = copy.deepcopy(translator)
+    own = base.generation_config
+    adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], task_type=task_type))
+    assert greedy_answers(adapted, tokenizer, _asked(*PAIRS), Generation()) == list(PAIRS.values())
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(generator=torch.Generator().manual_seed(0))
+    changed = greedy_answers(adapted, tokenizer, _asked(*PAIRS), Generation())
+    assert changed != list(PAIRS.values())
+    assert changed == greedy_answers(adapted.merge_and_unload(), tokenizer, _asked(*PAIRS), Generation())
+    assert base.generation_config is own
 
 
 def test_a_long_prompt_loses_its_beginning() -> None:

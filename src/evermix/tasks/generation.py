@@ -125,7 +125,7 @@ def encoded_prompts(
 def end_ids(model: PreTrainedModel, tokenizer: TextTokenizer, render: Render | None) -> tuple[int, ...]:
     """Tokens that end an answer, ascending."""
     found: list[Any] = [tokenizer.end_id]
-    for config in (model.config.get_text_config(), model.generation_config):
+    for config in (model.config.get_text_config(), _bare(model).generation_config):
         named = getattr(config, "eos_token_id", None)
         found += named if isinstance(named, list | tuple) else [named]
     if render is not None:
@@ -190,7 +190,7 @@ def _write(
         ids[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
     criteria = [_Stopped(tokenizer, stops, longest)] if stops else []
-    written: Any = model.generate(
+    written: Any = _bare(model).generate(
         input_ids=ids.to(_device(model)),
         attention_mask=mask.to(_device(model)),
         stopping_criteria=StoppingCriteriaList(criteria),
@@ -202,9 +202,10 @@ def _write(
 @contextmanager
 def _set_aside(model: PreTrainedModel, generation: Generation, ends: Sequence[int]) -> Iterator[None]:
     """The model in evaluation mode and greedy; its own mode and settings are put back afterwards."""
-    was_training, settings = model.training, model.generation_config
+    bare = _bare(model)
+    was_training, settings = model.training, bare.generation_config
     model.eval()
-    model.generation_config = GenerationConfig(
+    bare.generation_config = GenerationConfig(
         do_sample=False,
         num_beams=1,
         use_cache=True,
@@ -215,8 +216,13 @@ def _set_aside(model: PreTrainedModel, generation: Generation, ends: Sequence[in
     try:
         yield
     finally:
-        model.generation_config = settings
+        bare.generation_config = settings
         model.train(was_training)
+
+
+def _bare(model: PreTrainedModel) -> Any:
+    """The model whose loop writes: that within a model with adapters, which are part of its layers."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _batches(lengths: Sequence[int], n_new: int, device: torch.device) -> Iterator[list[int]]:
