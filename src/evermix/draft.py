@@ -340,12 +340,14 @@ project: {project}   # folder for everything that is made; running again goes on
 seed: 0
 # method: op-mix   # probes of the model decide on the way. olmix: a swarm of small proxies decides beforehand; its keys
 #                    swarm, tasks and study take the place of start, decision, objective and constraints
+# phases: []   # a life of several phases, each with another domain set, instead of one pretraining: docs/continual.md,
+#                also for the keys that belong to it: orders, replay and retention
 
 # Domains: what the mixture shares tokens out among. Paths and globs are relative to this file.
 #   files       paths or globs of JSONL, Parquet or plain text, also .gz and .zst; '!pattern' leaves files out
 #   registry    instead of files: a corpus that a package registry carries, see `evermix corpora`
 #   dataset     instead of files: arguments of datasets.load_dataset, such as {{path: ..., split: train}}
-#   text_field  where the text is in a record            format     auto, jsonl, parquet or text
+#   text_field  where the text is in a record            format     auto, jsonl, parquet, text or chat
 #   documents   of plain text: file, paragraph or line   max_bytes  read at most so much
 domains:   # about {total} tokens in all, at 2.5 bytes per token
 {domains}
@@ -360,6 +362,7 @@ corpus:
   # heldout_sequences: {corpus.heldout_sequences}   # at most so many per domain
   # store: null   # folder of the tokenised text; null: in the project folder
   # workers: {corpus.workers}   # domains that are tokenised at once
+  # chat_template: auto   # of format chat: the checkpoint's own or plain; plain; or a file
 
 model:
   rung: {rung}   # non-embedding parameters: 0.2M, 1M, 4M, 15M, 30M or 60M

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evermix.lifecycle.probing import candidate_count, plan_probes
+from evermix.lifecycle.probing import candidate_count, needs_of, plan_probes
 from evermix.recipe import Recipe
 
 _MODES = ["probe-law", "interpolation", "gradient"]
@@ -22,8 +22,8 @@ def test_decisions_stay_within_the_budget(mode: str, m: int, steps: int, n_decis
             "decision": {"at": at, "mode": mode},
         }
     )
-    plan = plan_probes(recipe, m, steps, 128)
-    extra = {"probe-law": 0, "interpolation": candidate_count(recipe, m), "gradient": 15}[mode]
+    plan = plan_probes(recipe.decision, needs_of(recipe, m, steps), 128)
+    extra = {"probe-law": 0, "interpolation": candidate_count(recipe.decision, m), "gradient": 15}[mode]
     evaluations = plan.n_probes + 1 + extra
     spent = n_decisions * (4 * 16 * plan.steps * plan.n_probes + 2 * evaluations * m * plan.evaluation_sequences)
     smallest = n_decisions * (4 * 16 * 5 * plan.n_probes + 2 * evaluations * m * 4)

@@ -57,9 +57,10 @@ def build_problem(bench: Workbench, base: TrainedTo, evidence: Evidence, mode: s
         remaining_bounds(bench, base),
         bench.mixture_named(settings.prior),
         DEFAULT_KL[mode] if settings.kl is None else settings.kl,
-        candidate_count(bench.recipe, len(bench.domains)),
+        candidate_count(settings, len(bench.domains)),
         settings.gradient_evaluations,
         bench.recipe.seed + base.step,
+        tuple(range(len(bench.domains))),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evermix.lifecycle.probing import plan_probes
+from evermix.lifecycle.probing import needs_of, plan_probes
 from evermix.lifecycle.workbench import check_steps, decision_steps
 from evermix.models.ladder import counted_parameters
 from evermix.recipe import Recipe
@@ -16,7 +16,7 @@ def plan(recipe: Recipe) -> dict[str, Any]:
     tokens_per_step = recipe.training.batch_sequences * recipe.corpus.sequence_length
     steps = recipe.training.tokens // tokens_per_step
     m = len(recipe.domains)
-    probes = plan_probes(recipe, m, steps, recipe.corpus.heldout_sequences)
+    probes = plan_probes(recipe.decision, needs_of(recipe, m, steps), recipe.corpus.heldout_sequences)
     planned: dict[str, Any] = {
         "project": recipe.project,
         "domains": [domain.name for domain in recipe.domains],

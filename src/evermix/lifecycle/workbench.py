@@ -137,7 +137,7 @@ class Workbench:
 
     def fresh_model(self) -> PreTrainedModel:
         """The model as it is before training."""
-        return _initial_model(self.recipe, self.store)
+        return initial_model(self.recipe, self.store)
 
 
 def open_workbench(recipe: Recipe, project: Project, reporter: Reporter) -> Workbench:
@@ -186,10 +186,15 @@ def initial_size(recipe: Recipe, store: TokenStore) -> ModelSize:
     Raises:
         CheckpointError: if it starts from a checkpoint that cannot be read or belongs to another tokenizer.
     """
-    return ModelSize.of(_initial_model(recipe, store))
+    return ModelSize.of(initial_model(recipe, store))
 
 
-def _initial_model(recipe: Recipe, store: TokenStore) -> PreTrainedModel:
+def initial_model(recipe: Recipe, store: TokenStore) -> PreTrainedModel:
+    """The model that a recipe begins with: a rung of the ladder with random weights, or a checkpoint.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be read or belongs to another tokenizer.
+    """
     checkpoint = recipe.model.checkpoint
     if checkpoint is None:
         return build_model(recipe.model.rung, store.vocab_size, store.sequence_length, store.end_id, recipe.seed)

@@ -34,16 +34,18 @@ _MARKER = "probe.json"
 
 @dataclass(frozen=True)
 class Component:
-    """A direction in which the model can be trained: its name and what its probe is trained on.
+    """A direction in which the model can be trained.
 
     Attributes:
-        domain: position of its own domain, or None for `old`.
+        name: of its domain, or `old`.
+        trained_on: what its probe is trained on, over the text's domains.
+        shares: the same over what a decision shares out: these domains, or bundles of them.
         purity: u of `u * domain + (1 - u) * old`; 0 for `old` itself.
     """
 
     name: str
     trained_on: Mixture
-    domain: int | None
+    shares: Mixture
     purity: float
 
 
@@ -72,12 +74,11 @@ class Probe:
 
 def components(old: Mixture, purities: Sequence[float]) -> list[Component]:
     """`old` first, then for each purity one component per domain, in domain order."""
-    found = [Component("old", old, None, 0.0)]
+    found = [Component("old", old, old, 0.0)]
     for purity in purities:
         for j, name in enumerate(old.domains.names):
-            pure = Mixture(old.domains, np.eye(len(old.domains))[j])
-            label = name if len(purities) == 1 else f"{name}@{purity:g}"
-            found.append(Component(label, old.blend(pure, purity), j, purity))
+            blended = old.blend(Mixture(old.domains, np.eye(len(old.domains))[j]), purity)
+            found.append(Component(name if len(purities) == 1 else f"{name}@{purity:g}", blended, blended, purity))
     return found
 
 

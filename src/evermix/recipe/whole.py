@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -24,9 +26,11 @@ from evermix.recipe.parts import (
     TrainingRecipe,
     Weight,
 )
+from evermix.recipe.phases import PhaseRecipe, ReplayRecipe, RetentionRecipe
 from evermix.recipe.study import StudyRecipe
 from evermix.recipe.swarm import SwarmRecipe
 from evermix.recipe.tasks import TaskRecipe
+from evermix.recipe.timeline import Labels, Stage, phase_orders, timeline
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error, unknown_key
 
 
@@ -37,10 +41,29 @@ def _folder_name(value: str) -> str:
 
 
 Method = Literal["op-mix", "olmix"]
-Arm = Literal["natural", "uniform", "evermix", "best-run"]
+Arm = Literal[
+    "natural",
+    "uniform",
+    "evermix",
+    "best-run",
+    "naive",
+    "fixed-replay",
+    "retrain",
+    "mergemix",
+    "proxy-swarm",
+    "lora-merge",
+    "wsd-restart",
+    "oracle",
+]
 _OF_METHOD: dict[Method, tuple[str, ...]] = {
-    "op-mix": ("start", "decision", "objective", "constraints"),
+    "op-mix": ("start", "decision", "objective", "constraints", "phases", "orders", "replay", "retention"),
     "olmix": ("swarm", "tasks", "study"),
+}
+_ALSO_OF_PHASES = ("swarm", "tasks")
+_OF_PHASES = ("orders", "replay", "retention")
+_WITHOUT_PHASES: dict[Method, tuple[Arm, ...]] = {
+    "op-mix": ("natural", "uniform", "evermix"),
+    "olmix": ("natural", "uniform", "evermix", "best-run"),
 }
 Start = Literal["natural", "uniform"] | dict[str, Weight]
 
@@ -55,7 +78,7 @@ class Recipe(Model):
         "olmix: a swarm of small proxies decides beforehand (swarm, tasks, study)",
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    domains: tuple[DomainRecipe, ...] = Field(min_length=1)
+    domains: tuple[DomainRecipe, ...] = Field((), description="all of them, or those before the first phase")
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     corpus: CorpusRecipe = CorpusRecipe()
     model: ModelRecipe = ModelRecipe()
@@ -64,6 +87,14 @@ class Recipe(Model):
     decision: DecisionRecipe = DecisionRecipe()
     objective: ObjectiveRecipe = ObjectiveRecipe()
     constraints: ConstraintRecipe = ConstraintRecipe()
+    phases: tuple[PhaseRecipe, ...] = Field(
+        (), description="a life of several phases, each with another domain set; none: one pretraining"
+    )
+    orders: tuple[tuple[str, ...], ...] | Annotated[int, Field(ge=1)] = Field(
+        1, description="orders of the phases by name, or how many to draw; a phase of kind pretrain stays first"
+    )
+    replay: ReplayRecipe = ReplayRecipe()
+    retention: RetentionRecipe = RetentionRecipe()
     swarm: SwarmRecipe = SwarmRecipe()
     tasks: tuple[TaskRecipe, ...] = ()
     study: StudyRecipe = StudyRecipe()
@@ -73,10 +104,18 @@ class Recipe(Model):
     base: Path = Field(Path(), exclude=True)
 
     @model_validator(mode="after")
+    def _there_are_domains(self) -> Self:
+        if not self.domains and not (self.phases and self.phases[0].add):
+            raise LocatedError(("domains",), "a recipe must have at least one domain")
+        return self
+
+    @model_validator(mode="after")
     def _names_agree(self) -> Self:
-        names = [domain.name for domain in self.domains]
-        for position, name in enumerate(names):
-            if name in names[:position]:
+        first = [domain.name for domain in self.domains]
+        later = [domain.name for phase in self.phases for domain in phase.add]
+        names = list(dict.fromkeys([*first, *later]))
+        for position, name in enumerate(first):
+            if name in first[:position]:
                 raise LocatedError(
                     ("domains", position, "name"), f"domain names must be unique: '{name}' is given twice"
                 )
@@ -95,11 +134,20 @@ class Recipe(Model):
 
     @model_validator(mode="after")
     def _parts_are_of_the_method(self) -> Self:
+        allowed = _ALSO_OF_PHASES if self.phases else ()
         for method, parts in _OF_METHOD.items():
             for part in parts:
-                if method != self.method and part in self.model_fields_set:
+                if method != self.method and part in self.model_fields_set and part not in allowed:
                     raise LocatedError((part,), f"belongs to method {method} (this recipe's method: {self.method})")
-        if self.method == "op-mix" and "best-run" in self.arms:
+        if not self.phases:
+            wrong = next((arm for arm in self.arms if arm not in _WITHOUT_PHASES[self.method]), None)
+            if wrong is not None:
+                belongs = "method olmix" if wrong == "best-run" else "a recipe with phases"
+                raise LocatedError(("arms",), f"arm {wrong} belongs to {belongs}")
+            given = next((part for part in _OF_PHASES if part in self.model_fields_set), None)
+            if given is not None:
+                raise LocatedError((given,), "belongs to a recipe with phases")
+        if self.phases and "best-run" in self.arms:
             raise LocatedError(("arms",), "arm best-run belongs to method olmix")
         if self.method == "op-mix" and not self.arms:
             raise LocatedError(("arms",), "at least one arm must be trained")
@@ -113,6 +161,12 @@ class Recipe(Model):
                 message = f"a task must have a name of its own: '{task.name}' names a domain or another task"
                 raise LocatedError(("tasks", position, "name"), message)
             taken.add(task.name)
+        return self
+
+    @model_validator(mode="after")
+    def _phases_follow_each_other(self) -> Self:
+        for order in self.phase_orders:
+            self.timeline(order)
         return self
 
     @model_validator(mode="after")
@@ -131,6 +185,8 @@ class Recipe(Model):
     @model_validator(mode="after")
     def _some_mixture_is_allowed(self) -> Self:
         """All rules but repetition caps, which need token counts, are judged before any text is read."""
+        if self.phases:
+            return self  # judged phase by phase, over the domains of each
         try:
             domains = DomainSet(domain.name for domain in self.domains)
         except DomainError as error:
@@ -145,6 +201,20 @@ class Recipe(Model):
         except ConstraintError as error:
             raise LocatedError(key, str(error)) from error
         return self
+
+    @property
+    def phase_orders(self) -> list[tuple[PhaseRecipe, ...]]:
+        """The phases in every order asked for; none where there are no phases."""
+        return phase_orders(self.phases, self.orders, self.seed)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The texts of all phases by name."""
+        return Labels.of(self.domains, self.phases)
+
+    def timeline(self, order: Sequence[PhaseRecipe]) -> tuple[Stage, ...]:
+        """The stages of one order of the phases."""
+        return timeline(self.domains, order, self.training, self.corpus.sequence_length, self.labels)
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:

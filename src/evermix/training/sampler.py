@@ -21,19 +21,23 @@ def open_stream(store: TokenStore, schedule: MixtureSchedule, seed: int) -> Mixt
 
 
 class StreamSampler(Sampler[int]):
-    """Yields `n_sequences` flat sequence indices, always from the start of the run.
+    """Yields `n_sequences` flat sequence indices from sequence `first` of the schedule on: the start of the run.
 
     A resumed Trainer skips the ones it has trained on by drawing indices without reading data.
     """
 
-    def __init__(self, store: TokenStore, schedule: MixtureSchedule, seed: int, n_sequences: int) -> None:
+    def __init__(
+        self, store: TokenStore, schedule: MixtureSchedule, seed: int, n_sequences: int, first: int = 0
+    ) -> None:
         self.store = store
+        self.first = first
         self.schedule = schedule
         self.seed = seed
         self.n_sequences = n_sequences
 
     def __iter__(self) -> Iterator[int]:
         stream = open_stream(self.store, self.schedule, self.seed)
+        stream.seek(self.first)
         drawn = 0
         while drawn < self.n_sequences:
             chunk = min(256, self.n_sequences - drawn)

@@ -9,6 +9,7 @@ capped programme is solved over leaves.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from evermix.designs.dirichlet import dirichlet_candidates
 from evermix.domains import DomainSet
@@ -19,16 +20,31 @@ from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 
+Floats = npt.NDArray[np.float64]
+_ON_A_LINE = 9
+
 
 def decide_by_interpolation(problem: Problem) -> ModeOutcome:
     """Evaluate the candidates, fit the law on their effective mixtures, solve."""
     evidence, rng = problem.evidence, np.random.default_rng(problem.seed)
-    parts = DomainSet([f"{k}:{probe.component.name}" for k, probe in enumerate(evidence.probes)])
-    candidates = dirichlet_candidates(Mixture.uniform(parts), problem.n_candidates, rng)
-    shares = np.array([candidate.weights for candidate in candidates])
+    shares = _candidates(problem, rng)
     effective = shares @ evidence.observations.weights
     losses = np.array([problem.interpolation.evaluate(w, evidence.heldout).loss_nats for w in shares])
     law = LogLinearLaw(huber_delta=0.02, scaled=False).fit(effective, losses)
     kl_weight = scaled_kl_weight(law, problem.objective, problem.prior, rng, problem.kl)
-    proposal = solve(MixtureProblem(law, problem.objective, problem.bounds, problem.prior, kl_weight))
+    proposal = solve(MixtureProblem(law, problem.objective, problem.bounds, problem.prior, kl_weight, problem.ceilings))
     return ModeOutcome(proposal, law.predict, n_forward_tokens=len(shares) * evidence.heldout.n_tokens)
+
+
+def _candidates(problem: Problem, rng: np.random.Generator) -> Floats:
+    """Weights of the probes, shape (candidates, probes): between two probes evenly spaced (METHODS 2), else Dirichlet.
+
+    Nine points 0.1 ... 0.9 between two probes are what was published.
+    """
+    probes = problem.evidence.probes
+    if len(probes) == 2:
+        line = np.linspace(0.1, 0.9, _ON_A_LINE)
+        return np.column_stack([1 - line, line])
+    parts = DomainSet([f"{k}:{probe.component.name}" for k, probe in enumerate(probes)])
+    drawn = dirichlet_candidates(Mixture.uniform(parts), problem.n_candidates, rng)
+    return np.array([candidate.weights for candidate in drawn])

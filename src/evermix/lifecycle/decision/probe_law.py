@@ -22,10 +22,11 @@ from evermix.solvers.solve import solve
 
 def decide_by_probe_law(problem: Problem) -> ModeOutcome:
     """Fit the law on the probe losses and solve the convex programme."""
-    law = PowerLinkLaw.for_probes(range(len(problem.prior.domains)))
+    law = PowerLinkLaw.for_probes(problem.own)
     law.fit(problem.evidence.observations.weights, problem.evidence.observations.values)
     rng = np.random.default_rng(problem.seed)
     kl_weight = scaled_kl_weight(law, problem.objective, problem.prior, rng, problem.kl)
     return ModeOutcome(
-        solve(MixtureProblem(law, problem.objective, problem.bounds, problem.prior, kl_weight)), law.predict
+        solve(MixtureProblem(law, problem.objective, problem.bounds, problem.prior, kl_weight, problem.ceilings)),
+        law.predict,
     )

@@ -32,6 +32,8 @@ class Problem:
         n_candidates: for mode interpolation.
         gradient_evaluations: for mode gradient.
         seed: of candidates and reference mixtures.
+        own: per metric of the objective, the position of its own domain among those of the prior.
+        ceilings: shape (metrics,), greatest predicted loss allowed of each, inf where none; None for no such rule.
     """
 
     evidence: Evidence
@@ -42,6 +44,8 @@ class Problem:
     n_candidates: int
     gradient_evaluations: int
     seed: int
+    own: tuple[int, ...]
+    ceilings: Floats | None = None
 
     @cached_property
     def interpolation(self) -> Interpolation:

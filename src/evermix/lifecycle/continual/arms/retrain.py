@@ -1,0 +1,23 @@
+"""Arm `retrain`: a new model at every stage, trained on everything there is for as long as all stages together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from evermix.lifecycle.continual.arms.base import Outcome, on_mixture, spread, start_mixture
+from evermix.lifecycle.continual.bench import LifeBench
+from evermix.lifecycle.continual.learner import Learner
+from evermix.recipe.timeline import Stage
+
+
+def retrain(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outcome:
+    """Train from the first weights on the start mixture (uniform or natural) of the last stage's domains."""
+    stage = stages[-1]
+    n_steps = sum(each.n_rows for each in stages) // stage.batch_rows
+    whole = replace(stage, n_steps=n_steps, first_row=0)
+    given = bench.recipe.start
+    mixture = (
+        start_mixture(bench, stage) if not stage.number else spread(bench, stage.domains, by_rows=given == "natural")
+    )
+    return on_mixture(bench, Learner.newborn(bench), whole, mixture)

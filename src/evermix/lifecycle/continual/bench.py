@@ -1,0 +1,135 @@
+"""LifeBench: what every arm of a recipe with phases needs at hand: text of all phases, stages, model, objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from transformers import PreTrainedModel
+
+import evermix
+from evermix.constraints import Bounds, Constraints
+from evermix.corpus.store import TokenStore
+from evermix.domains import Domain, DomainSet
+from evermix.ledger import Project, content_hash
+from evermix.lifecycle.continual.life import Life
+from evermix.lifecycle.progress import Reporter
+from evermix.lifecycle.text import open_text
+from evermix.lifecycle.workbench import initial_model, initial_size
+from evermix.mixture import Mixture
+from evermix.models.ladder import find_rung
+from evermix.objective import Objective
+from evermix.recipe import Recipe, TrainingRecipe
+from evermix.recipe.timeline import base_name
+from evermix.training.evaluation import HeldoutText
+from evermix.training.flops import ModelSize
+from evermix.training.learning_rate import LearningRate
+from evermix.training.segment import Optimisation
+
+
+@dataclass(frozen=True)
+class LifeBench:
+    """What all arms and orders share; made by `open_life`.
+
+    Attributes:
+        store: the text of all phases; mixtures over a life are over its domains, in its order.
+        size: of the model.
+    """
+
+    recipe: Recipe
+    project: Project
+    store: TokenStore
+    size: ModelSize
+    reporter: Reporter
+
+    @cached_property
+    def rows(self) -> DomainSet:
+        """Every text with its rows for training in the place of tokens: shares of a life are shares of rows."""
+        return DomainSet(
+            Domain(domain.name, int(n), domain.fingerprint)
+            for domain, n in zip(self.store.domains, self.store.train_sizes.tolist(), strict=True)
+        )
+
+    def leaves(self, names: Sequence[str]) -> DomainSet:
+        """Some of the texts, in the order of `names`, with their rows."""
+        return DomainSet(self.rows.domains[self.rows.index(name)] for name in names)
+
+    def over_all(self, mixture: Mixture) -> Mixture:
+        """A mixture of some texts as one over all of them, the others at zero."""
+        return Mixture.from_dict(self.rows, mixture.as_dict)
+
+    def heldout(self, names: Sequence[str], most: int | None = None) -> HeldoutText:
+        """Held-out text of some domains in the order of `names`, at most so many sequences of each."""
+        return HeldoutText.from_store(self.store.subset(names), most).select(names)
+
+    def objective(self, names: Sequence[str]) -> Objective:
+        """What a mixture is chosen for while `names` are the domains."""
+        asked, heldout = self.recipe.objective, self.heldout(names)
+        weights = None if asked.weights is None else {name: asked.weights.get(base_name(name), 0.0) for name in names}
+        return Objective.from_dict(names, weights, asked.quantity, heldout.bits_per_byte_factor.tolist())
+
+    def bounds(self, life: Life, names: Sequence[str], bundled: Sequence[str], n_rows: int) -> Bounds:
+        """What `n_rows` more may use of `names`, after the epochs that `life` has spent.
+
+        The recipe's floor for all does not hold for `bundled` domains, for they keep their proportions.
+        """
+        rules = self.recipe.constraints
+        caps, fixed, floors = (_by_label(given, names) for given in (rules.caps, rules.fixed, rules.floors))
+        floors = {name: rules.floor for name in names if name not in bundled} | floors
+        spent = life.spent[[self.rows.index(name) for name in names]]
+        return Constraints(rules.max_epochs, 0.0, floors, caps, fixed).bounds(self.leaves(names), n_rows, spent)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of what is the same in all stages and decides every weight: code, tokenizer, model, seed."""
+        return content_hash(
+            {
+                "evermix": evermix.__version__,
+                "tokenizer": self.store.tokenizer_fingerprint,
+                "sequence_length": self.store.sequence_length,
+                "model": self.recipe.model.model_dump(mode="json"),
+                "seed": self.recipe.seed,
+            }
+        )
+
+    def fresh_model(self) -> PreTrainedModel:
+        """The model as it is before training."""
+        return initial_model(self.recipe, self.store)
+
+    def optimisation(self, training: TrainingRecipe, n_steps: int) -> Optimisation:
+        """How weights are updated over a stage of `n_steps`."""
+        schedule = LearningRate(
+            training.schedule,
+            n_steps,
+            round(training.warmup_fraction * n_steps),
+            round(training.decay_fraction * n_steps),
+        )
+        return Optimisation(
+            learning_rate=training.learning_rate,
+            schedule=schedule,
+            batch_sequences=training.batch_sequences,
+            gradient_accumulation=training.gradient_accumulation,
+            weight_decay=training.weight_decay,
+            clip_norm=training.clip_norm,
+            workers=training.workers,
+        )
+
+
+def _by_label(shares: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """Rules by domain as rules by text, for the texts that there are."""
+    return {name: shares[base_name(name)] for name in names if base_name(name) in shares}
+
+
+def open_life(recipe: Recipe, project: Project, reporter: Reporter) -> LifeBench:
+    """Prepare the text of all phases; the tokenizer is that of the first one, so that later ones change nothing.
+
+    Raises:
+        CorpusError, TokenizerError, CheckpointError, RecipeError: on input that cannot work.
+    """
+    if recipe.model.checkpoint is None:
+        find_rung(recipe.model.rung)
+    first = recipe.timeline(recipe.phase_orders[0])[0].domains
+    everything = recipe.model_copy(update={"domains": tuple(recipe.labels.sources.values())})
+    store = open_text(everything, project, reporter, for_tokenizer=first)
+    return LifeBench(recipe, project, store, initial_size(recipe, store), reporter)

@@ -1,0 +1,177 @@
+"""The decision of a stage: how much of its rows go to the new domains and how much to those learnt before."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evermix.ledger import content_hash
+from evermix.lifecycle.continual.bench import LifeBench
+from evermix.lifecycle.continual.learner import Cost, Learner
+from evermix.lifecycle.continual.sharing import Sharing
+from evermix.lifecycle.decision import DEFAULT_KL, MODES, ModeOutcome, Problem
+from evermix.lifecycle.probing import (
+    Evidence,
+    Probed,
+    ProbeNeeds,
+    ProbeSet,
+    candidate_count,
+    plan_probes,
+    probe_all,
+    probe_settings,
+)
+from evermix.measure.probes import Component
+from evermix.mixture import Mixture
+from evermix.recipe.timeline import Stage
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StageDecision:
+    """A decided mixture over all texts of the life, what it cost, and its record in the ledger."""
+
+    mixture: Mixture
+    costs: tuple[Cost, ...]
+    record: dict[str, Any]
+
+
+def decide_stage(bench: LifeBench, learner: Learner, stage: Stage) -> StageDecision | None:
+    """Decide the mixture of a stage by probes of the model; None where nothing learnt before is left to mix in."""
+    sharing = Sharing.of(bench, learner.life, stage)
+    if sharing is None or not stage.new:
+        return None
+    recipe = bench.recipe
+    key = content_hash(
+        {
+            "base": learner.run_id,
+            "stage": [stage.name, list(stage.domains), list(stage.new), stage.n_steps],
+            "training": stage.training.model_dump(mode="json"),
+            "texts": [[domain.name, domain.fingerprint] for domain in sharing.leaves],
+            "decision": recipe.decision.model_dump(mode="json"),
+            "replay": recipe.replay.model_dump(mode="json"),
+            "retention": recipe.retention.model_dump(mode="json"),
+            "objective": recipe.objective.model_dump(mode="json"),
+            "constraints": recipe.constraints.model_dump(mode="json"),
+        }
+    )
+    kept = bench.project.ledger.find("stage-decision", key)
+    if kept is None:
+        record = _decide(bench, learner, stage, sharing)
+        bench.project.ledger.append("stage-decision", key, record)
+        kept = bench.project.ledger.find("stage-decision", key)
+    assert kept is not None  # it was appended a line above
+    costs = tuple(Cost(**cost) for cost in kept.payload["costs"])
+    return StageDecision(Mixture.from_dict(bench.rows, kept.payload["mixture"]), costs, kept.payload)
+
+
+def _decide(bench: LifeBench, learner: Learner, stage: Stage, sharing: Sharing) -> dict[str, Any]:
+    recipe = bench.recipe
+    parts = sharing.parts(recipe.replay.purities)
+    evidence = _probe(bench, learner, stage, sharing, parts)
+    mode = recipe.decision.mode
+    problem = _problem(bench, learner, stage, sharing, evidence)
+    started = time.monotonic()
+    with bench.reporter.part("decision", f"deciding {stage.name} by {mode}", None):
+        outcome = MODES[mode](problem)
+    seconds = time.monotonic() - started
+    return _record(bench, stage, sharing, problem, outcome) | {
+        "costs": [vars(cost) for cost in _costs(bench, evidence, outcome, seconds)]
+    }
+
+
+def _probe(
+    bench: LifeBench, learner: Learner, stage: Stage, sharing: Sharing, parts: tuple[Component, ...]
+) -> Evidence:
+    decision, m = bench.recipe.decision, len(sharing.components)
+    everything = bench.heldout(stage.domains)
+    needs = ProbeNeeds(len(parts), candidate_count(decision, m), len(stage.domains), stage.batch_rows, stage.n_steps)
+    plan = plan_probes(decision, needs, min(len(ids) for ids in everything.sequences))
+    settings = probe_settings(decision.probes, plan.steps, stage.training, bench.recipe.seed)
+    heldout = bench.heldout(stage.domains, plan.evaluation_sequences)
+    over_all = tuple(replace(part, trained_on=bench.over_all(part.trained_on)) for part in parts)
+    asked = ProbeSet(sharing.old_shares, over_all, settings, heldout)
+    assert learner.checkpoint is not None  # something was learnt before
+    return probe_all(bench, Probed(learner.run_id, learner.checkpoint), asked, f"probing before {stage.name}")
+
+
+def _problem(bench: LifeBench, learner: Learner, stage: Stage, sharing: Sharing, evidence: Evidence) -> Problem:
+    decision = bench.recipe.decision
+    return Problem(
+        evidence,
+        bench.objective(stage.domains),
+        sharing.bounds(bench, learner.life, stage.n_rows),
+        _prior(sharing),
+        DEFAULT_KL[decision.mode] if decision.kl is None else decision.kl,
+        candidate_count(decision, len(sharing.components)),
+        decision.gradient_evaluations,
+        bench.recipe.seed + stage.number,
+        sharing.own,
+        _ceilings(bench, stage, evidence),
+    )
+
+
+def _prior(sharing: Sharing) -> Mixture:
+    """Every component alike, the bundle as if it were one domain."""
+    return Mixture.uniform(sharing.components)
+
+
+def _ceilings(bench: LifeBench, stage: Stage, evidence: Evidence) -> Floats | None:
+    """Retention: no domain learnt before may be predicted to be worse than now by more than so many nats."""
+    most = bench.recipe.retention.max_rise
+    if most is None:
+        return None
+    known = np.array([name in stage.known for name in stage.domains])
+    ceilings: Floats = np.where(known, evidence.base_loss_nats + most, np.inf)
+    return ceilings
+
+
+def _costs(bench: LifeBench, evidence: Evidence, outcome: ModeOutcome, seconds: float) -> list[Cost]:
+    probe_tokens = sum(probe.n_tokens for probe in evidence.probes)
+    read = evidence.heldout.n_tokens * (len(evidence.probes) + 1)
+    forward, backward = outcome.n_forward_tokens, outcome.n_backward_tokens
+    evaluation = evidence.flops_evaluation + bench.size.evaluation(forward) + bench.size.training(backward)
+    return [
+        Cost("probes", evidence.flops_training, probe_tokens, evidence.seconds),
+        Cost("evaluation", evaluation, read + forward + backward, seconds),
+    ]
+
+
+def _record(bench: LifeBench, stage: Stage, sharing: Sharing, problem: Problem, outcome: ModeOutcome) -> dict[str, Any]:
+    names, proposal = stage.domains, outcome.proposal
+    leaves = sharing.expand(proposal.mixture)
+    losses = outcome.predict(proposal.mixture.weights)
+    return {
+        "stage": stage.name,
+        "mode": bench.recipe.decision.mode,
+        "new": list(stage.new),
+        "released": list(sharing.released),
+        "shares": dict(proposal.mixture.as_dict),
+        "new_share": float(sum(leaves[name] for name in stage.new)),
+        "mixture": {name: share for name, share in leaves.as_dict.items() if share > 0},
+        "old": dict(sharing.old.as_dict),
+        "prior": dict(problem.prior.as_dict),
+        "kl_weight": proposal.kl_weight,
+        "binding": list(proposal.binding),
+        "status": proposal.status,
+        "base_loss_nats": dict(zip(names, problem.evidence.base_loss_nats.tolist(), strict=True)),
+        "probes": {
+            probe.component.name: {
+                "shares": dict(probe.component.shares.as_dict),
+                "loss_nats": dict(zip(names, probe.loss_nats.tolist(), strict=True)),
+            }
+            for probe in problem.evidence.probes
+        },
+        "probe_tokens": problem.evidence.probes[0].n_tokens,
+        "predicted_loss_nats": dict(zip(names, map(float, losses), strict=True)),
+        "predicted_objective": float(problem.objective.value(losses)),
+        "ceilings": None if problem.ceilings is None else _finite(names, problem.ceilings),
+    }
+
+
+def _finite(names: tuple[str, ...], ceilings: Floats) -> dict[str, float]:
+    return {name: float(most) for name, most in zip(names, ceilings, strict=True) if np.isfinite(most)}

@@ -1,0 +1,131 @@
+"""The result of a life: scores, forgetting and cost of every stage, per arm and order, and their means over orders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import evermix
+from evermix.lifecycle.continual.arms.base import Outcome
+from evermix.lifecycle.continual.bench import LifeBench
+from evermix.lifecycle.continual.learner import Cost
+from evermix.lifecycle.continual.scoring import score
+from evermix.recipe.timeline import Stage
+
+StageRow = dict[str, Any]
+_MEANS = ("objective_value", "mean_loss_nats", "mean_bits_per_byte", "mean_perplexity", "mean_forgetting_nats")
+
+
+def stage_row(bench: LifeBench, arm: str, stage: Stage, outcome: Outcome, before: Sequence[StageRow]) -> StageRow:
+    """What one arm was trained on in a stage, how it scores on all domains seen so far, and what it cost.
+
+    Forgetting of a domain is how much its loss has risen above the least it had after any earlier stage, in nats.
+    """
+    scores = score(bench, outcome.model_id, outcome.model, stage.domains).per_domain
+    losses = np.array([scores[name]["loss_nats"] for name in stage.domains])
+    objective = bench.objective(stage.domains)
+    forgetting = {}
+    for name in stage.known:
+        earlier = [row["per_domain"][name]["loss_nats"] for row in before if name in row["per_domain"]]
+        if earlier:
+            forgetting[name] = scores[name]["loss_nats"] - min(earlier)
+    row: StageRow = {
+        "arm": arm,
+        "stage": stage.name,
+        "number": stage.number,
+        "kind": stage.phase.kind,
+        "new": list(stage.new),
+        "n_rows": stage.n_rows,
+        "mixture": {name: share for name, share in outcome.mixture.as_dict.items() if share > 0},
+        "new_share": float(sum(outcome.mixture[name] for name in stage.new)),
+        "per_domain": scores,
+        "objective_value": float(objective.value(losses)),
+        "mean_loss_nats": float(losses.mean()),
+        "mean_bits_per_byte": float(np.mean([scores[name]["bits_per_byte"] for name in stage.domains])),
+        "mean_perplexity": float(np.exp(losses).mean()),
+        "forgetting_nats": forgetting,
+        "mean_forgetting_nats": float(np.mean(list(forgetting.values()))) if forgetting else 0.0,
+        "cost": summed(outcome.costs),
+        "told": outcome.record,
+        "model": outcome.model_id,
+    }
+    row["cumulative_cost"] = added([*(earlier["cost"] for earlier in before), row["cost"]])
+    return row
+
+
+def summed(costs: Sequence[Cost]) -> dict[str, Any]:
+    """FLOPs, tokens and seconds in all and by part."""
+    parts: dict[str, dict[str, float]] = {}
+    for cost in costs:
+        part = parts.setdefault(cost.part, {"flops": 0.0, "n_tokens": 0.0, "seconds": 0.0})
+        for key in part:
+            part[key] += getattr(cost, key)
+    return _with_total(parts)
+
+
+def added(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The sum of what `summed` gave."""
+    parts: dict[str, dict[str, float]] = {}
+    for cost in costs:
+        for name, values in cost["by_part"].items():
+            part = parts.setdefault(name, {"flops": 0.0, "n_tokens": 0.0, "seconds": 0.0})
+            for key in part:
+                part[key] += values[key]
+    return _with_total(parts)
+
+
+def _with_total(parts: dict[str, dict[str, float]]) -> dict[str, Any]:
+    total = {key: sum(part[key] for part in parts.values()) for key in ("flops", "n_tokens", "seconds")}
+    return {**total, "by_part": parts}
+
+
+def assemble(bench: LifeBench, lives: Mapping[str, Sequence[Sequence[StageRow]]]) -> dict[str, Any]:
+    """What `result.json` holds."""
+    recipe = bench.recipe
+    return {
+        "evermix_version": evermix.__version__,
+        "recipe_fingerprint": recipe.fingerprint(),
+        "seed": recipe.seed,
+        "model": recipe.model.checkpoint or recipe.model.rung,
+        "n_parameters": {
+            "non_embedding": bench.size.non_embedding,
+            "output_projection": bench.size.output_projection,
+        },
+        "objective": {"quantity": recipe.objective.quantity, "weights": recipe.objective.weights},
+        "max_epochs": recipe.constraints.max_epochs,
+        "orders": [[phase.name for phase in order] for order in recipe.phase_orders],
+        "domains": [{"name": domain.name, "n_rows": domain.n_tokens} for domain in bench.rows],
+        "lives": {arm: [list(rows) for rows in orders] for arm, orders in lives.items()},
+        "arms": {arm: _over_orders(orders) for arm, orders in lives.items()},
+    }
+
+
+def _over_orders(orders: Sequence[Sequence[StageRow]]) -> dict[str, Any]:
+    """Means over orders of what stands at the end of a life and, per place in the order, of every stage."""
+    last = [rows[-1] for rows in orders]
+    return {
+        **{key: _mean_and_error([row[key] for row in last]) for key in _MEANS},
+        "flops": float(np.mean([row["cumulative_cost"]["flops"] for row in last])),
+        "n_tokens": float(np.mean([row["cumulative_cost"]["n_tokens"] for row in last])),
+        "seconds": float(np.mean([row["cumulative_cost"]["seconds"] for row in last])),
+        "flops_by_part": _mean_parts([row["cumulative_cost"]["by_part"] for row in last]),
+        "by_stage": [
+            {
+                **{key: float(np.mean([rows[k][key] for rows in orders])) for key in _MEANS},
+                "flops": float(np.mean([rows[k]["cumulative_cost"]["flops"] for rows in orders])),
+            }
+            for k in range(len(orders[0]))
+        ],
+    }
+
+
+def _mean_and_error(values: Sequence[float]) -> dict[str, float | None]:
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "stderr": error}
+
+
+def _mean_parts(parts: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
+    names = dict.fromkeys(name for one in parts for name in one)
+    return {name: float(np.mean([one.get(name, {}).get("flops", 0.0) for one in parts])) for name in names}
