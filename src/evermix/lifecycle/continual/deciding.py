@@ -24,7 +24,6 @@ from evermix.lifecycle.probing import (
     probe_all,
     probe_settings,
 )
-from evermix.measure.probes import Component
 from evermix.mixture import Mixture
 from evermix.recipe.timeline import Stage
 
@@ -40,72 +39,121 @@ class StageDecision:
     record: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is to be decided.
+
+    Attributes:
+        stage: in which.
+        sharing: among which components.
+        n_rows: that the answer is for.
+        purities: of the probes.
+        prior: what KL pulls towards, over the components.
+        n_decisions: of the stage, which share the budget of probes.
+        label: for the reader.
+    """
+
+    stage: Stage
+    sharing: Sharing
+    n_rows: int
+    purities: tuple[float, ...]
+    prior: Mixture
+    label: str
+    n_decisions: int = 1
+
+
 def decide_stage(bench: LifeBench, learner: Learner, stage: Stage) -> StageDecision | None:
     """Decide the mixture of a stage by probes of the model; None where nothing learnt before is left to mix in."""
     sharing = Sharing.of(bench, learner.life, stage)
     if sharing is None or not stage.new:
         return None
-    recipe = bench.recipe
+    prior, purities = Mixture.uniform(sharing.components), bench.recipe.replay.purities
+    return decide(bench, learner, Question(stage, sharing, stage.n_rows, purities, prior, f"before {stage.name}"))
+
+
+def decide_on_the_way(bench: LifeBench, learner: Learner, stage: Stage) -> StageDecision:
+    """Decide the mixture of the rest of a pretraining, every domain's share anew."""
+    decision = bench.recipe.decision
+    sharing = Sharing.of_all(bench, learner.life, stage.domains)
+    assert sharing is not None  # the pretraining has begun
+    prior = start_mixture(bench, stage, decision.prior)
+    n_rows = stage.n_rows - learner.step * stage.batch_rows
+    label = f"in {stage.name} at step {learner.step}"
+    question = Question(stage, sharing, n_rows, decision.probes.purities, prior, label, len(decision.at))
+    return decide(bench, learner, question)
+
+
+def start_mixture(bench: LifeBench, stage: Stage, named: str = "start") -> Mixture:
+    """The recipe's start (or natural, uniform) over the domains of a stage."""
+    start = bench.recipe.start if named == "start" else named
+    leaves = bench.leaves(stage.domains)
+    if isinstance(start, dict):
+        return Mixture.from_dict(leaves, start)
+    return Mixture.natural(leaves) if start == "natural" else Mixture.uniform(leaves)
+
+
+def decide(bench: LifeBench, learner: Learner, question: Question) -> StageDecision:
+    """Answer a question by probes of the learner, or read the answer that was given before."""
+    recipe, stage, sharing = bench.recipe, question.stage, question.sharing
+    parts = ("decision", "replay", "retention", "objective", "constraints")
     key = content_hash(
         {
             "base": learner.run_id,
-            "stage": [stage.name, list(stage.domains), list(stage.new), stage.n_steps],
+            "stage": [stage.name, list(stage.domains), list(stage.new), stage.n_steps, question.n_rows],
             "training": stage.training.model_dump(mode="json"),
             "texts": [[domain.name, domain.fingerprint] for domain in sharing.leaves],
-            "decision": recipe.decision.model_dump(mode="json"),
-            "replay": recipe.replay.model_dump(mode="json"),
-            "retention": recipe.retention.model_dump(mode="json"),
-            "objective": recipe.objective.model_dump(mode="json"),
-            "constraints": recipe.constraints.model_dump(mode="json"),
+            "prior": dict(question.prior.as_dict),
+            **{part: getattr(recipe, part).model_dump(mode="json") for part in parts},
         }
     )
     kept = bench.project.ledger.find("stage-decision", key)
     if kept is None:
-        record = _decide(bench, learner, stage, sharing)
-        bench.project.ledger.append("stage-decision", key, record)
+        bench.project.ledger.append("stage-decision", key, _decide(bench, learner, question))
         kept = bench.project.ledger.find("stage-decision", key)
     assert kept is not None  # it was appended a line above
     costs = tuple(Cost(**cost) for cost in kept.payload["costs"])
     return StageDecision(Mixture.from_dict(bench.rows, kept.payload["mixture"]), costs, kept.payload)
 
 
-def _decide(bench: LifeBench, learner: Learner, stage: Stage, sharing: Sharing) -> dict[str, Any]:
-    recipe = bench.recipe
-    parts = sharing.parts(recipe.replay.purities)
-    evidence = _probe(bench, learner, stage, sharing, parts)
-    mode = recipe.decision.mode
-    problem = _problem(bench, learner, stage, sharing, evidence)
+def _decide(bench: LifeBench, learner: Learner, question: Question) -> dict[str, Any]:
+    mode = bench.recipe.decision.mode
+    evidence = _probe(bench, learner, question)
+    problem = _problem(bench, learner, question, evidence)
     started = time.monotonic()
-    with bench.reporter.part("decision", f"deciding {stage.name} by {mode}", None):
+    with bench.reporter.part("decision", f"deciding {question.label} by {mode}", None):
         outcome = MODES[mode](problem)
-    seconds = time.monotonic() - started
-    return _record(bench, stage, sharing, problem, outcome) | {
-        "costs": [vars(cost) for cost in _costs(bench, evidence, outcome, seconds)]
-    }
+    costs = _costs(bench, evidence, outcome, time.monotonic() - started)
+    return _record(bench, question, problem, outcome) | {"costs": [vars(cost) for cost in costs]}
 
 
-def _probe(
-    bench: LifeBench, learner: Learner, stage: Stage, sharing: Sharing, parts: tuple[Component, ...]
-) -> Evidence:
-    decision, m = bench.recipe.decision, len(sharing.components)
+def _probe(bench: LifeBench, learner: Learner, question: Question) -> Evidence:
+    decision, stage, sharing = bench.recipe.decision, question.stage, question.sharing
+    parts = sharing.parts(question.purities)
     everything = bench.heldout(stage.domains)
-    needs = ProbeNeeds(len(parts), candidate_count(decision, m), len(stage.domains), stage.batch_rows, stage.n_steps)
+    needs = ProbeNeeds(
+        len(parts),
+        candidate_count(decision, len(sharing.components)),
+        len(stage.domains),
+        stage.batch_rows,
+        stage.n_steps,
+        question.n_decisions,
+    )
     plan = plan_probes(decision, needs, min(len(ids) for ids in everything.sequences))
     settings = probe_settings(decision.probes, plan.steps, stage.training, bench.recipe.seed)
     heldout = bench.heldout(stage.domains, plan.evaluation_sequences)
     over_all = tuple(replace(part, trained_on=bench.over_all(part.trained_on)) for part in parts)
     asked = ProbeSet(sharing.old_shares, over_all, settings, heldout)
     assert learner.checkpoint is not None  # something was learnt before
-    return probe_all(bench, Probed(learner.run_id, learner.checkpoint), asked, f"probing before {stage.name}")
+    return probe_all(bench, Probed(learner.run_id, learner.checkpoint), asked, f"probing {question.label}")
 
 
-def _problem(bench: LifeBench, learner: Learner, stage: Stage, sharing: Sharing, evidence: Evidence) -> Problem:
-    decision = bench.recipe.decision
+def _problem(bench: LifeBench, learner: Learner, question: Question, evidence: Evidence) -> Problem:
+    decision, stage, sharing = bench.recipe.decision, question.stage, question.sharing
     return Problem(
         evidence,
         bench.objective(stage.domains),
-        sharing.bounds(bench, learner.life, stage.n_rows),
-        _prior(sharing),
+        sharing.bounds(bench, learner.life, question.n_rows),
+        question.prior,
         DEFAULT_KL[decision.mode] if decision.kl is None else decision.kl,
         candidate_count(decision, len(sharing.components)),
         decision.gradient_evaluations,
@@ -113,11 +161,6 @@ def _problem(bench: LifeBench, learner: Learner, stage: Stage, sharing: Sharing,
         sharing.own,
         _ceilings(bench, stage, evidence),
     )
-
-
-def _prior(sharing: Sharing) -> Mixture:
-    """Every component alike, the bundle as if it were one domain."""
-    return Mixture.uniform(sharing.components)
 
 
 def _ceilings(bench: LifeBench, stage: Stage, evidence: Evidence) -> Floats | None:
@@ -141,12 +184,14 @@ def _costs(bench: LifeBench, evidence: Evidence, outcome: ModeOutcome, seconds: 
     ]
 
 
-def _record(bench: LifeBench, stage: Stage, sharing: Sharing, problem: Problem, outcome: ModeOutcome) -> dict[str, Any]:
+def _record(bench: LifeBench, question: Question, problem: Problem, outcome: ModeOutcome) -> dict[str, Any]:
+    stage, sharing = question.stage, question.sharing
     names, proposal = stage.domains, outcome.proposal
     leaves = sharing.expand(proposal.mixture)
     losses = outcome.predict(proposal.mixture.weights)
     return {
         "stage": stage.name,
+        "label": question.label,
         "mode": bench.recipe.decision.mode,
         "new": list(stage.new),
         "released": list(sharing.released),

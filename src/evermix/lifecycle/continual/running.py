@@ -11,6 +11,7 @@ from evermix.files import write_json
 from evermix.ledger import Project
 from evermix.lifecycle.continual.arms import ARMS, Outcome
 from evermix.lifecycle.continual.bench import LifeBench, open_life
+from evermix.lifecycle.continual.changes import check_unchanged, note_begun
 from evermix.lifecycle.continual.learner import Learner
 from evermix.lifecycle.continual.result import StageRow, assemble, stage_row
 from evermix.lifecycle.progress import Reporter
@@ -37,7 +38,11 @@ def run(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
         project.ledger.append("recipe", recipe.fingerprint(), recipe.model_dump(mode="json"))
         project.ledger.append("corpus", bench.rows.fingerprint, corpus_record(bench.store))
         orders = [recipe.timeline(order) for order in recipe.phase_orders]
-        lives: Lives = {arm: [live(bench, arm, stages) for stages in orders] for arm in recipe.arms}
+        check_unchanged(bench, orders)
+        lives: Lives = {
+            arm: [live(bench, arm, stages, in_first_order=not k) for k, stages in enumerate(orders)]
+            for arm in recipe.arms
+        }
         result = assemble(bench, lives)
         write_json(project.folder / "result.json", result)
         project.ledger.append("result", recipe.fingerprint(), result)
@@ -45,11 +50,12 @@ def run(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
     return result
 
 
-def live(bench: LifeBench, arm: str, stages: Sequence[Stage]) -> list[StageRow]:
+def live(bench: LifeBench, arm: str, stages: Sequence[Stage], *, in_first_order: bool = True) -> list[StageRow]:
     """One arm through the stages of one order."""
     learner, rows = Learner.newborn(bench), list[StageRow]()
     for number, stage in enumerate(stages):
         bench.reporter.say(f"{arm}, stage {number + 1} of {len(stages)}: {stage.name}")
+        note_begun(bench, stages[: number + 1], in_first_order)
         outcome: Outcome = ARMS[arm](bench, learner, stages[: number + 1])
         rows.append(stage_row(bench, arm, stage, outcome, rows))
         learner = outcome.learner

@@ -37,6 +37,12 @@ class Sharing:
     released: tuple[str, ...]
 
     @classmethod
+    def of_all(cls, bench: LifeBench, life: Life, names: Sequence[str]) -> Sharing | None:
+        """Every domain a component of its own; None where none of them was learnt before."""
+        old = life.proportions(names)
+        return None if old is None else cls(bench.leaves(names), old, None, tuple(names))
+
+    @classmethod
     def of(cls, bench: LifeBench, life: Life, stage: Stage, released: Sequence[str] = ()) -> Sharing | None:
         """The components of a stage; None where there is nothing to decide, for nothing learnt before is left."""
         leaves = bench.leaves(stage.domains)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from evermix.lifecycle.continual.bench import LifeBench
+from evermix.lifecycle.continual.deciding import start_mixture
 from evermix.lifecycle.continual.learner import Cost, Learner, Training, train
 from evermix.mixture import Mixture
 from evermix.recipe.timeline import Stage
@@ -61,12 +62,14 @@ def on_mixture(bench: LifeBench, learner: Learner, stage: Stage, mixture: Mixtur
     return Outcome(reached, reached.checkpoint, reached.run_id, mixture, (cost,))
 
 
-def start_mixture(bench: LifeBench, stage: Stage) -> Mixture:
-    """The recipe's start, over the domains of a stage before which nothing was learnt."""
-    start, leaves = bench.recipe.start, bench.leaves(stage.domains)
-    if isinstance(start, dict):
-        return bench.over_all(Mixture.from_dict(leaves, start))
-    return bench.over_all(Mixture.natural(leaves) if start == "natural" else Mixture.uniform(leaves))
+def on_start(bench: LifeBench, learner: Learner, stage: Stage) -> Outcome:
+    """The outcome of training the stage on the recipe's start: the first one, before which nothing was learnt."""
+    return on_mixture(bench, learner, stage, first_mixture(bench, stage))
+
+
+def first_mixture(bench: LifeBench, stage: Stage) -> Mixture:
+    """The recipe's start over all texts of the life."""
+    return bench.over_all(start_mixture(bench, stage))
 
 
 def spread(bench: LifeBench, names: Sequence[str], *, by_rows: bool = False) -> Mixture:

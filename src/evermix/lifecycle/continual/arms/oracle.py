@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evermix.lifecycle.continual.arms.base import Outcome, on_mixture, start_mixture, train_stage
+from evermix.lifecycle.continual.arms.base import Outcome, on_start, train_stage
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.learner import Cost, Learner
 from evermix.lifecycle.continual.scoring import score
@@ -22,7 +22,7 @@ def oracle(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outco
     stage = stages[-1]
     sharing = Sharing.of(bench, learner.life, stage)
     if sharing is None or not stage.new:
-        return on_mixture(bench, learner, stage, start_mixture(bench, stage))
+        return on_start(bench, learner, stage)
     objective = bench.objective(stage.domains)
     costs: list[Cost] = []
     tried: dict[float, tuple[float, Learner]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from evermix.lifecycle.continual.arms.base import Outcome, on_mixture, spread, start_mixture
+from evermix.lifecycle.continual.arms.base import Outcome, first_mixture, on_mixture, spread
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.learner import Learner
 from evermix.recipe.timeline import Stage
@@ -16,8 +16,6 @@ def retrain(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outc
     stage = stages[-1]
     n_steps = sum(each.n_rows for each in stages) // stage.batch_rows
     whole = replace(stage, n_steps=n_steps, first_row=0)
-    given = bench.recipe.start
-    mixture = (
-        start_mixture(bench, stage) if not stage.number else spread(bench, stage.domains, by_rows=given == "natural")
-    )
+    by_rows = bench.recipe.start == "natural"
+    mixture = spread(bench, stage.domains, by_rows=by_rows) if stage.number else first_mixture(bench, stage)
     return on_mixture(bench, Learner.newborn(bench), whole, mixture)
