@@ -2,6 +2,10 @@
 
 import copy
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -182,3 +186,33 @@ def test_metas_are_json_anyone_can_read(store):
     meta = json.loads((store.folder / store.entries[0]["folder"] / "meta.json").read_text())
     assert meta["chat_template"] == ChatTemplate.plain().fingerprint
     assert not list((store.folder / store.entries[0]["folder"]).glob("flat.*"))
+
+
+SLOW_BUILD = """
+import sys, time
+from pathlib import Path
+from evermix.corpus import StoreSettings, TextSource, build_store, load_tokenizer
+data, store, tokenizer = map(Path, sys.argv[1:])
+def slow(event):
+    print(event.stage, flush=True)
+    time.sleep(0.2)
+build_store([TextSource("talk", ("talk.jsonl",), format="chat")], load_tokenizer(tokenizer), store,
+            StoreSettings(24, 0.2, base=data), slow)
+"""
+
+
+@pytest.mark.parametrize("stage", ["tokenising", "packing"])
+def test_a_killed_build_is_done_again(folder, tmp_path, stage):
+    TOKENIZER.save(tmp_path / "tokenizer.json")
+    target = tmp_path / "s"
+    command = [sys.executable, "-c", SLOW_BUILD, str(folder), str(target), str(tmp_path / "tokenizer.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.strip() == stage for line in process.stdout)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert list(target.glob("talk-*.tmp-*"))
+    built, whole = (build(folder, path, SOURCES[:1]) for path in (target, tmp_path / "whole"))
+    assert not list(target.glob("talk-*.tmp-*"))
+    np.testing.assert_array_equal(built.train(0), whole.train(0))
+    np.testing.assert_array_equal(built.roles(0, "heldout"), whole.roles(0, "heldout"))

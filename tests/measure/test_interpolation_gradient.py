@@ -55,3 +55,26 @@ def test_nothing_stays_on_the_model() -> None:
     assert interpolation.evaluate_with_gradient(W, _heldout((4,)))[1] == pytest.approx(first, abs=0)
     assert interpolation.evaluate(W, _heldout((4,))).loss_nats == pytest.approx(before, abs=0)
     assert not any(module._forward_hooks for module in interpolation.model.modules())
+
+
+def test_conversations_are_scored_and_differentiated_over_their_answers() -> None:
+    """Against scores of the same sequences cut to size by hand, and central differences."""
+    generator = torch.Generator().manual_seed(5)
+    ids = torch.randint(0, 300, (150, 16), generator=generator)
+    roles = torch.zeros_like(ids, dtype=torch.uint8)
+    for k in range(len(ids)):
+        end = 5 + k % 9
+        roles[k, :3], roles[k, 3:end] = 1, 2
+    heldout = HeldoutText(DomainSet(["talk"]), (ids,), np.array([500.0]), (roles,))
+    interpolation = _interpolation(4)
+    scores, gradient = interpolation.evaluate_with_gradient(W, heldout)
+    assert scores.loss_nats == pytest.approx(interpolation.evaluate(W, heldout).loss_nats, abs=1e-6)
+    losses = []
+    for row, kinds in zip(ids, roles, strict=True):
+        logs = interpolation.logits(W, row[None, : int((kinds > 0).sum())])[0].log_softmax(dim=-1)
+        losses += [-float(logs[t - 1, row[t]]) for t in range(1, len(logs)) if kinds[t] == 2]
+    assert scores.loss_nats[0] == pytest.approx(np.mean(losses), rel=1e-5)
+    for i in range(len(W)):
+        step = 5e-3 * np.eye(len(W))[i]
+        above, below = (interpolation.evaluate(W + sign * step, heldout).loss_nats[0] for sign in (1, -1))
+        assert gradient[0, i] == pytest.approx((above - below) / 1e-2, rel=0.03, abs=2e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,15 +21,21 @@ from evermix.recipe import DomainRecipe, Recipe
 _PINNED = "pinned"
 
 
-def open_text(recipe: Recipe, project: Project, reporter: Reporter) -> TokenStore:
+def open_text(
+    recipe: Recipe, project: Project, reporter: Reporter, for_tokenizer: Collection[str] | None = None
+) -> TokenStore:
     """Tokenise every domain that is not in the store yet, and open it.
+
+    Args:
+        for_tokenizer: names of the domains that a tokenizer is trained on; None for all.
 
     Raises:
         CorpusError, TokenizerError: on bad files; nothing half-written is left.
     """
     folder = Path(recipe.corpus.store) if recipe.corpus.store else project.tokens
     sources = [_source(domain, reporter) for domain in recipe.domains]
-    tokenizer = _tokenizer(recipe, project, sources, folder, reporter)
+    learnt_from = [source for source in sources if for_tokenizer is None or source.name in for_tokenizer]
+    tokenizer = _tokenizer(recipe, project, learnt_from, folder, reporter)
     settings = StoreSettings(
         sequence_length=recipe.corpus.sequence_length,
         heldout_fraction=recipe.corpus.heldout_fraction,
@@ -73,7 +80,7 @@ def chat_template(recipe: Recipe) -> ChatTemplate:
     if named == "plain":
         return ChatTemplate.plain()
     if named != "auto":
-        return ChatTemplate.from_path(recipe.base / named)
+        return ChatTemplate.from_path(Path(resolve_checkpoint(named, recipe.base)))
     if checkpoint is None:
         return ChatTemplate.plain()
     folder = Path(resolve_checkpoint(checkpoint, recipe.base))

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
@@ -56,6 +58,7 @@ class Segment:
         end_step: optimiser step at which the segment ends.
         seed: of the order of the sequences.
         evaluate_at, checkpoint_at: steps at which the loss curve gets a point, and a checkpoint is written.
+        first_sequence: of `mixtures`, the one that step 0 begins with; not 0 where the run is a later part of a life.
     """
 
     mixtures: MixtureSchedule
@@ -64,6 +67,7 @@ class Segment:
     seed: int
     evaluate_at: tuple[int, ...] = ()
     checkpoint_at: tuple[int, ...] = ()
+    first_sequence: int = 0
 
 
 @dataclass
@@ -92,7 +96,7 @@ def train_segment(
     resume = newest_checkpoint(folder) or parent
     own = resume is not None and resume.parent == folder
     progress = _read_progress(resume) if own and resume else Progress()
-    recorder = _Recorder(segment, store.sequence_length, heldout, progress, report)
+    recorder = _Recorder(segment, store.mean_lengths, heldout, progress, report)
     trainer = _StreamTrainer(
         model=model,
         args=_arguments(segment, folder),
@@ -101,7 +105,11 @@ def train_segment(
         callbacks=[recorder],
         optimizers=_optimiser(model, segment.optimisation),
         sampler=StreamSampler(
-            store, segment.mixtures, segment.seed, segment.end_step * segment.optimisation.batch_sequences
+            store,
+            segment.mixtures,
+            segment.seed,
+            segment.end_step * segment.optimisation.batch_sequences,
+            segment.first_sequence,
         ),
     )
     trainer.remove_callback(_default_progress())
@@ -187,13 +195,13 @@ class _Recorder(TrainerCallback):
     def __init__(
         self,
         segment: Segment,
-        sequence_length: int,
+        mean_lengths: npt.NDArray[np.float64],
         heldout: HeldoutText | None,
         progress: Progress,
         report: StepReport | None,
     ) -> None:
         self.segment = segment
-        self.tokens_per_step = segment.optimisation.batch_sequences * sequence_length
+        self.mean_lengths = mean_lengths
         self.heldout = heldout
         self.progress = progress
         self.report = report
@@ -212,12 +220,19 @@ class _Recorder(TrainerCallback):
         if self.heldout is not None and step in self.segment.evaluate_at:
             scores = evaluate(context["model"], self.heldout)
             losses = dict(zip(scores.domains.names, map(float, scores.loss_nats), strict=True))
-            self.progress.curve.append({"step": step, "n_tokens": step * self.tokens_per_step, "loss_nats": losses})
+            self.progress.curve.append({"step": step, "n_tokens": self._tokens_at(step), "loss_nats": losses})
         if step in self.segment.checkpoint_at or (step == self.segment.end_step and self.segment.checkpoint_at):
             control.should_save = True
         if self.report is not None:
             self.report(step)
         return control
+
+    def _tokens_at(self, step: int) -> int:
+        """Tokens trained on by the end of `step`, without padding: sequences per domain times their mean length."""
+        first = self.segment.first_sequence
+        mixtures, last = self.segment.mixtures, first + step * self.segment.optimisation.batch_sequences
+        spent = mixtures.sequences_spent(last) - mixtures.sequences_spent(first)
+        return round(float(spent @ self.mean_lengths))
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **context: Any
