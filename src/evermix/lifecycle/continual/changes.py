@@ -22,15 +22,16 @@ def check_unchanged(bench: LifeBench, orders: Sequence[Sequence[Stage]]) -> None
         RecipeError: a phase that was begun, or something that holds for the whole life, is another one now; names the
             phase, the key, and both values.
     """
-    begun = {tuple(e.payload["path"]): e.payload for e in bench.project.ledger.entries() if e.kind == _KIND}
+    entries = [e.payload for e in bench.project.ledger.entries() if e.kind == _KIND]
+    begun = {tuple(payload["path"]): payload["content"] for payload in entries}
     for stages in orders:
         for stage in stages:
             path = tuple(each.name for each in stages[: stage.number + 1])
             if path in begun:
-                _compare(path[-1], begun[path]["content"], _content(bench, stage))
+                _compare(path[-1], begun[path], _content(bench, stage))
     first = [stage.name for stage in orders[0]]
-    for path, payload in begun.items():
-        if payload["in_first_order"] and list(path) != first[: len(path)]:
+    for path in [tuple(payload["path"]) for payload in entries if payload["in_first_order"]]:
+        if list(path) != first[: len(path)]:
             raise RecipeError(
                 f"phases that were begun must stay in their order: this project has begun {' > '.join(path)}",
                 received=" > ".join(first),

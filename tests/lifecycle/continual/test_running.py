@@ -1,0 +1,191 @@
+"""Lives on a tiny budget: what is trained, what it costs, going on after death, and what a recipe may change."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evermix.errors import EvermixError, RecipeError
+from evermix.ledger import Ledger
+from evermix.lifecycle.continual import run
+from evermix.recipe import Recipe
+
+Make = Callable[..., dict[str, Any]]
+ARMS = ["evermix", "uniform", "naive", "fixed-replay", "retrain"]
+
+
+@pytest.fixture(scope="module")
+def life(tiny_recipe: Make) -> Callable[..., dict[str, Any]]:
+    """A recipe of three phases: prose; then code; then prose revised and noise beside it."""
+
+    def make(project: Path, **changes: Any) -> dict[str, Any]:
+        content = tiny_recipe(project)
+        code, prose, noise = content["domains"]
+        content |= {
+            "domains": [prose],
+            "model": {"rung": "0.05M"},
+            "training": {"tokens": 20 * 4 * 32, "batch_sequences": 4, "evaluations": 2, "checkpoints": 4},
+            "phases": [
+                {"name": "base", "kind": "pretrain"},
+                {"name": "code", "add": [code], "tokens": 10 * 4 * 32},
+                {"name": "both", "add": [noise], "revise": [{**prose, "max_bytes": 60_000}], "tokens": 12 * 4 * 32},
+            ],
+            "constraints": {"max_epochs": None},
+            "arms": ["evermix"],
+        }
+        return content | changes
+
+    return make
+
+
+def _run(content: dict[str, Any]) -> dict[str, Any]:
+    return run(Recipe.model_validate(content))
+
+
+def _comparable(value: Any) -> Any:
+    """Everything but wall-clock time."""
+    if isinstance(value, dict):
+        return {key: _comparable(item) for key, item in value.items() if key != "seconds"}
+    return [_comparable(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, life: Make) -> tuple[dict[str, Any], dict[str, Any]]:
+    content = life(tmp_path_factory.mktemp("life") / "project", arms=ARMS)
+    return content, _run(content)
+
+
+def test_every_arm_goes_through_every_stage(finished: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    content, result = finished
+    assert json.loads((Path(content["project"]) / "result.json").read_text()) == result
+    assert set(result["lives"]) == set(ARMS)
+    for (rows,) in result["lives"].values():
+        assert [row["stage"] for row in rows] == ["base", "code", "both"]
+        assert set(rows[2]["per_domain"]) == {"code", "prose (2)", "noise"}
+        assert all(sum(row["mixture"].values()) == pytest.approx(1) for row in rows)
+        assert set(rows[1]["forgetting_nats"]) == {"prose"}
+        assert set(rows[2]["forgetting_nats"]) == {"code"}
+        assert rows[1]["forgetting_nats"]["prose"] == pytest.approx(
+            rows[1]["per_domain"]["prose"]["loss_nats"] - rows[0]["per_domain"]["prose"]["loss_nats"]
+        )
+
+
+def test_mixtures_of_the_arms(finished: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    lives = {arm: rows for arm, (rows,) in finished[1]["lives"].items()}
+    assert lives["naive"][1]["mixture"] == {"code": 1.0}
+    assert lives["fixed-replay"][1]["mixture"] == pytest.approx({"prose": 0.1, "code": 0.9})
+    assert lives["uniform"][2]["mixture"] == pytest.approx(dict.fromkeys(("code", "prose (2)", "noise"), 1 / 3))
+    told = lives["evermix"][1]["told"]
+    assert lives["evermix"][1]["mixture"] == pytest.approx(told["mixture"])
+    assert set(told["probes"]) == {"code@0.1", "code@0.9"}
+    assert told["probes"]["code@0.9"]["shares"] == pytest.approx({"old": 0.1, "code": 0.9})
+    assert set(lives["evermix"][2]["told"]["shares"]) == {"old", "prose (2)", "noise"}
+
+
+def test_compute_is_counted_alike(finished: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    result = finished[1]
+    n = sum(result["n_parameters"].values())
+    lives = {arm: rows for arm, (rows,) in result["lives"].items()}
+    steps, per_step = (20, 10, 12), 4 * 32
+    assert lives["naive"][0]["cost"]["by_part"]["prefix"]["flops"] == 6 * n * steps[0] * per_step
+    assert lives["naive"][2]["cumulative_cost"]["flops"] == 6 * n * sum(steps) * per_step
+    whole = sum(steps[0] * per_step * k + steps[1] * per_step * (k > 1) * (k - 1) for k in (1, 2, 3))
+    assert whole  # the sum of all retrainings: 20, then 30, then 42 steps
+    assert lives["retrain"][2]["cumulative_cost"]["n_tokens"] == (20 + 30 + 42) * per_step
+    decided = lives["evermix"][1]
+    probes = decided["cost"]["by_part"]["probes"]
+    assert probes["flops"] == 4 * n * probes["n_tokens"]
+    assert probes["n_tokens"] == 2 * 5 * per_step  # two probes of five steps
+    assert decided["cost"]["flops"] == pytest.approx(sum(p["flops"] for p in decided["cost"]["by_part"].values()))
+
+
+def test_a_second_run_trains_nothing(finished: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    content, result = finished
+    before = {path: path.stat().st_mtime_ns for path in Path(content["project"]).glob("runs/*/done.json")}
+    assert _run(content) == result
+    assert {path: path.stat().st_mtime_ns for path in Path(content["project"]).glob("runs/*/done.json")} == before
+
+
+def test_orders_share_what_they_have_in_common_and_are_averaged(life: Make, tmp_path: Path) -> None:
+    content = life(tmp_path / "project", arms=["uniform"])
+    prose = content["domains"][0]
+    content["phases"][2] = {"name": "noise", "add": content["phases"][2]["add"], "tokens": 10 * 4 * 32}
+    del prose
+    result = _run(content | {"orders": 2})
+    (one, other) = result["lives"]["uniform"]
+    assert result["orders"] == [["base", "code", "noise"], ["base", "noise", "code"]]
+    assert one[0]["model"] == other[0]["model"]
+    assert one[1]["model"] != other[1]["model"]
+    mean = result["arms"]["uniform"]["mean_loss_nats"]["mean"]
+    assert mean == pytest.approx((one[-1]["mean_loss_nats"] + other[-1]["mean_loss_nats"]) / 2)
+
+
+def test_killed_in_any_stage_it_goes_on(
+    finished: tuple[dict[str, Any], dict[str, Any]], life: Make, tmp_path: Path
+) -> None:
+    content = life(tmp_path / "project", arms=ARMS)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(content))
+    code = "import sys; from evermix.recipe import Recipe; from evermix.lifecycle.continual import run\n"
+    code += "run(Recipe.load(sys.argv[1]))"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for arm, stage in (("evermix", "code"), ("fixed-replay", "both")):
+        process = subprocess.Popen([sys.executable, "-c", code, str(recipe)], env=environment)
+        wanted = f'"{stage}: training"' if arm == "evermix" else '"both: training"'
+        status = tmp_path / "project" / "status.json"
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if status.exists() and wanted in status.read_text():
+                break
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert _comparable(_run(content))["lives"] == _comparable(finished[1])["lives"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 3}, "phase 'base' was begun, so seed must stay 0"),
+        ({"constraints": {"max_epochs": None, "floor": 0.02}}, "so constraints.floor must stay 0.01"),
+    ],
+)
+def test_what_was_begun_must_stay(
+    finished: tuple[dict[str, Any], dict[str, Any]], change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        _run(finished[0] | change)
+
+
+def test_a_phase_that_was_begun_must_stay_and_later_ones_may_change(life: Make, tmp_path: Path) -> None:
+    content = life(tmp_path / "project")
+    base, code, both = content["phases"]
+    content["phases"] = [base, code]
+    first = _run(content)
+    with pytest.raises(RecipeError, match="phase 'code' was begun, so steps must stay 10"):
+        _run(content | {"phases": [base, {**code, "tokens": 12 * 4 * 32}]})
+    with pytest.raises(RecipeError, match="must stay in their order: this project has begun base > code"):
+        _run(content | {"phases": [base, both, code]})
+    prose = Path(content["domains"][0]["files"][0])
+    other = tmp_path / "prose.jsonl"
+    other.write_bytes(b"\n".join(prose.read_bytes().splitlines()[5:]))
+    with pytest.raises(RecipeError, match="the text of 'prose' must stay"):
+        _run(content | {"domains": [{**content["domains"][0], "files": [str(other)]}]})
+    later = _run(content | {"phases": [base, code, both]})
+    assert later["lives"]["evermix"][0][:2] == first["lives"]["evermix"][0]
+    kinds = [entry.kind for entry in Ledger(tmp_path / "project" / "ledger.sqlite").entries()]
+    assert kinds.count("stage-segment") == 3
+
+
+def test_no_room_under_the_caps_is_said(life: Make, tmp_path: Path) -> None:
+    with pytest.raises(EvermixError, match="max_epochs"):
+        _run(life(tmp_path / "project", constraints={"max_epochs": 0.001}))

@@ -1,0 +1,106 @@
+"""Phases one after the other: names of texts, new and known domains, rows, orders."""
+
+from __future__ import annotations
+
+from itertools import pairwise, permutations
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from evermix.recipe import Recipe
+from evermix.recipe.timeline import base_name
+
+
+def domain(name: str) -> dict[str, Any]:
+    return {"name": name, "files": ["x"]}
+
+
+def recipe(**changes: Any) -> Recipe:
+    content: dict[str, Any] = {
+        "project": "p",
+        "domains": [domain("a"), domain("b")],
+        "corpus": {"sequence_length": 10},
+        "training": {"tokens": 4000, "batch_sequences": 4},
+    }
+    return Recipe.model_validate(content | changes)
+
+
+LIFE = [
+    {"name": "base", "kind": "pretrain"},
+    {"name": "more", "add": [domain("c")], "tokens": 800},
+    {"name": "mend", "revise": [domain("a")], "remove": ["b"], "training": {"batch_sequences": 8}},
+    {"name": "talk", "kind": "instruct", "add": [domain("d")], "examples": 40},
+]
+
+
+def test_domains_steps_and_rows_of_a_life() -> None:
+    made = recipe(phases=LIFE)
+    stages = made.timeline(made.phase_orders[0])
+    assert [stage.domains for stage in stages] == [
+        ("a", "b"),
+        ("a", "b", "c"),
+        ("c", "a (2)"),
+        ("a (2)", "c", "d"),
+    ]
+    assert [stage.new for stage in stages] == [("a", "b"), ("c",), ("a (2)",), ("d",)]
+    assert [stage.n_steps for stage in stages] == [4000 // 10 // 4, 800 // 10 // 4, 4000 // 10 // 8, 40 // 4]
+    assert stages[2].training.batch_sequences == 8
+    assert stages[2].training.learning_rate == made.training.learning_rate
+    assert all(before.end_row == after.first_row for before, after in pairwise(stages))
+
+
+@given(st.permutations(["more", "mend", "talk"]))
+def test_a_text_has_one_name_in_every_order(rest: list[str]) -> None:
+    made = recipe(phases=LIFE, orders=[["base", *rest]])
+    stages = made.timeline(made.phase_orders[0])
+    assert set(stages[-1].domains) == {"a (2)", "c", "d"}
+    assert all(set(stage.known) | set(stage.new) == set(stage.domains) for stage in stages)
+    assert set(made.labels.sources) == {"a", "b", "c", "d", "a (2)"}
+    assert stages[-1].end_row == recipe(phases=LIFE).timeline(made.phases)[-1].end_row
+
+
+def test_orders_are_drawn_without_repetition_and_keep_the_pretraining_first() -> None:
+    made = recipe(phases=LIFE, orders=6)
+    names = [tuple(phase.name for phase in order) for order in made.phase_orders]
+    assert set(names) == {("base", *rest) for rest in permutations(["more", "mend", "talk"])}
+    assert names[0] == ("base", "more", "mend", "talk")
+    assert names == [tuple(phase.name for phase in order) for order in recipe(phases=LIFE, orders=6).phase_orders]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"phases": [{"name": "x", "add": [domain("a")]}]}, "phase 'x': 'a' is there already"),
+        ({"phases": [{"name": "x", "remove": ["z"]}]}, "and 'z' is not"),
+        ({"phases": [{"name": "x", "revise": [domain("z")]}]}, "and 'z' is not"),
+        ({"phases": [{"name": "x", "remove": ["a", "b"]}]}, "must have a domain left"),
+        ({"phases": [{"name": "x", "tokens": 70}]}, "at least 2 steps: 7 rows in batches of 4"),
+        ({"phases": [{"name": "x"}, {"name": "x"}]}, "phase names must be unique"),
+        ({"phases": [{"name": "x"}, {"name": "y", "kind": "pretrain"}]}, "only the first phase"),
+        ({"phases": [{"name": "x", "examples": 10}]}, "budget in tokens"),
+        ({"phases": [{"name": "x", "trainer": "sft"}]}, "trained by trainer plain"),
+        ({"phases": [{"name": "x", "training": {"gradient_accumulation": 3}}]}, "must be a multiple of gradient_acc"),
+        ({"phases": [{"name": "x"}], "orders": [["y"]]}, "an order must name every phase once"),
+        ({"phases": LIFE, "orders": [["more", "base", "mend", "talk"]]}, "the pretraining 'base' must be first"),
+        ({"phases": LIFE, "orders": 7}, "3 phases have only 6 orders, not 7"),
+        ({"orders": 2}, "belongs to a recipe with phases"),
+        ({"arms": ["naive"]}, "arm naive belongs to a recipe with phases"),
+        ({"domains": []}, "must have at least one domain"),
+    ],
+)
+def test_what_cannot_be(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        recipe(**changes)
+
+
+def test_the_base_of_a_name() -> None:
+    assert [base_name(name) for name in ("law", "law (2)", "law (12)", "law (b)", "(2)")] == [
+        "law",
+        "law",
+        "law",
+        "law (b)",
+        "(2)",
+    ]
