@@ -121,10 +121,11 @@ class HeldoutText:
     def batches(self, batch_tokens: int = 8192) -> Iterator[HeldoutBatch]:
         """All sequences in order; what is padding in a whole batch is cut off."""
         for j, (ids, roles) in enumerate(zip(self.sequences, self.roles, strict=True)):
-            size = max(1, batch_tokens // ids.shape[1])
             if roles is None:
+                size = max(1, batch_tokens // ids.shape[1])
                 yield from (HeldoutBatch(j, batch, batch) for batch in torch.split(ids, size))
                 continue
+            size = max(1, batch_tokens // int((roles != PADDING).sum(dim=1).max()))
             for batch, kinds in zip(torch.split(ids, size), torch.split(roles, size), strict=True):
                 longest = int((kinds != PADDING).sum(dim=1).max())
                 labels = batch.masked_fill(kinds != LEARNT, NOT_LEARNT)
