@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from evermix.cli import update
+from evermix.cli.compare import compare
 from evermix.cli.corpora import corpora
 from evermix.cli.design import design
 from evermix.cli.failures import end_on_sigterm, one_line_errors
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 VERBS = {
     verb.__name__.replace("_", "-"): verb
-    for verb in (run, status, report, log, init, corpora, design, fit, propose, what_if, laws)
+    for verb in (run, compare, status, report, log, init, corpora, design, fit, propose, what_if, laws)
 }
 for name, verb in VERBS.items():
     app.command(name)(one_line_errors(verb))
@@ -86,6 +87,7 @@ def evermix(
     Examples:
       evermix init my-data/            write a commented recipe for the files in my-data/
       evermix run recipe.yaml          train, decide the mixture, train on, report
+      evermix compare recipe.yaml      several arms: what each ends with, and what it costs
       evermix status runs/my-data      how far it is
       evermix report runs/my-data      write report.html
       evermix update add recipe.yaml papers --files 'papers/*.jsonl'

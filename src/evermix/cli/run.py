@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def run(
     recipe: RecipeFile,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan: domains, steps, proxies or probes, FLOPs. Train nothing.")
+        bool, typer.Option("--dry-run", help="Show the plan: stages, steps, proxies or probes, FLOPs. Train nothing.")
     ] = False,
     json: AsJson = False,
 ) -> None:
@@ -28,7 +28,8 @@ def run(
     on from its last checkpoint. Ends with tables and <project>/report.html.
 
     The recipe's `method` says how it is decided: op-mix probes the model itself on the way, olmix trains a
-    swarm of small proxies beforehand, and shows its plan and cost before it starts.
+    swarm of small proxies beforehand, and shows its plan and cost before it starts. A recipe with phases goes
+    through all of them, by every arm and in every order that it asks for.
 
     \b
     Examples:

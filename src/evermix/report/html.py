@@ -41,6 +41,10 @@ def render(findings: Findings) -> str:
         lstrip_blocks=True,
         loader=FunctionLoader(source),
     )
+    if findings.is_life:
+        from evermix.report.lives.page import context as life
+
+        return environment.get_template("life.html").render(life(findings))
     if findings.is_swarm:
         from evermix.report.olmix.page import context
 

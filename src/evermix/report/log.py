@@ -13,6 +13,7 @@ from rich.text import Text
 
 from evermix.report import units
 from evermix.report.figures import listed
+from evermix.report.lives import history as life
 from evermix.report.project import read_entries, require_project
 from evermix.report.tables import binding_reasons, decision_title
 
@@ -23,6 +24,8 @@ _SPENDING = {
     "decision": "decisions",
     "proxy": "proxies",
     "rescore": "scoring proxies anew",
+    "stage-segment": "training stages",
+    "stage-decision": "deciding stages",
 }
 
 
@@ -41,11 +44,12 @@ def read_log(project: Path) -> list[dict[str, Any]]:
             "kind": entry.kind,
             "key": entry.key,
             "story": story(entry.kind, entry.key, entry.payload),
-            "flops": entry.payload.get("flops"),
-            "seconds": entry.payload.get("seconds"),
+            "flops": flops,
+            "seconds": seconds,
             "payload": entry.payload,
         }
         for entry in read_entries(project)
+        for flops, seconds in [life.spent(entry.payload)]
     ]
 
 
@@ -72,7 +76,7 @@ def print_log(entries: Sequence[Mapping[str, Any]], console: Console) -> None:
         if (total := sum(entry["flops"] or 0 for entry in entries if entry["kind"] == kind))
     ]
     if parts:
-        decided = any(entry["kind"] == "decision" for entry in entries)
+        decided = any(entry["kind"] in ("decision", "stage-decision") for entry in entries)
         remark = " (a decision's own figure includes its probes)" if decided else ""
         console.print(Text(f"spent: {', '.join(parts)}{remark}"))
 
@@ -102,6 +106,12 @@ def story(kind: str, key: str, payload: Payload) -> str:
 def _recipe(payload: Payload) -> str:
     names = [domain.get("name", "?") for domain in payload.get("domains") or []]
     tokens = units.count((payload.get("training") or {}).get("tokens"))
+    phases = payload.get("phases") or []
+    if phases:
+        names += [domain.get("name", "?") for phase in phases for domain in phase.get("add") or []]
+        stages = f"{len(phases)} phases ({', '.join(phase.get('name', '?') for phase in phases)})"
+        arms = ", ".join(payload.get("arms") or [])
+        return f"a life of {stages} over {len(set(names))} domains, arms {arms}, seed {payload.get('seed', '?')}"
     return f"{tokens} tokens over {len(names)} domains, seed {payload.get('seed', '?')}"
 
 
@@ -228,6 +238,9 @@ _STORIES: dict[str, Callable[[Payload], str]] = {
     "retell": _retell,
     "change": _change,
     "failure": _failure,
+    "stage-segment": life.trained,
+    "stage-decision": life.decided,
+    "stage-begun": life.begun,
     "tokenizer": lambda payload: "the tokenizer that all domains share from now on",
     "proposal": _proposal,
 }

@@ -14,7 +14,7 @@ from evermix.report import units
 
 
 def print_plan(plan: Mapping[str, Any], console: Console) -> None:
-    """What `evermix run` would do; of a swarm in words of its own.
+    """What `evermix run` would do; of a swarm or a life of several phases in words of their own.
 
     Otherwise plain values as one table, every list of rows as a table of its own, with its key as title.
     """
@@ -22,6 +22,11 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
         from evermix.report.olmix.plans import print_swarm_plan
 
         print_swarm_plan(plan, console)
+        return
+    if "stages" in plan:
+        from evermix.report.lives.plans import print_life_plan
+
+        print_life_plan(plan, console)
         return
     facts = Table(show_header=False, box=None, pad_edge=False)
     facts.add_column(style="dim")

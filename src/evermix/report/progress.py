@@ -14,9 +14,18 @@ from rich.text import Text
 
 from evermix.files import process_alive
 from evermix.report import units
+from evermix.report.lives import answer as lives
 from evermix.report.olmix import answer
 from evermix.report.olmix.plans import swarm_counts, swarm_words
 from evermix.report.project import read_entries, read_json, require_project
+
+_FINISHED = {
+    "segment": "segment",
+    "probe": "probe",
+    "decision": "decision",
+    "stage-segment": "stage training",
+    "stage-decision": "stage decision",
+}
 
 
 def read_status(project: Path) -> dict[str, Any]:
@@ -46,7 +55,7 @@ def read_status(project: Path) -> dict[str, Any]:
     if swarm is not None:
         found["swarm"] = swarm
     if result is not None and (swarm is None or result.get("era") == swarm["era"]):
-        found["headline"] = answer.headline(result)
+        found["headline"] = lives.headline(result) if lives.is_life(result) else answer.headline(result)
     return found
 
 
@@ -71,7 +80,7 @@ def _rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("speed", f"{found['tokens_per_second']:,.0f} tokens/s"))
     if found.get("updated_at"):
         rows.append(("updated", f"{found['updated_at']} ({units.seconds(found['seconds_since_update'])} ago)"))
-    kinds = {kind: n for kind, n in (found.get("entries") or {}).items() if kind in ("segment", "probe", "decision")}
+    kinds = {_FINISHED[kind]: n for kind, n in (found.get("entries") or {}).items() if kind in _FINISHED}
     if kinds:
         rows.append(("finished", ", ".join(f"{n} {kind}{'s' if n != 1 else ''}" for kind, n in kinds.items())))
     if found.get("swarm"):

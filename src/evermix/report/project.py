@@ -32,6 +32,11 @@ class Findings:
     entries: tuple[Entry, ...]
 
     @property
+    def is_life(self) -> bool:
+        """Whether the recipe has phases."""
+        return "lives" in self.result
+
+    @property
     def is_swarm(self) -> bool:
         """Whether a study decides here: a swarm's, or one of somebody's own trainer."""
         return any(entry.kind == "study" for entry in self.entries)
@@ -97,6 +102,7 @@ def _partial_result(entries: tuple[Entry, ...], recipe: dict[str, Any]) -> dict[
     """As much of a result as a running project's ledger tells."""
     corpus = _latest(entries, "corpus")
     domains: list[dict[str, Any]] = corpus.get("domains") or []
+    life = _partial_life(entries) if recipe.get("phases") else {}
     return {
         "method": recipe.get("method"),
         "seed": recipe.get("seed"),
@@ -106,6 +112,16 @@ def _partial_result(entries: tuple[Entry, ...], recipe: dict[str, Any]) -> dict[
         "domains": [_domain(row) for row in domains],
         "arms": {},
         "decisions": [entry.payload for entry in entries if entry.kind == "decision"],
+        **life,
+    }
+
+
+def _partial_life(entries: tuple[Entry, ...]) -> dict[str, Any]:
+    """What the stages of a life that is not finished have left behind."""
+    return {
+        "lives": {},
+        "segments": [entry.payload for entry in entries if entry.kind == "stage-segment"],
+        "stage_decisions": [entry.payload for entry in entries if entry.kind == "stage-decision"],
     }
 
 

@@ -17,11 +17,19 @@ Formatter = Callable[[float | None], str]
 
 
 def print_result(result: Result, console: Console) -> None:
-    """Headline, tables of arms, decisions and compute; what is missing is left out. A swarm has tables of its own."""
+    """Headline, tables of arms, decisions and compute; what is missing is left out.
+
+    A swarm and a life of several phases have tables of their own.
+    """
     if result.get("method") == "olmix":
         from evermix.report.olmix.tables import print_decided
 
         print_decided(result, console)
+        return
+    if "lives" in result:
+        from evermix.report.lives.tables import print_life
+
+        print_life(result, console)
         return
     console.print(Text(summary.headline(result), style="bold"))
     objective = summary.objective_name(result)
