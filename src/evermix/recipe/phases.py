@@ -104,10 +104,11 @@ Release = Literal["none", "auto", "all"]
 class ReplayRecipe(Model):
     """How domains learnt before are mixed in."""
 
-    release: Release = Field(
-        "none",
-        description="none: in the proportions in which they were learnt, as one virtual domain; all: every share is "
-        "decided anew, with a probe each; auto: those that the new domains threaten most (partial reuse)",
+    release: Release | tuple[str, ...] = Field(
+        "all",
+        description="all: the share of every domain is decided anew; none: those learnt before keep the proportions in "
+        "which they were learnt, as one virtual domain; auto: those whose release is predicted to pay get shares of "
+        "their own (partial reuse); or the names of such domains",
     )
     purities: tuple[Share, ...] = Field(
         (0.1, 0.9), min_length=1, description="shares of a single new domain in its probes; several get the last each"

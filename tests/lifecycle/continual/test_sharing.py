@@ -54,7 +54,7 @@ def sharing(old: dict[str, float], released: tuple[str, ...] = ()) -> Sharing:
 
 def test_one_new_domain_has_a_probe_per_purity() -> None:
     found = sharing({"a": 0.5, "b": 0.3, "c": 0.2})
-    low, high = found.parts((0.1, 0.9))
+    low, high = found.parts((0.1, 0.9), own_probes=False)
     assert low.trained_on.as_dict == pytest.approx({"a": 0.45, "b": 0.27, "c": 0.18, "d": 0.1})
     assert high.trained_on.as_dict == pytest.approx({"a": 0.05, "b": 0.03, "c": 0.02, "d": 0.9})
     assert low.shares.as_dict == pytest.approx({"old": 0.9, "d": 0.1})
@@ -63,8 +63,9 @@ def test_one_new_domain_has_a_probe_per_purity() -> None:
 
 def test_several_components_have_a_probe_each_beside_old() -> None:
     found = sharing({"a": 0.625, "b": 0.375}, released=("b",))
-    parts = found.parts((0.1, 0.9))
+    parts = found.parts((0.1, 0.9), own_probes=True)
     assert [part.name for part in parts] == ["old", "b", "c", "d"]
+    assert [part.name for part in found.parts((0.1, 0.9), own_probes=False)] == ["old", "c", "d"]
     assert parts[0].trained_on.as_dict == pytest.approx({"a": 0.625, "b": 0.375, "c": 0, "d": 0})
     assert parts[1].trained_on.as_dict == pytest.approx({"a": 0.0625, "b": 0.9375, "c": 0, "d": 0})
     assert parts[3].trained_on.as_dict == pytest.approx({"a": 0.0625, "b": 0.0375, "c": 0, "d": 0.9})

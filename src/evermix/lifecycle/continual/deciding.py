@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,9 +26,10 @@ from evermix.lifecycle.probing import (
     probe_settings,
 )
 from evermix.mixture import Mixture
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Stage, base_name
 
 Floats = npt.NDArray[np.float64]
+_RELEASE_WORTH = 1e-3  # of the predicted objective: what the release of one domain must gain to be made
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ class Question:
         sharing: among which components.
         n_rows: that the answer is for.
         purities: of the probes.
-        prior: what KL pulls towards, over the components.
-        n_decisions: of the stage, which share the budget of probes.
+        prior: what KL pulls towards, over the leaves.
         label: for the reader.
+        own_probes: whether released domains have probes of their own.
+        n_decisions: of the stage, which share the budget of probes.
     """
 
     stage: Stage
@@ -59,16 +62,27 @@ class Question:
     purities: tuple[float, ...]
     prior: Mixture
     label: str
+    own_probes: bool
     n_decisions: int = 1
 
 
 def decide_stage(bench: LifeBench, learner: Learner, stage: Stage) -> StageDecision | None:
     """Decide the mixture of a stage by probes of the model; None where nothing learnt before is left to mix in."""
-    sharing = Sharing.of(bench, learner.life, stage)
+    replay = bench.recipe.replay
+    sharing = Sharing.of(bench, learner.life, stage, _released(replay.release, stage))
     if sharing is None or not stage.new:
         return None
-    prior, purities = Mixture.uniform(sharing.components), bench.recipe.replay.purities
-    return decide(bench, learner, Question(stage, sharing, stage.n_rows, purities, prior, f"before {stage.name}"))
+    decision = bench.recipe.decision
+    prior, own_probes = start_mixture(bench, stage, decision.prior), decision.mode != "probe-law"
+    label = f"before {stage.name}"
+    return decide(bench, learner, Question(stage, sharing, stage.n_rows, replay.purities, prior, label, own_probes))
+
+
+def _released(release: str | tuple[str, ...], stage: Stage) -> tuple[str, ...]:
+    """The domains learnt before that are released from the beginning."""
+    if isinstance(release, tuple):
+        return tuple(name for name in stage.known if base_name(name) in release)
+    return stage.known if release == "all" else ()
 
 
 def decide_on_the_way(bench: LifeBench, learner: Learner, stage: Stage) -> StageDecision:
@@ -79,15 +93,16 @@ def decide_on_the_way(bench: LifeBench, learner: Learner, stage: Stage) -> Stage
     prior = start_mixture(bench, stage, decision.prior)
     n_rows = stage.n_rows - learner.step * stage.batch_rows
     label = f"in {stage.name} at step {learner.step}"
-    question = Question(stage, sharing, n_rows, decision.probes.purities, prior, label, len(decision.at))
+    purities = decision.probes.purities
+    question = Question(stage, sharing, n_rows, purities, prior, label, True, len(decision.at))
     return decide(bench, learner, question)
 
 
 def start_mixture(bench: LifeBench, stage: Stage, named: str = "start") -> Mixture:
-    """The recipe's start (or natural, uniform) over the domains of a stage."""
+    """The recipe's start (or natural, uniform) over a stage's domains; shares by name hold for the first stage only."""
     start = bench.recipe.start if named == "start" else named
     leaves = bench.leaves(stage.domains)
-    if isinstance(start, dict):
+    if isinstance(start, dict) and not stage.number:
         return Mixture.from_dict(leaves, start)
     return Mixture.natural(leaves) if start == "natural" else Mixture.uniform(leaves)
 
@@ -118,17 +133,51 @@ def decide(bench: LifeBench, learner: Learner, question: Question) -> StageDecis
 def _decide(bench: LifeBench, learner: Learner, question: Question) -> dict[str, Any]:
     mode = bench.recipe.decision.mode
     evidence = _probe(bench, learner, question)
-    problem = _problem(bench, learner, question, evidence)
     started = time.monotonic()
     with bench.reporter.part("decision", f"deciding {question.label} by {mode}", None):
+        question, evidence = _with_released(bench, learner, question, evidence)
+        problem = _problem(bench, learner, question, evidence)
         outcome = MODES[mode](problem)
     costs = _costs(bench, evidence, outcome, time.monotonic() - started)
     return _record(bench, question, problem, outcome) | {"costs": [vars(cost) for cost in costs]}
 
 
+def _with_released(
+    bench: LifeBench, learner: Learner, question: Question, evidence: Evidence
+) -> tuple[Question, Evidence]:
+    """With release auto: the question with those domains released that alone lower the predicted objective enough."""
+    if bench.recipe.replay.release != "auto" or question.sharing.space is None:
+        return question, evidence
+    if bench.recipe.decision.mode != "probe-law":
+        return question, evidence  # they would need probes of their own
+
+    def released(names: Sequence[str]) -> tuple[Question, Evidence]:
+        sharing = Sharing.of(bench, learner.life, question.stage, names)
+        assert sharing is not None  # it was not without a release
+        return replace(question, sharing=sharing), _seen_through(sharing, evidence)
+
+    def promise(names: Sequence[str]) -> float:
+        asked, seen = released(names)
+        return MODES["probe-law"](_problem(bench, learner, asked, seen)).proposal.objective_value
+
+    kept = promise(())
+    worth = [name for name in question.sharing.space.frozen if promise((name,)) < (1 - _RELEASE_WORTH) * kept]
+    return released(worth)
+
+
+def _seen_through(sharing: Sharing, evidence: Evidence) -> Evidence:
+    """The same probes, with their shares of other components."""
+    leaves = sharing.leaves
+    probes = []
+    for probe in evidence.probes:
+        mixture = Mixture.from_dict(leaves, {n: probe.component.trained_on[n] for n in leaves.names})
+        probes.append(replace(probe, component=replace(probe.component, shares=sharing.shares_of(mixture))))
+    return replace(evidence, old=sharing.old_shares, probes=tuple(probes))
+
+
 def _probe(bench: LifeBench, learner: Learner, question: Question) -> Evidence:
     decision, stage, sharing = bench.recipe.decision, question.stage, question.sharing
-    parts = sharing.parts(question.purities)
+    parts = sharing.parts(question.purities, own_probes=question.own_probes)
     everything = bench.heldout(stage.domains)
     needs = ProbeNeeds(
         len(parts),
@@ -153,7 +202,7 @@ def _problem(bench: LifeBench, learner: Learner, question: Question, evidence: E
         evidence,
         bench.objective(stage.domains),
         sharing.bounds(bench, learner.life, question.n_rows),
-        question.prior,
+        sharing.prior(question.prior),
         DEFAULT_KL[decision.mode] if decision.kl is None else decision.kl,
         candidate_count(decision, len(sharing.components)),
         decision.gradient_evaluations,

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
-
 from evermix.constraints import Bounds
 from evermix.domains import DomainSet
 from evermix.lifecycle.continual.bench import LifeBench
@@ -50,7 +48,7 @@ class Sharing:
         if known is None:
             return None
         old = Mixture.from_dict(leaves, known.as_dict)
-        bundled = {name: share for name, share in known.as_dict.items() if name not in released}
+        bundled = {name: share for name, share in known.as_dict.items() if share > 0 and name not in released}
         name = _OLD if _OLD not in leaves else f"{_OLD} domains"
         space = CollapsedSpace.freeze(leaves, bundled, name) if sum(bundled.values()) > 0 else None
         return cls(leaves, old, space, tuple(released))
@@ -63,8 +61,7 @@ class Sharing:
     @cached_property
     def old_shares(self) -> Mixture:
         """The proportions used so far, over the components."""
-        weights = self.old.weights if self.space is None else self.space.collapse(self.old.weights)
-        return Mixture(self.components, weights)
+        return self.shares_of(self.old)
 
     def expand(self, shares: Mixture) -> Mixture:
         """Shares of components as a mixture of leaves."""
@@ -97,19 +94,30 @@ class Sharing:
         pure = Mixture.normalised(self.leaves, [float(name in new) for name in self.leaves.names])
         return self.old.blend(pure, new_share)
 
-    def parts(self, purities: Sequence[float]) -> tuple[Component, ...]:
-        """What the probes are trained on (METHODS 2): one new domain beside one bundle has a probe per purity.
+    def parts(self, purities: Sequence[float], *, own_probes: bool) -> tuple[Component, ...]:
+        """What the probes are trained on (METHODS 2): one new domain has a probe per purity, the rest is `old`.
 
-        With more components: `old` as it is, and one probe for each other component, of the last purity.
+        Several new domains have one probe each, of the last purity, beside one of `old` as it is.
+
+        Args:
+            own_probes: whether released domains have probes of their own. A law of each domain's own share needs none:
+                in the others they are seen at several shares.
         """
-        m = len(self.components)
-        others = range(m) if self.space is None else range(1, m)
-        if m == 2 and self.space is not None:
-            return tuple(self._part(1, purity, f"{self.components.names[1]}@{purity:g}") for purity in purities)
-        found = [self._part(j, purities[-1], self.components.names[j]) for j in others]
-        return (Component(_OLD, self.expand(self.old_shares), self.old_shares, 0.0), *found)
+        probed = [n for n in self.leaves.names if self.old[n] <= 0 or (own_probes and n in self.released)]
+        if len(probed) == 1:
+            return tuple(self._part(probed[0], purity, f"{probed[0]}@{purity:g}") for purity in purities)
+        found = [self._part(name, purities[-1], name) for name in probed]
+        return (Component(_OLD, self.old, self.old_shares, 0.0), *found)
 
-    def _part(self, j: int, purity: float, name: str) -> Component:
-        pure = Mixture(self.components, np.eye(len(self.components))[j])
-        shares = self.old_shares.blend(pure, purity)
-        return Component(name, self.expand(shares), shares, purity)
+    def _part(self, domain: str, purity: float, name: str) -> Component:
+        mixture = self.old.blend(Mixture.from_dict(self.leaves, {domain: 1.0}), purity)
+        return Component(name, mixture, self.shares_of(mixture), purity)
+
+    def shares_of(self, mixture: Mixture) -> Mixture:
+        """The components' totals of a mixture of leaves."""
+        weights = mixture.weights if self.space is None else self.space.collapse(mixture.weights)
+        return Mixture(self.components, weights)
+
+    def prior(self, leaves: Mixture) -> Mixture:
+        """The component mixture to which KL is that of the expanded leaves to `leaves`, up to a constant."""
+        return leaves if self.space is None else self.shares_of(self.space.prior(leaves))

@@ -14,7 +14,7 @@ from evermix.lifecycle.continual.scoring import score
 from evermix.lifecycle.continual.sharing import Sharing
 from evermix.recipe.timeline import Stage
 
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
 
 
 def oracle(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outcome:

@@ -1,0 +1,144 @@
+"""Continual midtraining: seven stages of real domains, each seed another order, against every baseline of OP-Mix.
+
+    python benchmarks/midtraining.py [--seeds 0 1 2] [--arms evermix uniform ...]    goes on where it stopped
+
+A 0.2M model learns Python and a dictionary first, then six domains one after the other, 400k tokens per stage. Judged
+after every stage: mean perplexity over all domains seen so far (the objective of every arm that decides), forgetting,
+and compute in FLOPs counted as METHODS 2 says. Written down before the first run and not changed afterwards; settings
+of decisions were chosen on seed 100, which has other domains and another base.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+from harness import RUNS, Target, mean_and_error, write_results
+
+from evermix.lifecycle.continual import run
+from evermix.recipe import Recipe
+
+ADDED = {
+    "law": {"registry": "legal", "max_bytes": "1M"},
+    "medicine": {"registry": "biomedical", "max_bytes": "2M"},
+    "dialogue": {"registry": "dialogue", "max_bytes": "1M"},
+    "german-manuals": {"registry": "manpages-de", "max_bytes": "1.5M"},
+    "cpp": {"registry": "cpp-headers", "max_bytes": "3M"},
+    "formal-maths": {"registry": "metamath", "max_bytes": "2M"},
+}
+BASE = {
+    "python": {"registry": "python-stdlib", "max_bytes": "3M"},
+    "dictionary": {"registry": "dictionary", "max_bytes": "3M"},
+}
+BASELINES = ("natural", "uniform", "naive", "fixed-replay", "retrain", "oracle")
+MORE = ("mergemix", "lora-merge", "wsd-restart", "proxy-swarm")
+
+
+def recipe(seed: int, arms: tuple[str, ...]) -> Recipe:
+    """The recipe of one seed; its order of the added domains is drawn from the seed."""
+    order = np.random.default_rng(seed).permutation(list(ADDED)).tolist()
+    return Recipe.model_validate(
+        {
+            "project": str(RUNS / f"midtraining-{seed}"),
+            "seed": seed,
+            "domains": [{"name": name, **source} for name, source in BASE.items()],
+            "tokenizer": {"vocab_size": 512},
+            "corpus": {"sequence_length": 64, "heldout_fraction": 0.05, "heldout_sequences": 128},
+            "model": {"rung": "0.2M"},
+            "training": {
+                "tokens": 400_000,
+                "batch_sequences": 16,
+                "learning_rate": 5e-3,
+                "evaluations": 4,
+                "checkpoints": 1,
+            },
+            "phases": [
+                {"name": "base", "tokens": 400_000},
+                *({"name": name, "add": [{"name": name, **ADDED[name]}]} for name in order),
+            ],
+            "arms": list(arms),
+        }
+    )
+
+
+def measured(seed: int, arms: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
+    """Arm -> its stages, trained now where they were not yet."""
+    return {arm: run(recipe(seed, (arm,)))["lives"][arm][0] for arm in arms}
+
+
+def rows_of(seed: int, lives: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One row per arm and stage."""
+    kept = ("stage", "number", "new_share", "mean_perplexity", "mean_loss_nats", "mean_bits_per_byte")
+    return [
+        {"seed": seed, "arm": arm}
+        | {key: stage[key] for key in kept}
+        | {
+            "forgetting_nats": stage["forgetting_nats"],
+            "perplexity": {name: scores["perplexity"] for name, scores in stage["per_domain"].items()},
+            "cost": stage["cost"],
+            "cumulative_cost": stage["cumulative_cost"],
+            "sweep": stage["told"].get("sweep"),
+        }
+        for arm, stages in lives.items()
+        for stage in stages
+    ]
+
+
+def over_stages(rows: list[dict[str, Any]], arm: str, key: str, seed: int) -> list[float]:
+    """A quantity after every stage but the first, which is the same for most arms."""
+    return [row[key] for row in rows if row["arm"] == arm and row["seed"] == seed and row["number"]]
+
+
+def gains(rows: list[dict[str, Any]], rival: str, seeds: list[int]) -> list[float]:
+    """Per seed: by how many percent evermix's mean perplexity is lower than a rival's, averaged over stages."""
+    found = []
+    for seed in seeds:
+        ours, theirs = (np.array(over_stages(rows, arm, "mean_perplexity", seed)) for arm in ("evermix", rival))
+        found.append(float(100 * np.mean(1 - ours / theirs)))
+    return found
+
+
+def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
+    """The issue's targets."""
+    targets = []
+    for rival in ("retrain", "fixed-replay", "uniform"):
+        gain, error = mean_and_error(gains(rows, rival, seeds))
+        what = f"mean perplexity lower than of {rival}, mean over stages"
+        if rival == "retrain":
+            targets.append(Target(what, gain, 0.0, "%"))
+        else:
+            targets.append(Target(f"{what}, less two standard errors", gain - 2 * error, 0.0, "%"))
+
+    def flops(arm: str, seed: int) -> float:
+        return next(r for r in reversed(rows) if r["arm"] == arm and r["seed"] == seed)["cumulative_cost"]["flops"]
+
+    saved = [100 * (1 - flops("evermix", seed) / flops("retrain", seed)) for seed in seeds]
+    targets.append(Target("cumulative compute saved against retraining at every stage", min(saved), 66.0, "%"))
+    regret = []
+    for seed in seeds:
+        ours, best = (np.array(over_stages(rows, arm, "mean_loss_nats", seed)) for arm in ("evermix", "oracle"))
+        regret.append(float(100 * np.mean(ours / best - 1)))
+    what = "mean loss above that of the oracle sweep of the share, mean over stages"
+    targets.append(Target(what, float(np.mean(regret)), 0.5, "%", at_least=False))
+    return targets
+
+
+def main() -> None:
+    """Run what is asked for; write the result once every arm of the targets is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", default=["evermix", *BASELINES, *MORE])
+    asked = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for seed in asked.seeds:
+        rows += rows_of(seed, measured(seed, tuple(asked.arms)))
+        for arm in asked.arms:
+            shown = [round(value, 2) for value in over_stages(rows, arm, "mean_perplexity", seed)]
+            print(f"seed {seed} {arm:13s} mean perplexity after each stage: {shown}", flush=True)
+    if {"evermix", *BASELINES} <= set(asked.arms):
+        write_results("midtraining", asked.seeds, rows, verdict(rows, asked.seeds))
+
+
+if __name__ == "__main__":
+    main()
