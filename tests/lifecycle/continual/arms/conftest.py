@@ -12,7 +12,7 @@ from evermix.lifecycle.continual import run
 from evermix.recipe import Recipe
 
 Make = Callable[..., dict[str, Any]]
-ARMS = ("uniform", "naive", "evermix", "mergemix", "lora-merge", "wsd-restart")
+ARMS = ("uniform", "naive", "evermix", "mergemix", "lora-merge", "wsd-restart", "proxy-swarm")
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +31,14 @@ def life(tiny_recipe: Make) -> Make:
                 {"name": "code", "add": [code], "tokens": 10 * 4 * 32},
                 {"name": "noise", "add": [noise], "tokens": 10 * 4 * 32},
             ],
+            "swarm": {
+                "rung": "0.05M",
+                "tokens": 8 * 4 * 32,
+                "batch_sequences": 4,
+                "runs": 6,
+                "evaluation_sequences": 8,
+                "workers": 2,
+            },
             "constraints": {"max_epochs": None},
         }
         return content | changes

@@ -22,7 +22,7 @@ Rows = dict[str, list[dict[str, Any]]]
 def record(Q: list[list[float]], p: list[float]) -> dict[str, Any]:
     names = [f"component {j}" for j in range(len(p))]
     probes = {f"probe {i}": {"shares": dict(zip(names, row, strict=True))} for i, row in enumerate(Q)}
-    return {"shares": dict(zip(names, p, strict=True)), "probes": probes}
+    return {"shares": dict(zip(names, p, strict=True)), "probes": probes, "new": names[-1:]}
 
 
 @given(st.floats(0, 1))
@@ -36,6 +36,12 @@ def test_with_more_probes_than_components_the_effective_mixture_is_the_decided_o
     w = adapter_weights(record(Q, [0.2, 0.5, 0.3]))
     assert w @ np.array(Q) == pytest.approx([0.2, 0.5, 0.3])
     assert w.sum() == pytest.approx(1)
+
+
+def test_released_domains_without_probes_keep_their_proportions() -> None:
+    Q = [[0.54, 0.36, 0.1], [0.06, 0.04, 0.9]]  # old 0.6 / 0.4, and one new domain at two purities
+    w = adapter_weights(record(Q, [0.2, 0.6, 0.2]))
+    assert w @ np.array(Q) == pytest.approx([0.48, 0.32, 0.2])
 
 
 def test_probes_that_do_not_span_the_mixture_are_refused() -> None:
@@ -72,7 +78,7 @@ def test_the_model_is_the_base_with_the_probes_updates(lived: tuple[Path, dict[s
 def test_it_decides_as_evermix_does_and_is_not_trained(rows: Rows) -> None:
     assert rows["lora-merge"][0] | {"arm": "evermix"} == rows["evermix"][0]
     evermix, merged = rows["evermix"][1], rows["lora-merge"][1]
-    assert merged["mixture"] == evermix["mixture"]
+    assert merged["mixture"] == pytest.approx(evermix["mixture"])
     assert set(merged["cost"]["by_part"]) == {"probes", "evaluation"}
     assert merged["cost"]["by_part"]["probes"] == evermix["cost"]["by_part"]["probes"]
 

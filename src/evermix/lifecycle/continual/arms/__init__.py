@@ -8,6 +8,7 @@ from evermix.lifecycle.continual.arms.mergemix import mergemix
 from evermix.lifecycle.continual.arms.naive import naive
 from evermix.lifecycle.continual.arms.natural import natural
 from evermix.lifecycle.continual.arms.oracle import oracle
+from evermix.lifecycle.continual.arms.proxy_swarm import proxy_swarm
 from evermix.lifecycle.continual.arms.retrain import retrain
 from evermix.lifecycle.continual.arms.uniform import uniform
 from evermix.lifecycle.continual.arms.wsd_restart import wsd_restart
@@ -22,6 +23,7 @@ ARMS: dict[str, Arm] = {
     "mergemix": mergemix,
     "lora-merge": lora_merge,
     "wsd-restart": wsd_restart,
+    "proxy-swarm": proxy_swarm,
     "oracle": oracle,
 }
 

@@ -5,8 +5,10 @@ shares, the adapters' weights are the ones of least norm with
 
     Q^T w = p        (so that sum_i w_i = 1, for the rows of Q and p sum to 1)
 
-and the model is theta + sum_i w_i Delta_i (METHODS 2, baselines). Its life goes on by the rows that the probes were
-trained on, booked at the decided mixture. Where nothing is decided, as in a pretraining, it does what `evermix` does.
+and the model is theta + sum_i w_i Delta_i (METHODS 2, baselines). A decision may give released domains shares that no
+probe of its own stands for: then only the shares of the new domains are kept, and the rest in the proportions so far.
+The model's life goes on by the rows that the probes were trained on, booked at the effective mixture. Where nothing is
+decided, as in a pretraining, the arm does what `evermix` does.
 """
 
 from __future__ import annotations
@@ -29,11 +31,13 @@ from evermix.lifecycle.continual.learner import Learner
 from evermix.measure.adapters import Adapter
 from evermix.measure.interpolation import Interpolation
 from evermix.measure.merging import save_interpolated
+from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.recipe.timeline import Stage
 
 Floats = npt.NDArray[np.float64]
 _CHECKPOINT = "merged"
+_ROUNDING = 1e-12
 
 
 def lora_merge(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outcome:
@@ -49,40 +53,48 @@ def lora_merge(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> O
     if not checkpoint.exists():
         _merge(learner, [probe.adapter for probe in probes], w, checkpoint)
     n_rows = sum(probe.n_steps for probe in probes) * stage.batch_rows
-    merged = Learner(run_id, checkpoint, learner.life.then(decision.mixture, n_rows))
+    effective = w @ np.array([probe.trained_on.weights for probe in probes])
+    mixture = Mixture.normalised(bench.rows, np.where(effective < _ROUNDING, 0.0, effective))
+    merged = Learner(run_id, checkpoint, learner.life.then(mixture, n_rows))
     names = decision.record["probes"]
     record = decision.record | {"adapter_weights": dict(zip(names, w.tolist(), strict=True))}
-    return Outcome(merged, checkpoint, run_id, decision.mixture, decision.costs, record)
+    return Outcome(merged, checkpoint, run_id, mixture, decision.costs, record)
 
 
 def adapter_weights(record: Mapping[str, Any]) -> Floats:
     """Weights of the probes of a decision, shape (probes,), whose effective mixture is the decided one.
 
+    Where the probes cannot give it, the one with the same shares of the new domains and one share for all the others.
+
     Args:
-        record: of the decision, with `probes` (name -> shares of components) and `shares`.
+        record: of the decision, with `probes` (name -> shares of components), `shares` and `new`.
 
     Raises:
-        ConvergenceError: if the probes do not span the decided mixture.
+        ConvergenceError: if the probes do not span even that.
     """
     names = list(record["shares"])
     p = np.array([record["shares"][name] for name in names])
     Q = np.array([[probe["shares"][name] for name in names] for probe in record["probes"].values()])
-    w: Floats = np.linalg.lstsq(Q.T, p, rcond=None)[0]
-    if not np.allclose(Q.T @ w, p, atol=1e-9):
-        raise ConvergenceError(
-            "probes to be merged must span the decided mixture",
-            received=f"{len(Q)} probes of {len(names)} components",
-            hint="raise replay.purities, so that every probe is mostly of its own component",
-        )
-    return w
+    others = np.array([float(name not in record["new"]) for name in names])
+    totals = np.column_stack([others, *(column for column in np.eye(len(names)) if column @ others == 0)])
+    for columns in (np.eye(len(names)), totals):
+        w: Floats = np.linalg.lstsq((Q @ columns).T, p @ columns, rcond=None)[0]
+        if np.allclose(w @ Q @ columns, p @ columns, atol=1e-9):
+            return w
+    raise ConvergenceError(
+        "probes to be merged must span the shares of the new domains",
+        received=f"{len(Q)} probes of {len(names)} components",
+        hint="raise replay.purities, so that every probe is mostly of its own component",
+    )
 
 
 @dataclass(frozen=True)
 class _Probe:
-    """A finished probe of the decision: its id, its adapter, and for how many steps it was trained."""
+    """A finished probe of the decision: its id and adapter, what it was trained on, and for how many steps."""
 
     run_id: str
     adapter: Path
+    trained_on: Mixture
     n_steps: int
 
 
@@ -98,8 +110,9 @@ def _probes(bench: LifeBench, learner: Learner, record: Mapping[str, Any]) -> li
                 f"{bench.project.folder}: the ledger must hold probe '{name}' of the decision before {record['stage']}",
                 hint="take another project folder",
             )
-        folder = bench.project.run_folder(f"probe-{entry.key}")
-        found.append(_Probe(entry.key, folder / "adapter", entry.payload["steps"]))
+        trained_on = Mixture.from_dict(bench.rows, entry.payload["trained_on"])
+        adapter = bench.project.run_folder(f"probe-{entry.key}") / "adapter"
+        found.append(_Probe(entry.key, adapter, trained_on, entry.payload["steps"]))
     return found
 
 

@@ -1,0 +1,60 @@
+"""The arms die at any place and go on; what is finished is not done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from evermix.lifecycle.continual import run
+from evermix.recipe import Recipe
+
+Rows = dict[str, list[dict[str, Any]]]
+ARMS = ("mergemix", "lora-merge", "wsd-restart", "proxy-swarm")
+_RUN = "import sys; from evermix.recipe import Recipe; from evermix.lifecycle.continual import run; "
+_RUN += "run(Recipe.load(sys.argv[1]))"
+
+
+def comparable(value: Any) -> Any:
+    """Everything but wall-clock time."""
+    if isinstance(value, dict):
+        return {key: comparable(item) for key, item in value.items() if key != "seconds"}
+    return [comparable(item) for item in value] if isinstance(value, list) else value
+
+
+def kill_at(recipe: Path, status: Path, wanted: str) -> None:
+    """Start a run and kill it as soon as its status tells of the part `wanted`."""
+    process = subprocess.Popen([sys.executable, "-c", _RUN, str(recipe)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if status.exists() and wanted in status.read_text(encoding="utf-8"):
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_and_resumed_they_end_as_if_undisturbed(rows: Rows, life: Any, tmp_path: Path) -> None:
+    content = life(tmp_path / "project", arms=list(ARMS))
+    content["phases"] = content["phases"][:2]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(content))
+    for wanted in ("code: merges", "code: branch", "code: 6 proxies"):
+        kill_at(recipe, tmp_path / "project" / "status.json", wanted)
+    result = run(Recipe.model_validate(content))
+    assert comparable({arm: orders[0] for arm, orders in result["lives"].items()}) == comparable(
+        {arm: rows[arm][:2] for arm in ARMS}
+    )
+
+
+def test_a_second_run_does_nothing_again(lived: tuple[Path, dict[str, Any]], life: Any) -> None:
+    project, result = lived
+    before = {path: path.stat().st_mtime_ns for path in project.glob("runs/*/*")}
+    again = run(Recipe.model_validate(life(project, arms=list(result["lives"]))))
+    assert again == result
+    assert {path: path.stat().st_mtime_ns for path in project.glob("runs/*/*")} == before
