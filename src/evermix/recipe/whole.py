@@ -30,7 +30,7 @@ from evermix.recipe.phases import PhaseRecipe, ReplayRecipe, RetentionRecipe
 from evermix.recipe.study import StudyRecipe
 from evermix.recipe.swarm import SwarmRecipe
 from evermix.recipe.tasks import TaskRecipe
-from evermix.recipe.timeline import Labels, Stage, phase_orders, timeline
+from evermix.recipe.timeline import Labels, Stage, base_name, phase_orders, timeline
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error, unknown_key
 
 
@@ -165,6 +165,12 @@ class Recipe(Model):
 
     @model_validator(mode="after")
     def _phases_follow_each_other(self) -> Self:
+        known = {base_name(label) for label in self.labels.sources}
+        for name in self.replay.release if isinstance(self.replay.release, tuple) else ():
+            if name not in known:
+                raise LocatedError(
+                    ("replay", "release"), f"unknown domain '{name}' (known: {', '.join(sorted(known))})"
+                )
         for order in self.phase_orders:
             self.timeline(order)
         return self

@@ -87,8 +87,8 @@ def test_mixtures_of_the_arms(finished: tuple[dict[str, Any], dict[str, Any]]) -
     told = lives["evermix"][1]["told"]
     assert lives["evermix"][1]["mixture"] == pytest.approx(told["mixture"])
     assert set(told["probes"]) == {"code@0.1", "code@0.9"}
-    assert told["probes"]["code@0.9"]["shares"] == pytest.approx({"old": 0.1, "code": 0.9})
-    assert set(lives["evermix"][2]["told"]["shares"]) == {"old", "prose (2)", "noise"}
+    assert told["probes"]["code@0.9"]["shares"] == pytest.approx({"prose": 0.1, "code": 0.9})
+    assert set(lives["evermix"][2]["told"]["shares"]) == {"code", "prose (2)", "noise"}
 
 
 def test_compute_is_counted_alike(finished: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -150,6 +150,53 @@ def test_killed_in_any_stage_it_goes_on(
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert _comparable(_run(content))["lives"] == _comparable(finished[1])["lives"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "release", "components"),
+    [
+        ("probe-law", "all", {"code", "prose (2)", "noise"}),
+        ("probe-law", "none", {"old", "prose (2)", "noise"}),
+        ("probe-law", ["code"], {"code", "prose (2)", "noise"}),
+        ("interpolation", "none", {"old", "prose (2)", "noise"}),
+        ("gradient", "none", {"old", "prose (2)", "noise"}),
+        ("gradient", "all", {"code", "prose (2)", "noise"}),
+    ],
+)
+def test_every_mode_decides_over_what_is_released(
+    life: Make, tmp_path: Path, mode: str, release: Any, components: set[str]
+) -> None:
+    content = life(tmp_path / "project", replay={"release": release})
+    content["decision"] = content["decision"] | {"mode": mode}
+    rows = _run(content)["lives"]["evermix"][0]
+    told = rows[2]["told"]
+    assert set(told["shares"]) == components
+    assert sum(told["mixture"].values()) == pytest.approx(1)
+    assert min(told["shares"].values()) >= 0.01 - 1e-6
+    assert len(rows[1]["told"]["probes"]) == (3 if (mode, release) == ("gradient", "all") else 2)
+
+
+def test_release_auto_frees_what_promises_to_pay(life: Make, tmp_path: Path) -> None:
+    rows = _run(life(tmp_path / "project", replay={"release": "auto"}))["lives"]["evermix"][0]
+    assert set(rows[2]["told"]["released"]) <= {"code"}
+    assert set(rows[2]["told"]["shares"]) in ({"old", "prose (2)", "noise"}, {"code", "prose (2)", "noise"})
+
+
+def test_retention_lowers_the_share_of_what_is_new(life: Make, tmp_path: Path) -> None:
+    """The constraint is the only difference, so the old domain's predicted loss obeys it and the new share falls."""
+    free = life(tmp_path / "free", replay={"release": "none"})
+    free["phases"] = [{"name": "base", "tokens": 300 * 4 * 32}, free["phases"][1]]
+    free["training"] = free["training"] | {"learning_rate": 1e-2}
+    free["decision"] = {"kl": 0.0, "probes": {"steps": 20, "rank": 4, "evaluation_sequences": 16}}
+    loose = _run(free)["lives"]["evermix"][0][1]["told"]
+    rise = loose["predicted_loss_nats"]["prose"] - loose["base_loss_nats"]["prose"]
+    least = loose["probes"]["code@0.1"]["loss_nats"]["prose"] - loose["base_loss_nats"]["prose"]
+    assert rise > max(least, 0)
+    allowed = (rise + max(least, 0)) / 2
+    held = _run(free | {"project": str(tmp_path / "held"), "retention": {"max_rise": allowed}})
+    told = held["lives"]["evermix"][0][1]["told"]
+    assert told["predicted_loss_nats"]["prose"] <= told["base_loss_nats"]["prose"] + allowed + 1e-6
+    assert told["new_share"] < loose["new_share"]
 
 
 @pytest.mark.parametrize(
