@@ -89,6 +89,7 @@ def test_orders_are_drawn_without_repetition_and_keep_the_pretraining_first() ->
         ({"phases": LIFE, "replay": {"release": ["z"]}}, "unknown domain 'z'"),
         ({"orders": 2}, "belongs to a recipe with phases"),
         ({"arms": ["naive"]}, "arm naive belongs to a recipe with phases"),
+        ({"domains": [{**domain("a"), "format": "chat"}]}, "format chat belongs to a recipe with phases"),
         ({"domains": []}, "must have at least one domain"),
     ],
 )

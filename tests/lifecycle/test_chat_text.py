@@ -30,7 +30,7 @@ def recipe(tmp_path: Path, tiny_recipe: Make) -> Callable[..., Recipe]:
     def make(template: str = "auto", **model: str) -> Recipe:
         talk = {"name": "talk", "files": [str(tmp_path / "talk.jsonl")], "format": "chat"}
         corpus = {**plain["corpus"], "chat_template": template, "store": None}  # type: ignore[dict-item]
-        changes = {"domains": [*plain["domains"], talk], "corpus": corpus}  # type: ignore[misc]
+        changes = {"domains": [*plain["domains"], talk], "corpus": corpus, "phases": [{"name": "one"}]}  # type: ignore[misc]
         if model:
             changes["model"] = model
         return Recipe.model_validate(plain | changes).model_copy(update={"base": tmp_path})

@@ -101,12 +101,13 @@ def train_probe(
         scores = evaluate(model, heldout)
         with full_disk_named(folder):
             model.save_pretrained(str(folder / "adapter"), safe_serialization=True)
+        n_rows = settings.steps * settings.batch_sequences
         record = {
             "component": component.name,
             "trained_on": component.trained_on.as_dict,
             "settings": asdict(settings),
             "loss_nats": scores.loss_nats.tolist(),
-            "n_tokens": settings.steps * settings.batch_sequences * store.sequence_length,
+            "n_tokens": round(n_rows * float(component.trained_on.weights @ store.mean_lengths)),
             "seconds": time.monotonic() - started,
         }
         write_json(folder / _MARKER, record)

@@ -164,6 +164,14 @@ class Recipe(Model):
         return self
 
     @model_validator(mode="after")
+    def _conversations_are_of_phases(self) -> Self:
+        """Elsewhere shares are of tokens, and a conversation is a row of any length."""
+        for position, domain in enumerate(self.domains):
+            if domain.format == "chat" and not self.phases:
+                raise LocatedError(("domains", position, "format"), "format chat belongs to a recipe with phases")
+        return self
+
+    @model_validator(mode="after")
     def _phases_follow_each_other(self) -> Self:
         known = {base_name(label) for label in self.labels.sources}
         for name in self.replay.release if isinstance(self.replay.release, tuple) else ():

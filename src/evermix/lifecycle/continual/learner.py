@@ -110,8 +110,7 @@ def train(bench: LifeBench, learner: Learner, training: Training, part: str = "t
 
 def mean_length(bench: LifeBench, mixture: Mixture) -> float:
     """Expected tokens of a row drawn from a mixture."""
-    lengths = [bench.store.mean_length(j) for j in range(len(bench.store.domains))]
-    return float(mixture.weights @ lengths)
+    return float(mixture.weights @ bench.store.mean_lengths)
 
 
 def _identity(bench: LifeBench, learner: Learner, training: Training) -> dict[str, Any]:
