@@ -236,3 +236,27 @@ def test_a_phase_that_was_begun_must_stay_and_later_ones_may_change(life: Make, 
 def test_no_room_under_the_caps_is_said(life: Make, tmp_path: Path) -> None:
     with pytest.raises(EvermixError, match="max_epochs"):
         _run(life(tmp_path / "project", constraints={"max_epochs": 0.001}))
+
+
+def test_a_phase_of_conversations_beside_text(life: Make, tmp_path: Path) -> None:
+    """Shares are of rows; only answers are learnt and scored; costs count real tokens."""
+    pairs = tmp_path / "sums.jsonl"
+    lines = [json.dumps({"prompt": f"{a} + {b} =", "answer": f" {a + b}"}) for a in range(20) for b in range(20)]
+    pairs.write_text("\n".join(lines))
+    content = life(tmp_path / "project", arms=["evermix", "uniform"])
+    sums = {"name": "sums", "files": [str(pairs)], "format": "chat"}
+    content["corpus"] = content["corpus"] | {"store": None}
+    content["phases"] = [
+        content["phases"][0],
+        {"name": "talk", "kind": "instruct", "add": [sums], "examples": 48, "training": {"learning_rate": 1e-3}},
+    ]
+    result = _run(content)
+    n = sum(result["n_parameters"].values())
+    rows = result["lives"]["uniform"][0]
+    assert rows[1]["mixture"] == pytest.approx({"prose": 0.5, "sums": 0.5})
+    assert rows[1]["n_rows"] == 48
+    training = rows[1]["cost"]["by_part"]["training"]
+    assert training["flops"] == pytest.approx(6 * n * training["n_tokens"])
+    assert 24 * 32 < training["n_tokens"] < 24 * 32 + 24 * 16  # text rows are full, sums are short
+    assert rows[1]["per_domain"]["sums"]["loss_nats"] > 0
+    assert set(result["lives"]["evermix"][0][1]["told"]["probes"]) == {"sums@0.1", "sums@0.9"}
