@@ -18,7 +18,7 @@ from evermix.lifecycle.continual.arms.oracle import SHARES
 from evermix.lifecycle.probing import ProbeNeeds, candidate_count, plan_probes
 from evermix.models.ladder import counted_parameters
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Stage, base_name
 
 _TRAINING, _ADAPTER, _READING = 6.0, 4.0, 2.0
 
@@ -108,12 +108,9 @@ def _cost(recipe: Recipe, arm: str, orders: Sequence[Sequence[Stage]], counted: 
 
 def _not_estimated(recipe: Recipe) -> list[str]:
     """What will cost something that the plan does not hold."""
-    found = []
     if any(phase.trainer == "sdft" for phase in recipe.phases):
-        found.append("generation: what the model writes in trainer sdft")
-    if recipe.replay.release == "auto" and "evermix" in recipe.arms:
-        found.append("probes of domains that are released on the way")
-    return found
+        return ["generation: what the model writes in trainer sdft"]
+    return []
 
 
 def _trained(recipe: Recipe, stage: Stage, part: str | None = None) -> Piece:
@@ -151,6 +148,14 @@ def _decided_at(recipe: Recipe, stage: Stage) -> tuple[float, ...]:
     return (0.0,) if _decides(stage) else ()
 
 
+def _released(recipe: Recipe, stage: Stage) -> tuple[str, ...]:
+    """Domains learnt before whose shares are decided one by one; those that `auto` releases need no more probes."""
+    release = recipe.replay.release
+    if isinstance(release, tuple):
+        return tuple(name for name in stage.known if base_name(name) in release)
+    return stage.known if release == "all" else ()
+
+
 def _decides(stage: Stage) -> bool:
     return bool(stage.number and stage.new and stage.known)
 
@@ -158,14 +163,16 @@ def _decides(stage: Stage) -> bool:
 def _probes(recipe: Recipe, stage: Stage) -> _Probes | None:
     """The probes of a stage; None where nothing is decided.
 
-    One new domain beside one bundle has a probe per purity, more components have one each (METHODS 2).
+    A single domain that is probed has a probe per purity; several have one each, beside one of what was learnt before.
     """
     decision, n_decisions = recipe.decision, len(_decided_at(recipe, stage))
     if not n_decisions:
         return None
-    apart = recipe.replay.release == "all" or stage.phase.kind == "pretrain"
-    m = len(stage.domains) if apart else 1 + len(stage.new)
-    n_probes = 1 + m if apart else len(recipe.replay.purities) if m == 2 else m
+    released = _released(recipe, stage)
+    m = len(stage.new) + len(released) + (len(released) < len(stage.known))
+    own_probes = decision.mode != "probe-law" or stage.phase.kind == "pretrain"
+    n_probed = len(stage.new) + (len(released) if own_probes else 0)
+    n_probes = 1 + n_probed if n_probed > 1 else len(recipe.replay.purities)
     candidates = candidate_count(decision, m)
     needs = ProbeNeeds(n_probes, candidates, len(stage.domains), stage.batch_rows, stage.n_steps, n_decisions)
     planned = plan_probes(decision, needs, recipe.corpus.heldout_sequences)
