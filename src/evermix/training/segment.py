@@ -72,10 +72,54 @@ class Segment:
 
 @dataclass
 class Progress:
-    """What a segment has recorded so far: points of the loss curve, and seconds spent."""
+    """What a segment has recorded so far: points of the loss curve, and seconds spent.
+
+    `counts` holds what else a trainer counts, by name: tokens that it generates, for instance.
+    """
 
     curve: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    counts: dict[str, float] = field(default_factory=dict)
+
+    def count(self, name: str, amount: float) -> None:
+        """Add to one of `counts`."""
+        self.counts[name] = self.counts.get(name, 0.0) + amount
+
+
+@dataclass(frozen=True)
+class TrainerParts:
+    """What a trainer of a segment is made of; the order of the sequences is the sampler's.
+
+    Attributes:
+        model: to be trained in place, with the weights that the segment begins with.
+        segment: what is asked for.
+        progress: where the trainer may count.
+    """
+
+    model: PreTrainedModel
+    store: TokenStore
+    segment: Segment
+    arguments: TrainingArguments
+    sampler: StreamSampler
+    callbacks: tuple[TrainerCallback, ...]
+    optimizers: tuple[torch.optim.Optimizer, LambdaLR]
+    progress: Progress
+
+
+MakeTrainer = Callable[[TrainerParts], Trainer]
+
+
+def plain_trainer(parts: TrainerParts) -> Trainer:
+    """HF Trainer: every token that has a label is learnt."""
+    return StreamTrainer(
+        model=parts.model,
+        args=parts.arguments,
+        train_dataset=SequenceDataset(parts.store),
+        data_collator=trimmed if parts.store.has_chat else None,
+        callbacks=list(parts.callbacks),
+        optimizers=parts.optimizers,
+        sampler=parts.sampler,
+    )
 
 
 def train_segment(
@@ -87,6 +131,7 @@ def train_segment(
     parent: Path | None = None,
     heldout: HeldoutText | None = None,
     report: StepReport | None = None,
+    make_trainer: MakeTrainer = plain_trainer,
 ) -> Progress:
     """Train `model` in place to `segment.end_step`.
 
@@ -97,21 +142,18 @@ def train_segment(
     own = resume is not None and resume.parent == folder
     progress = _read_progress(resume) if own and resume else Progress()
     recorder = _Recorder(segment, store.mean_lengths, heldout, progress, report)
-    trainer = _StreamTrainer(
-        model=model,
-        args=_arguments(segment, folder),
-        train_dataset=SequenceDataset(store),
-        data_collator=trimmed if store.has_chat else None,
-        callbacks=[recorder],
-        optimizers=_optimiser(model, segment.optimisation),
-        sampler=StreamSampler(
-            store,
-            segment.mixtures,
-            segment.seed,
-            segment.end_step * segment.optimisation.batch_sequences,
-            segment.first_sequence,
-        ),
+    n_sequences = segment.end_step * segment.optimisation.batch_sequences
+    parts = TrainerParts(
+        model,
+        store,
+        segment,
+        _arguments(segment, folder),
+        StreamSampler(store, segment.mixtures, segment.seed, n_sequences, segment.first_sequence),
+        (recorder,),
+        _optimiser(model, segment.optimisation),
+        progress,
     )
+    trainer = make_trainer(parts)
     trainer.remove_callback(_default_progress())
     if resume is not None:
         check_whole(resume)
@@ -126,7 +168,7 @@ def train_segment(
 
 def _read_progress(checkpoint: Path) -> Progress:
     record = read_record(checkpoint / PROGRESS_FILE, "curve", "seconds")
-    return Progress(record["curve"], record["seconds"])
+    return Progress(record["curve"], record["seconds"], record.get("counts", {}))
 
 
 def _arguments(segment: Segment, folder: Path) -> TrainingArguments:
@@ -178,7 +220,7 @@ def _default_progress() -> type[TrainerCallback]:
     return PrinterCallback
 
 
-class _StreamTrainer(Trainer):
+class StreamTrainer(Trainer):
     """HF Trainer that takes its order of sequences from the mixture stream."""
 
     def __init__(self, *, sampler: StreamSampler, **arguments: Any) -> None:
@@ -242,7 +284,8 @@ class _Recorder(TrainerCallback):
             return control
         current = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         record = self.finished()
-        write_json(current / PROGRESS_FILE, {"curve": record.curve, "seconds": record.seconds})
+        counts = {"counts": record.counts} if record.counts else {}
+        write_json(current / PROGRESS_FILE, {"curve": record.curve, "seconds": record.seconds, **counts})
         for older in Path(args.output_dir).glob("checkpoint-*"):
             if older != current:
                 remove_tree(older)
