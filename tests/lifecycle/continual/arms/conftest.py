@@ -37,7 +37,7 @@ def life(tiny_recipe: Make) -> Make:
                 "batch_sequences": 4,
                 "runs": 6,
                 "evaluation_sequences": 8,
-                "workers": 2,
+                "workers": 1,
             },
             "constraints": {"max_epochs": None},
         }

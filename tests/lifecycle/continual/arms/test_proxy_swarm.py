@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evermix.ledger import Project
+from evermix.ledger import Ledger, Project
 from evermix.lifecycle.continual.arms.proxy_swarm import proxy_swarm
 from evermix.lifecycle.continual.bench import open_life
 from evermix.lifecycle.continual.learner import Learner
@@ -81,3 +81,13 @@ def test_bounds_count_what_was_spent_and_a_swarm_is_paid_once(life: Any, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("project/runs/proxy-*/trained.json")} == trained
     assert [cost.flops > 0 for cost in (*first.costs, *second.costs)] == [True, True, False, True]
     np.testing.assert_allclose(first.mixture.weights, second.mixture.weights, atol=1e-9)
+
+
+def test_decisions_are_in_the_ledger(lived: tuple[Path, dict[str, Any]], rows: Rows) -> None:
+    decisions = [entry.payload for entry in Ledger(lived[0] / "ledger.sqlite").entries("stage-decision")]
+    for arm in ("mergemix", "proxy-swarm"):
+        told = {each["stage"]: each for each in decisions if each["mode"] == arm}
+        assert set(told) == {"code", "noise"}
+        for row in rows[arm][1:]:
+            assert told[row["stage"]]["mixture"] == row["mixture"]
+            assert told[row["stage"]]["new_share"] == pytest.approx(row["new_share"])

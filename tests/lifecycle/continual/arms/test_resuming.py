@@ -44,7 +44,7 @@ def test_killed_and_resumed_they_end_as_if_undisturbed(rows: Rows, life: Any, tm
     content["phases"] = content["phases"][:2]
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps(content))
-    for wanted in ("code: merges", "code: branch", "code: 6 proxies"):
+    for wanted in ("code: merges", "code: 6 proxies"):
         kill_at(recipe, tmp_path / "project" / "status.json", wanted)
     result = run(Recipe.model_validate(content))
     assert comparable({arm: orders[0] for arm, orders in result["lives"].items()}) == comparable(

@@ -48,7 +48,10 @@ def lora_merge(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> O
         return evermix(bench, learner, stages)
     probes = _probes(bench, learner, decision.record)
     w = adapter_weights(decision.record)
-    run_id = content_hash(["lora-merge", learner.run_id, [p.run_id for p in probes], [x.hex() for x in w.tolist()]])
+    told = [
+        [name, probe["loss_nats"]] for name, probe in decision.record["probes"].items()
+    ]  # no ids: later phases change them
+    run_id = content_hash(["lora-merge", learner.run_id, told, [share.hex() for share in w.tolist()]])
     checkpoint = bench.project.run_folder(run_id) / _CHECKPOINT
     if not checkpoint.exists():
         _merge(learner, [probe.adapter for probe in probes], w, checkpoint)
@@ -90,9 +93,8 @@ def adapter_weights(record: Mapping[str, Any]) -> Floats:
 
 @dataclass(frozen=True)
 class _Probe:
-    """A finished probe of the decision: its id and adapter, what it was trained on, and for how many steps."""
+    """A finished probe of the decision: its adapter, what it was trained on, and for how many steps."""
 
-    run_id: str
     adapter: Path
     trained_on: Mixture
     n_steps: int
@@ -112,7 +114,7 @@ def _probes(bench: LifeBench, learner: Learner, record: Mapping[str, Any]) -> li
             )
         trained_on = Mixture.from_dict(bench.rows, entry.payload["trained_on"])
         adapter = bench.project.run_folder(f"probe-{entry.key}") / "adapter"
-        found.append(_Probe(entry.key, adapter, trained_on, entry.payload["steps"]))
+        found.append(_Probe(adapter, trained_on, entry.payload["steps"]))
     return found
 
 

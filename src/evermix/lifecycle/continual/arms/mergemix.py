@@ -23,6 +23,7 @@ from evermix.designs.dirichlet import dirichlet_candidates
 from evermix.files import read_record, write_json
 from evermix.ledger import content_hash
 from evermix.lifecycle.continual.arms.base import Outcome, on_mixture, on_start, train_stage
+from evermix.lifecycle.continual.arms.noting import note_decision
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.learner import Cost, Learner
 from evermix.lifecycle.continual.sharing import Sharing
@@ -44,15 +45,17 @@ def mergemix(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Out
     costs: list[Cost] = []
     specialists: list[Learner] = []
     for share in np.eye(len(names)):
-        mixture = bench.over_all(sharing.expand(Mixture(sharing.components, share)))
-        specialist, cost = train_stage(bench, learner, stage, mixture, "specialists")
+        trained_on = bench.over_all(sharing.expand(Mixture(sharing.components, share)))
+        specialist, cost = train_stage(bench, learner, stage, trained_on, "specialists")
         specialists.append(specialist)
         costs.append(cost)
     shares = _candidates(bench, learner, stage, sharing)
     losses, cost = _Merges(bench, learner, stage, specialists).losses(shares)
     values = np.atleast_1d(bench.objective(stage.domains).value(losses))
     best = Mixture(sharing.components, shares[int(values.argmin())])
-    outcome = on_mixture(bench, learner, stage, bench.over_all(sharing.expand(best)))
+    mixture = bench.over_all(sharing.expand(best))
+    note_decision(bench, learner, stage, "mergemix", mixture, cost)
+    outcome = on_mixture(bench, learner, stage, mixture)
     costs += [cost, *outcome.costs]
     record = {
         "shares": dict(best.as_dict),

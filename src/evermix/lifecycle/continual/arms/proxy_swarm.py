@@ -22,6 +22,7 @@ from evermix.executors import Failure, Job, JobEvent, LocalProcesses
 from evermix.files import read_record, write_json
 from evermix.ledger import content_hash
 from evermix.lifecycle.continual.arms.base import Outcome, on_mixture, on_start
+from evermix.lifecycle.continual.arms.noting import note_decision
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.learner import Cost, Learner
 from evermix.lifecycle.olmix.workshop import build_swarm
@@ -45,9 +46,10 @@ def proxy_swarm(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> 
         return on_start(bench, learner, stage)
     decision = _Decision(bench, stage, _StageSwarm(bench, stage), learner)
     record = decision.record([_StageSwarm(bench, earlier) for earlier in stages[:-1] if len(earlier.domains) > 1])
-    mixture = Mixture.from_dict(bench.rows, record["mixture"])
+    mixture, cost = Mixture.from_dict(bench.rows, record["mixture"]), Cost(**record["cost"])
+    note_decision(bench, learner, stage, "proxy-swarm", mixture, cost)
     outcome = on_mixture(bench, learner, stage, mixture)
-    return replace(outcome, costs=(Cost(**record["cost"]), *outcome.costs), record=record)
+    return replace(outcome, costs=(cost, *outcome.costs), record=record)
 
 
 @dataclass(frozen=True)
