@@ -68,6 +68,11 @@ class TaskRecipe(Model):
         description="of kind scorer: module:function or file.py:function, called as function(item, answer) for a "
         "number in [0, 1]; a file is relative to the recipe's folder",
     )
+    domain: str | None = Field(
+        None,
+        description="of a recipe with phases: the domain that the task belongs to; it is scored at the end of every "
+        "stage from the first that has this domain; default: at the end of every stage",
+    )
     role: TaskRole = Field("fit", description="fit: the mixture is fitted on it; held-out: only the report sees it")
     weight: Weight = Field(1.0, description="its part in the objective; 0 fits it without counting it")
     max_items: Amount | None = Field(None, description="score at most so many items, evenly spaced over the file")

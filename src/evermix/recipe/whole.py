@@ -161,6 +161,8 @@ class Recipe(Model):
                 message = f"a task must have a name of its own: '{task.name}' names a domain or another task"
                 raise LocatedError(("tasks", position, "name"), message)
             taken.add(task.name)
+            if task.domain is not None:
+                self._check_domain_of(task.domain, position)
         return self
 
     @model_validator(mode="after")
@@ -170,6 +172,15 @@ class Recipe(Model):
             if domain.format == "chat" and not self.phases:
                 raise LocatedError(("domains", position, "format"), "format chat belongs to a recipe with phases")
         return self
+
+    def _check_domain_of(self, domain: str, position: int) -> None:
+        """The domain of the task at `position` must be one of a recipe with phases."""
+        key = ("tasks", position, "domain")
+        if not self.phases:
+            raise LocatedError(key, "belongs to a recipe with phases")
+        known = [each.name for each in (*self.domains, *(each for phase in self.phases for each in phase.add))]
+        if domain not in known:
+            raise LocatedError(key, f"unknown domain '{domain}' (known: {', '.join(dict.fromkeys(known))})")
 
     @model_validator(mode="after")
     def _phases_follow_each_other(self) -> Self:

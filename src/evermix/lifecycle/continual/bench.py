@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from transformers import PreTrainedModel
 
@@ -15,13 +15,14 @@ from evermix.domains import Domain, DomainSet
 from evermix.ledger import Project, content_hash
 from evermix.lifecycle.continual.life import Life
 from evermix.lifecycle.progress import Reporter
-from evermix.lifecycle.text import open_text
+from evermix.lifecycle.text import chat_template, open_text
 from evermix.lifecycle.workbench import initial_model, initial_size
 from evermix.mixture import Mixture
 from evermix.models.ladder import find_rung
 from evermix.objective import Objective
 from evermix.recipe import Recipe, TrainingRecipe
 from evermix.recipe.timeline import base_name
+from evermix.tasks import Task, open_tasks
 from evermix.training.evaluation import HeldoutText
 from evermix.training.flops import ModelSize
 from evermix.training.learning_rate import LearningRate
@@ -79,6 +80,17 @@ class LifeBench:
         floors = {name: rules.floor for name in names if name not in bundled} | floors
         spent = life.spent[[self.rows.index(name) for name in names]]
         return Constraints(rules.max_epochs, 0.0, floors, caps, fixed).bounds(self.leaves(names), n_rows, spent)
+
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """The recipe's tasks in order; where there are conversations, asked by their chat template.
+
+        Raises:
+            TaskError: a file, an item or a scorer breaks a rule.
+        """
+        recipe = self.recipe
+        render = partial(chat_template(recipe).render, generate=True) if self.store.has_chat else None
+        return open_tasks(recipe.tasks, recipe.base, render)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -10,30 +10,17 @@ from typing import Any
 from evermix.files import read_record, write_json
 from evermix.ledger import content_hash
 from evermix.lifecycle.continual.bench import LifeBench
+from evermix.lifecycle.continual.cost import Cost as Cost
+from evermix.lifecycle.continual.instruct import trainer_identity, trainer_of, training_cost
 from evermix.lifecycle.continual.life import Life
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
+from evermix.recipe.phases import TrainerKind
 from evermix.training.checkpoints import newest_checkpoint
 from evermix.training.segment import Optimisation, Segment, spread_steps, train_segment
 
 _MARKER = "done.json"
 _CURVE_SEQUENCES = 32
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a piece of work cost.
-
-    Attributes:
-        part: prefix, training, probes, evaluation, proxies, specialists, generation, ...
-        flops, n_tokens: read by the model, in whatever way.
-        seconds: of wall time.
-    """
-
-    part: str
-    flops: float
-    n_tokens: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +59,7 @@ class Training:
         end_step: step at which the piece ends; it begins at the learner's.
         total_steps: of the stage.
         label: for the reader.
+        trainer: of the phase.
     """
 
     mixture: Mixture
@@ -79,6 +67,7 @@ class Training:
     end_step: int
     total_steps: int
     label: str
+    trainer: TrainerKind = "plain"
 
 
 def train(bench: LifeBench, learner: Learner, training: Training, part: str = "training") -> tuple[Learner, Cost]:
@@ -96,13 +85,13 @@ def train(bench: LifeBench, learner: Learner, training: Training, part: str = "t
         _train(bench, learner, training, life, folder)
     record = read_record(folder / _MARKER, "curve", "seconds")
     n_tokens = n_rows * mean_length(bench, training.mixture)
-    cost = Cost(part, bench.size.training(n_tokens), n_tokens, record["seconds"])
+    cost = training_cost(bench, part, n_tokens, record)
     ledger_record = {
         "label": training.label,
         "start_row": learner.life.n_rows,
         "end_row": life.n_rows,
         "mixture": _named(training.mixture),
-        **asdict(cost),
+        **{key: value for key, value in asdict(cost).items() if value != ()},
     }
     bench.project.ledger.append("stage-segment", run_id, ledger_record)
     return Learner(run_id, folder / f"checkpoint-{training.end_step}", life, training.end_step), cost
@@ -129,6 +118,7 @@ def _identity(bench: LifeBench, learner: Learner, training: Training) -> dict[st
         "sizes": sizes,
         "optimisation": optimisation,
         "end_step": training.end_step,
+        **trainer_identity(bench, training.trainer),
     }
 
 
@@ -165,5 +155,7 @@ def _train(bench: LifeBench, learner: Learner, training: Training, life: Life, f
             parent=None if begun_anew or start == 0 else learner.checkpoint,
             heldout=bench.heldout(names, _CURVE_SEQUENCES),
             report=report,
+            make_trainer=trainer_of(bench, training.trainer),
         )
-    write_json(folder / _MARKER, {"curve": progress.curve, "seconds": progress.seconds})
+    counts = {"counts": progress.counts} if progress.counts else {}
+    write_json(folder / _MARKER, {"curve": progress.curve, "seconds": progress.seconds, **counts})

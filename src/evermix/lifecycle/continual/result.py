@@ -10,12 +10,13 @@ import numpy as np
 import evermix
 from evermix.lifecycle.continual.arms.base import Outcome
 from evermix.lifecycle.continual.bench import LifeBench
-from evermix.lifecycle.continual.learner import Cost
-from evermix.lifecycle.continual.scoring import score
-from evermix.recipe.timeline import Stage
+from evermix.lifecycle.continual.cost import Cost
+from evermix.lifecycle.continual.scoring import score, score_on_tasks, tasks_seen
+from evermix.recipe.timeline import Stage, base_name
 
 StageRow = dict[str, Any]
 _MEANS = ("objective_value", "mean_loss_nats", "mean_bits_per_byte", "mean_perplexity", "mean_forgetting_nats")
+_ACCURACY = "mean_accuracy"
 
 
 def stage_row(bench: LifeBench, arm: str, stage: Stage, outcome: Outcome, before: Sequence[StageRow]) -> StageRow:
@@ -52,13 +53,24 @@ def stage_row(bench: LifeBench, arm: str, stage: Stage, outcome: Outcome, before
         "model": outcome.model_id,
     }
     row["cumulative_cost"] = added([*(earlier["cost"] for earlier in before), row["cost"]])
-    return row
+    return row | _task_scores(bench, stage, outcome, before)
+
+
+def _task_scores(bench: LifeBench, stage: Stage, outcome: Outcome, before: Sequence[StageRow]) -> dict[str, Any]:
+    """Scores on the tasks of all domains that there are or were, and their cost, which is in no total."""
+    domains = {base_name(name) for row in before for name in row["per_domain"]} | set(map(base_name, stage.domains))
+    tasks = tasks_seen(bench, domains)
+    if not tasks:
+        return {}
+    found = score_on_tasks(bench, outcome.model_id, outcome.model, tasks)
+    mean = {} if found.mean_accuracy is None else {_ACCURACY: found.mean_accuracy}
+    return {"tasks": found.metrics, **mean, "scoring_cost": summed(found.costs)}
 
 
 def summed(costs: Sequence[Cost]) -> dict[str, Any]:
     """FLOPs, tokens and seconds in all and by part."""
     parts: dict[str, dict[str, float]] = {}
-    for cost in costs:
+    for cost in (each for one in costs for each in one.all):
         part = parts.setdefault(cost.part, {"flops": 0.0, "n_tokens": 0.0, "seconds": 0.0})
         for key in part:
             part[key] += getattr(cost, key)
@@ -106,19 +118,24 @@ def _over_orders(orders: Sequence[Sequence[StageRow]]) -> dict[str, Any]:
     """Means over orders of what stands at the end of a life and, per place in the order, of every stage."""
     last = [rows[-1] for rows in orders]
     return {
-        **{key: _mean_and_error([row[key] for row in last]) for key in _MEANS},
+        **{key: _mean_and_error([row[key] for row in last]) for key in _means_of(last)},
         "flops": float(np.mean([row["cumulative_cost"]["flops"] for row in last])),
         "n_tokens": float(np.mean([row["cumulative_cost"]["n_tokens"] for row in last])),
         "seconds": float(np.mean([row["cumulative_cost"]["seconds"] for row in last])),
         "flops_by_part": _mean_parts([row["cumulative_cost"]["by_part"] for row in last]),
         "by_stage": [
             {
-                **{key: float(np.mean([rows[k][key] for rows in orders])) for key in _MEANS},
+                **{key: float(np.mean([rows[k][key] for rows in orders])) for key in _means_of([r[k] for r in orders])},
                 "flops": float(np.mean([rows[k]["cumulative_cost"]["flops"] for rows in orders])),
             }
             for k in range(len(orders[0]))
         ],
     }
+
+
+def _means_of(rows: Sequence[StageRow]) -> tuple[str, ...]:
+    """What is averaged over orders: accuracy too, if each of them has one."""
+    return (*_MEANS, *([_ACCURACY] if all(_ACCURACY in row for row in rows) else []))
 
 
 def _mean_and_error(values: Sequence[float]) -> dict[str, float | None]:

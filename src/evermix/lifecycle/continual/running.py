@@ -12,8 +12,10 @@ from evermix.ledger import Project
 from evermix.lifecycle.continual.arms import ARMS, Outcome
 from evermix.lifecycle.continual.bench import LifeBench, open_life
 from evermix.lifecycle.continual.changes import check_unchanged, note_begun
+from evermix.lifecycle.continual.instruct import check_trainers
 from evermix.lifecycle.continual.learner import Learner
 from evermix.lifecycle.continual.result import StageRow, assemble, stage_row
+from evermix.lifecycle.continual.scoring import check_tasks
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.stale import drop_stale_result
 from evermix.lifecycle.text import corpus_record, pin_tokenizer
@@ -29,10 +31,12 @@ def run(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
     Raises:
         EvermixError: on input that cannot work, or a project that another process is running.
     """
+    check_trainers(recipe)
     project = Project(recipe.project_folder)
     with project.lock():
         reporter = Reporter(project, console)
         bench = open_life(recipe, project, reporter)
+        check_tasks(bench)
         pin_tokenizer(project, bench.store)
         drop_stale_result(project, recipe)
         project.ledger.append("recipe", recipe.fingerprint(), recipe.model_dump(mode="json"))

@@ -1,24 +1,29 @@
-"""Scores of a model on held-out text, kept by model and text, so that nothing is scored twice."""
+"""Scores of a model on held-out text and on tasks, kept by model and content, so that nothing is scored twice."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from transformers import PreTrainedModel
 
 from evermix.files import read_record, write_json
 from evermix.ledger import content_hash
 from evermix.lifecycle.continual.bench import LifeBench
-from evermix.lifecycle.continual.learner import Cost
+from evermix.lifecycle.continual.cost import Cost
 from evermix.models.loading import load_model
+from evermix.tasks import MetricInfo, Task
 from evermix.training.evaluation import evaluate
 
 Floats = npt.NDArray[np.float64]
+_MARKER = "done.json"
+_SCORING = "scoring"
 
 
 @dataclass(frozen=True)
@@ -39,22 +44,109 @@ class Scores:
         return np.array([scores["loss_nats"] for scores in self.per_domain.values()])
 
 
+@dataclass(frozen=True)
+class TaskScores:
+    """A model's scores on tasks.
+
+    Attributes:
+        metrics: metric -> value, stderr (None for a single item), unit, n_items.
+        mean_accuracy: mean over the tasks that have one of each one's accuracy or score; None if no task has one.
+        costs: of the scoring, one per task: part `scoring`, the same for every arm and so in no arm's total.
+    """
+
+    metrics: dict[str, dict[str, Any]]
+    mean_accuracy: float | None
+    costs: tuple[Cost, ...]
+
+
 def score(bench: LifeBench, model_id: str, model: Path, names: Sequence[str]) -> Scores:
     """Score a checkpoint on all held-out text of `names`, or read the scores it has."""
     fingerprints = [[name, bench.rows.domains[bench.rows.index(name)].fingerprint] for name in names]
     key = content_hash(["scores", model_id, fingerprints, bench.recipe.corpus.heldout_sequences])
-    marker = bench.project.run_folder(f"scores-{key}") / "done.json"
+    marker = bench.project.run_folder(f"scores-{key}") / _MARKER
     if not marker.exists():
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        write_json(marker, _score(bench, model, names))
+        write_json(_made(marker), _score(bench, model, names))
     record = read_record(marker, "per_domain", "cost")
     return Scores(record["per_domain"], Cost(**record["cost"]))
 
 
+def check_tasks(bench: LifeBench) -> None:
+    """Nothing, if every task can be opened.
+
+    Raises:
+        TaskError: a file, an item or a scorer breaks a rule.
+    """
+    if bench.tasks:
+        bench.reporter.say(f"tasks: {', '.join(task.name for task in bench.tasks)}")
+
+
+def tasks_seen(bench: LifeBench, domains: Collection[str]) -> tuple[Task, ...]:
+    """The tasks of `domains`, which there are or were, and those of no domain; in the order of the recipe."""
+    pairs = zip(bench.recipe.tasks, bench.tasks, strict=True)
+    return tuple(task for recipe, task in pairs if recipe.domain is None or recipe.domain in domains)
+
+
+def score_on_tasks(bench: LifeBench, model_id: str, model: Path, tasks: Sequence[Task]) -> TaskScores:
+    """Score a checkpoint on tasks, or read the scores it has.
+
+    Raises:
+        TaskError: an item cannot be scored with this model and tokenizer.
+    """
+    markers = [_task_marker(bench, model_id, task) for task in tasks]
+    loaded: PreTrainedModel | None = None
+    for task, marker in zip(tasks, markers, strict=True):
+        if not marker.exists():
+            loaded = loaded or _on_device(model)
+            with bench.reporter.part(_SCORING, f"task {task.name}", None):
+                write_json(_made(marker), _score_on_task(bench, loaded, task))
+    records = [read_record(marker, "scores", "cost") for marker in markers]
+    metrics, accuracies = dict[str, dict[str, Any]](), list[float]()
+    for task, record in zip(tasks, records, strict=True):
+        named = list(zip(task.metrics, record["scores"], strict=True))
+        metrics |= {metric.name: {"unit": metric.unit, **value} for metric, value in named}
+        accuracies += [value["value"] for metric, value in named if _is_accuracy(metric)][:1]
+    mean = float(np.mean(accuracies)) if accuracies else None
+    return TaskScores(metrics, mean, tuple(Cost(**record["cost"]) for record in records))
+
+
+def _is_accuracy(metric: MetricInfo) -> bool:
+    return metric.maximised and metric.unit == "fraction"
+
+
+def _task_marker(bench: LifeBench, model_id: str, task: Task) -> Path:
+    key = content_hash(["task", model_id, task.fingerprint, bench.store.tokenizer_fingerprint])
+    return bench.project.run_folder(f"task-{key}") / _MARKER
+
+
+def _made(marker: Path) -> Path:
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    return marker
+
+
+def _on_device(model: Path) -> PreTrainedModel:
+    loaded = load_model(model)
+    return loaded.to("cuda") if torch.cuda.is_available() else loaded
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    started = time.monotonic()
+    return work(), time.monotonic() - started
+
+
 def _score(bench: LifeBench, model: Path, names: Sequence[str]) -> dict[str, Any]:
     heldout = bench.heldout(names)
-    started = time.monotonic()
-    scores = evaluate(load_model(model), heldout).per_domain()
-    seconds = time.monotonic() - started
+    scores, seconds = _timed(lambda: evaluate(_on_device(model), heldout).per_domain())
     cost = Cost("evaluation", bench.size.evaluation(heldout.n_tokens), heldout.n_tokens, seconds)
-    return {"per_domain": scores, "cost": vars(cost)}
+    return {"per_domain": scores, "cost": asdict(cost)}
+
+
+def _score_on_task(bench: LifeBench, model: PreTrainedModel, task: Task) -> dict[str, Any]:
+    """Scores in the order of the task's metrics, without its name: the same items under another name are the same."""
+    tokenizer = bench.store.tokenizer
+    found, seconds = _timed(lambda: task.score(model, tokenizer))
+    scores = [found[metric.name] for metric in task.metrics]
+    n_tokens = task.n_tokens(tokenizer)
+    return {
+        "scores": [{"value": s.value, "stderr": s.standard_error, "n_items": s.n_items} for s in scores],
+        "cost": asdict(Cost(_SCORING, bench.size.evaluation(n_tokens), n_tokens, seconds)),
+    }

@@ -49,7 +49,8 @@ def train_stage(
     What comes before the first decision of a life is booked as its prefix, whatever the arm.
     """
     optimisation = bench.optimisation(stage.training, stage.n_steps)
-    training = Training(mixture, optimisation, stage.n_steps, stage.n_steps, f"{stage.name}: training")
+    end, label = stage.n_steps, f"{stage.name}: training"
+    training = Training(mixture, optimisation, end, end, label, stage.phase.trainer)
     default = "training" if stage.number else "prefix"
     reached, cost = train(bench, learner.rested(), training, part or default)
     return reached.rested(), cost

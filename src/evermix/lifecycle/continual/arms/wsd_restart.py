@@ -80,7 +80,8 @@ class _Route:
 
     def _training(self, rate: LearningRate, end: int, what: str) -> Training:
         optimisation = replace(self.bench.optimisation(self.stage.training, self.stage.n_steps), schedule=rate)
-        return Training(self.mixture, optimisation, end, self.end, f"{self.stage.name}: {what}")
+        label, trainer = f"{self.stage.name}: {what}", self.stage.phase.trainer
+        return Training(self.mixture, optimisation, end, self.end, label, trainer)
 
 
 def _carries_on(stages: Sequence[Stage]) -> bool:

@@ -1,0 +1,169 @@
+"""Phases of conversations: every trainer, tasks scored at the end of stages, and what writing costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from evermix.errors import RecipeError, TaskError
+from evermix.ledger import Ledger
+from evermix.lifecycle.continual import run
+from evermix.lifecycle.continual import instruct as instruct_module
+from evermix.recipe import Recipe
+
+Make = Callable[..., dict[str, Any]]
+STEPS, BATCH = 6, 4
+
+
+@pytest.fixture(scope="module")
+def life(tiny_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+    """Prose; then capitals asked for, whose answers are checked; then colours."""
+    folder = tmp_path_factory.mktemp("talk")
+    talks = {
+        "capitals": [("France", "Paris"), ("Italy", "Rome"), ("Spain", "Madrid")],
+        "colours": [("sky", "blue"), ("grass", "green"), ("coal", "black")],
+    }
+    for name, pairs in talks.items():
+        items = [{"prompt": f"{number} {asked}:", "answer": f" {a}"} for number in range(30) for asked, a in pairs]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, items)))
+        (folder / f"{name}-asked.jsonl").write_text("\n".join(map(json.dumps, items[:5])))
+
+    def make(project: Path, trainer: str = "plain", **changes: Any) -> dict[str, Any]:
+        content = tiny_recipe(project)
+        prose = content["domains"][1]
+        asked = [{"name": n, "files": [str(folder / f"{n}.jsonl")], "format": "chat"} for n in talks]
+        phases = [{"name": n["name"], "kind": "instruct", "add": [n], "examples": STEPS * BATCH} for n in asked]
+        content |= {
+            "domains": [prose],
+            "model": {"rung": "0.05M"},
+            "training": {"tokens": 8 * BATCH * 32, "batch_sequences": BATCH, "evaluations": 1, "checkpoints": 2},
+            "phases": [{"name": "base", "kind": "pretrain"}, *(phase | {"trainer": trainer} for phase in phases)],
+            "constraints": {"max_epochs": None},
+            "tasks": [
+                {
+                    "name": f"{name} exact",
+                    "kind": "exact",
+                    "file": str(folder / f"{name}-asked.jsonl"),
+                    "max_new_tokens": 4,
+                    "domain": name,
+                }
+                for name in talks
+            ],
+            "arms": ["uniform"],
+        }
+        content["tasks"].append({"name": "always", "file": str(folder / "colours-asked.jsonl")})
+        return content | changes
+
+    return make
+
+
+def _run(content: dict[str, Any]) -> dict[str, Any]:
+    return run(Recipe.model_validate(content))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, life: Make) -> dict[str, dict[str, Any]]:
+    """Recipe and result by trainer."""
+    pytest.importorskip("trl")
+    recipes = {t: life(tmp_path_factory.mktemp(t) / "project", t) for t in ("plain", "sft", "sdft")}
+    return {trainer: {"recipe": recipe, "result": _run(recipe)} for trainer, recipe in recipes.items()}
+
+
+def _rows(finished: dict[str, dict[str, Any]], trainer: str) -> list[dict[str, Any]]:
+    (rows,) = finished[trainer]["result"]["lives"]["uniform"]
+    return rows
+
+
+@pytest.mark.parametrize("trainer", ["plain", "sft", "sdft"])
+def test_tasks_are_scored_from_the_stage_of_their_domain_on(finished: dict[str, dict[str, Any]], trainer: str) -> None:
+    rows = _rows(finished, trainer)
+    assert [set(row["tasks"]) for row in rows] == [
+        {"always"},
+        {"always", "capitals exact", "capitals exact:accuracy"},
+        {"always", "capitals exact", "capitals exact:accuracy", "colours exact", "colours exact:accuracy"},
+    ]
+    assert "mean_accuracy" not in rows[0]
+    values = [rows[2]["tasks"][f"{name} exact:accuracy"]["value"] for name in ("capitals", "colours")]
+    assert rows[2]["mean_accuracy"] == pytest.approx(sum(values) / 2)
+    accuracy = rows[1]["tasks"]["capitals exact:accuracy"]
+    assert accuracy["n_items"] == 5
+    assert accuracy["unit"] == "fraction"
+    assert finished[trainer]["result"]["arms"]["uniform"]["mean_accuracy"]["mean"] == rows[2]["mean_accuracy"]
+    assert "mean_accuracy" not in finished[trainer]["result"]["arms"]["uniform"]["by_stage"][0]
+
+
+def test_scoring_is_told_apart_and_is_in_no_total(finished: dict[str, dict[str, Any]]) -> None:
+    for row in _rows(finished, "plain"):
+        assert set(row["scoring_cost"]["by_part"]) == {"scoring"}
+        assert row["scoring_cost"]["flops"] > 0
+        assert "scoring" not in row["cumulative_cost"]["by_part"]
+
+
+def test_sft_is_plain_by_another_trainer(finished: dict[str, dict[str, Any]]) -> None:
+    for plain, sft in zip(_rows(finished, "plain"), _rows(finished, "sft"), strict=True):
+        assert sft["objective_value"] == pytest.approx(plain["objective_value"], rel=1e-3)
+        assert sft["cost"]["flops"] == plain["cost"]["flops"]
+    assert _rows(finished, "sft")[0]["model"] == _rows(finished, "plain")[0]["model"]
+    assert _rows(finished, "sft")[1]["model"] != _rows(finished, "plain")[1]["model"]
+
+
+def test_what_sdft_writes_and_its_teacher_reads_is_counted(finished: dict[str, dict[str, Any]]) -> None:
+    result, row = finished["sdft"]["result"], _rows(finished, "sdft")[1]
+    n = sum(result["n_parameters"].values())
+    parts = row["cost"]["by_part"]
+    assert set(parts) == {"training", "generation", "evaluation"}
+    assert parts["generation"]["flops"] == 2 * n * parts["generation"]["n_tokens"]
+    assert parts["evaluation"]["flops"] == 2 * n * parts["evaluation"]["n_tokens"]
+    assert parts["training"]["flops"] == 6 * n * parts["training"]["n_tokens"]
+    assert parts["training"]["n_tokens"] > parts["generation"]["n_tokens"]  # text is replayed, and not written
+    assert parts["evaluation"]["n_tokens"] > parts["generation"]["n_tokens"]  # the teacher reads the answer too
+    assert all(part["seconds"] > 0 for part in parts.values())
+    assert "generation" not in _rows(finished, "sdft")[0]["cost"]["by_part"]
+    entries = Ledger(Path(finished["sdft"]["recipe"]["project"]) / "ledger.sqlite").entries("stage-segment")
+    assert [bool(entry.payload.get("besides")) for entry in entries] == [False, True, True]
+
+
+@pytest.mark.parametrize("trainer", ["sft", "sdft"])
+def test_a_second_run_trains_and_scores_nothing(finished: dict[str, dict[str, Any]], trainer: str) -> None:
+    recipe, result = finished[trainer]["recipe"], finished[trainer]["result"]
+    before = {path: path.stat().st_mtime_ns for path in Path(recipe["project"]).glob("runs/*/done.json")}
+    assert _run(recipe) == result
+    assert {path: path.stat().st_mtime_ns for path in Path(recipe["project"]).glob("runs/*/done.json")} == before
+
+
+def test_a_task_added_later_is_scored_without_training(life: Make, tmp_path: Path) -> None:
+    recipe = life(tmp_path / "project")
+    tasks, recipe["tasks"] = recipe["tasks"], []
+    result = _run(recipe)
+    assert all("tasks" not in row for row in result["lives"]["uniform"][0])
+    trained = set((tmp_path / "project/runs").glob("*/checkpoint-*"))
+    more = _run(recipe | {"tasks": tasks})
+    assert "mean_accuracy" in more["lives"]["uniform"][0][2]
+    assert set((tmp_path / "project/runs").glob("*/checkpoint-*")) == trained
+
+
+def test_a_task_of_an_unknown_domain_is_refused(life: Make, tmp_path: Path) -> None:
+    recipe = life(tmp_path / "project")
+    recipe["tasks"][0]["domain"] = "capitols"
+    with pytest.raises(ValidationError, match=r"unknown domain 'capitols' \(known: prose, capitals, colours\)"):
+        Recipe.model_validate(recipe)
+
+
+def test_a_broken_task_ends_a_run_before_anything_is_trained(life: Make, tmp_path: Path) -> None:
+    recipe = life(tmp_path / "project")
+    recipe["tasks"][0]["file"] = str(tmp_path / "nowhere.jsonl")
+    with pytest.raises(TaskError):
+        _run(recipe)
+    assert not list((tmp_path / "project/runs").glob("*"))
+
+
+def test_sft_without_trl_is_refused_at_once(life: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instruct_module, "find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=r"phase 'capitals': trainer sft must have TRL.*evermix\[trl\]"):
+        _run(life(tmp_path / "project", "sft"))
+    assert not (tmp_path / "project").exists()
