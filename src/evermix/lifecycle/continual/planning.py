@@ -16,6 +16,7 @@ from evermix.designs import recommended_runs
 from evermix.lifecycle.continual.arms.mergemix import N_CANDIDATES
 from evermix.lifecycle.continual.arms.oracle import SHARES
 from evermix.lifecycle.probing import ProbeNeeds, candidate_count, plan_probes
+from evermix.lifecycle.workbench import decision_steps
 from evermix.models.ladder import counted_parameters
 from evermix.recipe import Recipe
 from evermix.recipe.timeline import Stage, base_name
@@ -203,8 +204,9 @@ def _evermix(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
     whole, at = _trained(recipe, stage), _decided_at(recipe, stage)
     if stage.phase.kind != "pretrain" or not at:
         return [*_deciding(recipe, stage), whole]
-    before = replace(whole, n_tokens=at[0] * whole.n_tokens)
-    after = replace(whole, part="training", n_tokens=(1 - at[0]) * whole.n_tokens)
+    first = decision_steps(at, stage.n_steps)[0] / stage.n_steps
+    before = replace(whole, n_tokens=first * whole.n_tokens)
+    after = replace(whole, part="training", n_tokens=(1 - first) * whole.n_tokens)
     return [before, *_deciding(recipe, stage), after]
 
 
@@ -241,7 +243,8 @@ def _wsd_restart(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
     """The trunk, and a branch that decays at the end of the stage."""
     stage = stages[-1]
     trunk = _trained(recipe, stage)
-    return [trunk, replace(trunk, part="decay", n_tokens=trunk.n_tokens * stage.training.decay_fraction)]
+    decay = round(stage.training.decay_fraction * stage.n_steps) / stage.n_steps
+    return [trunk, replace(trunk, part="decay", n_tokens=decay * trunk.n_tokens)]
 
 
 def _proxy_swarm(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:

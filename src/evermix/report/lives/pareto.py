@@ -52,7 +52,7 @@ def _pictures(lives: Lives) -> dict[str, Quality]:
 
 
 def _small_rows(lives: Lives) -> int:
-    return math.ceil(lives.n_stages / _COLUMNS) if lives.n_stages > 1 else 0
+    return math.ceil((lives.n_stages - 1) / _COLUMNS)
 
 
 def _height(lives: Lives) -> float:
@@ -60,10 +60,10 @@ def _height(lives: Lives) -> float:
 
 
 def _draw(figure: Figure, lives: Lives, quality: Quality, ink: str) -> None:
-    """The end of the life large; below it every stage small, each with its own front and scale."""
+    """The end of the life large; below it every earlier stage small, each with its own front and scale."""
     rows = _small_rows(lives)
     grid = figure.add_gridspec(
-        1 + rows, min(max(lives.n_stages, 1), _COLUMNS), height_ratios=[_LARGE, *[_SMALL] * rows]
+        1 + rows, min(max(lives.n_stages - 1, 1), _COLUMNS), height_ratios=[_LARGE, *[_SMALL] * rows]
     )
     large = figure.add_subplot(grid[0, :])
     _panel(large, lives, quality, -1, ink)
@@ -72,7 +72,7 @@ def _draw(figure: Figure, lives: Lives, quality: Quality, ink: str) -> None:
     if not rows:
         return
     large.set_title(f"at the end, after stage {lives.n_stages}", loc="left", fontsize=9)
-    for stage in range(lives.n_stages):
+    for stage in range(lives.n_stages - 1):
         small = figure.add_subplot(grid[1 + stage // _COLUMNS, stage % _COLUMNS])
         _panel(small, lives, quality, stage, ink, named=False)
         names = dict.fromkeys(order[stage] for order in lives.orders)
@@ -146,7 +146,7 @@ def _limits(axes: Axes, points: Sequence[tuple[float, float]], named: bool) -> N
         low, high = min(xs) / reach**0.06, max(xs) * reach**room
         axes.set_xscale("log")
         axes.set_xlim(low, high)
-        axes.xaxis.set_major_locator(FixedLocator(_round_ticks(low, high, 6 if named else 3)))
+        axes.xaxis.set_major_locator(FixedLocator(_round_ticks(low, high, 6 if named else 2)))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.set_xlim(0, (max(xs) or 1.0) * (1 + room))

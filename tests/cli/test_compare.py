@@ -1,0 +1,142 @@
+"""`evermix compare` and lives on the command line: one tiny life, trained once, and what every verb says of it."""
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from evermix.cli.app import main
+
+pytest.importorskip("torch")
+
+ARMS = "evermix,uniform,retrain,wsd-restart,mergemix"
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+
+def evermix(*arguments: object) -> Ended:
+    out, err = StringIO(), StringIO()
+    argv = ["evermix", *map(str, arguments)]
+    streams = redirect_stdout(out), redirect_stderr(err)
+    with patch.object(sys, "argv", argv), streams[0], streams[1], pytest.raises(SystemExit) as ended:
+        main()
+    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A recipe of two phases, its project, and what `evermix compare` printed."""
+
+    recipe: Path
+    project: Path
+    planned: Ended
+    ended: Ended
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Callable[..., dict[str, Any]]) -> Compared:
+    folder = tmp_path_factory.mktemp("compare")
+    content = tiny_recipe(folder / "project")
+    code, prose, noise = content["domains"]
+    content |= {
+        "domains": [prose, code],
+        "model": {"rung": "0.05M"},
+        "training": {"tokens": 8 * 4 * 32, "batch_sequences": 4, "evaluations": 0, "checkpoints": 1},
+        "phases": [
+            {"name": "base", "kind": "pretrain"},
+            {"name": "noise", "add": [noise], "remove": ["code"], "tokens": 5 * 4 * 32},
+        ],
+        "constraints": {"max_epochs": None},
+        "arms": ["uniform"],
+    }
+    recipe = folder / "recipe.json"
+    recipe.write_text(json.dumps(content))
+    planned = evermix("compare", recipe, "--arms", ARMS, "--dry-run", "--json")
+    ended = evermix("compare", recipe, "--arms", ARMS, "--json")
+    assert (planned.code, ended.code) == (0, 0), planned.err + ended.err
+    return Compared(recipe, folder / "project", planned, ended)
+
+
+def test_it_runs_the_arms_asked_for_and_leaves_the_picture(compared: Compared) -> None:
+    result = compared.ended.json
+    assert list(result["lives"]) == ARMS.split(",")
+    assert {each["baseline"] for each in result["comparison"]["differences"]} == set(ARMS.split(",")) - {"evermix"}
+    assert set(result["comparison"]["pareto_front"]) <= set(ARMS.split(","))
+    assert all((compared.project / f"pareto.{kind}").exists() for kind in ("svg", "png"))
+    page = (compared.project / "report.html").read_text(encoding="utf-8")
+    assert "noise (new)" in page
+
+
+def test_the_plan_is_what_it_costs(compared: Compared) -> None:
+    """Every part of every arm, for text of which every row has the same length."""
+    planned, result = compared.planned.json, compared.ended.json
+    assert planned["orders"] == [["base", "noise"]]
+    assert [stage["new"] for stage in planned["stages"][0]] == [["prose", "code"], ["noise"]]
+    assert planned["n_parameters"] == sum(result["n_parameters"].values())
+    for arm, cost in planned["arms"].items():
+        spent = result["arms"][arm]["flops_by_part"]
+        assert cost["flops_by_part"] == pytest.approx({part: spent[part] for part in spent}), arm
+        assert cost["flops"] == pytest.approx(result["arms"][arm]["flops"])
+
+
+def test_run_and_the_other_verbs_know_what_was_compared(compared: Compared) -> None:
+    ended = evermix("run", compared.recipe)
+    assert ended.code == 0
+    assert "After 2 stages, uniform has a mean perplexity of" in ended.out
+    assert evermix("status", compared.project).out.count("After 2 stages, uniform") == 1
+    log = evermix("log", compared.project).out
+    assert "decided stage noise" in log
+    assert "trained base" in log
+    again = evermix("compare", compared.recipe, "--arms", "uniform,retrain")
+    assert "picture: " in again.out
+    assert "saved against retrain" in again.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--arms", "evermix,everything"), "got 'everything'"),
+        (("--arms", ","), "--arms must be names of arms"),
+        (("--arms", "uniform,uniform"), "arms must be unique"),
+        (("--arms", "best-run"), "best-run belongs to method olmix"),
+        (("--orders", "7"), "orders, not 7"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(compared: Compared, arguments: tuple[str, ...], said: str) -> None:
+    ended = evermix("compare", compared.recipe, *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_a_recipe_without_phases_has_three_arms(tiny_recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    content = tiny_recipe(tmp_path / "project") | {"model": {"rung": "0.05M"}}
+    content["training"] = {"tokens": 8 * 4 * 32, "batch_sequences": 4, "evaluations": 0, "checkpoints": 1}
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(content))
+    ended = evermix("compare", recipe, "--arms", "natural,uniform", "--json")
+    assert ended.code == 0, ended.err
+    assert set(ended.json["arms"]) == {"natural", "uniform"}
+    assert (tmp_path / "project" / "pareto.png").exists()
+    assert "retrain belongs to a recipe with phases" in evermix("compare", recipe, "--arms", "retrain").err
+    assert "--orders needs a recipe with phases" in evermix("compare", recipe, "--orders", "2").err
+    olmix = {key: value for key, value in content.items() if key != "decision"} | {"method": "olmix", "arms": []}
+    recipe.write_text(json.dumps(olmix))
+    assert "compare needs a recipe of method op-mix" in evermix("compare", recipe).err
