@@ -72,6 +72,7 @@ def _life(arm: str, shift: float, n_stages: int, order: int, accuracy: bool) -> 
         }
         if accuracy:
             row["mean_accuracy"] = 0.5 - 0.1 * shift
+            row["scoring_cost"] = _sum([{"scoring": {"flops": 5e6, "n_tokens": 1e3, "seconds": 1.0}}])
             row["tasks"] = {"spelling:accuracy": {"value": 0.5 - 0.1 * shift, "stderr": 0.02}}
         rows.append(row)
     return rows

@@ -94,6 +94,14 @@ def test_a_pretraining_is_a_life_of_one_stage() -> None:
     assert as_life(life())["orders"] == life()["orders"]
 
 
+def test_scoring_of_tasks_stands_beside_the_total() -> None:
+    without, scored = Lives(life()), Lives(life(accuracy=True))
+    assert scored.cost("uniform") == without.cost("uniform") == sum(without.parts("uniform").values())
+    assert scored.parts("uniform")["scoring"] == 4 * 5e6
+    assert scored.parts("uniform", stage=1)["scoring"] == 2 * 5e6
+    assert "scoring" not in without.parts("uniform")
+
+
 def test_comparison_is_plain() -> None:
     found = comparison(life())
     assert found["pareto_front"] == ["uniform", "evermix"]

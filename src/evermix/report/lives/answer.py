@@ -159,8 +159,8 @@ class Lives:
         return float(np.mean([rows[stage]["cumulative_cost"][unit] for rows in self.lives[arm]]))
 
     def parts(self, arm: str, unit: str = "flops", stage: int = -1) -> dict[str, float]:
-        """The same by part."""
-        each = [rows[stage]["cumulative_cost"]["by_part"] for rows in self.lives[arm]]
+        """The same by part; the scoring of tasks stands among them, though it is in no total."""
+        each = [{**rows[stage]["cumulative_cost"]["by_part"], **_scoring(rows, stage)} for rows in self.lives[arm]]
         names = dict.fromkeys(name for parts in each for name in parts)
         return {name: float(np.mean([parts.get(name, {}).get(unit, 0.0) for parts in each])) for name in names}
 
@@ -202,6 +202,14 @@ class Lives:
         if baseline not in self.lives or arm == baseline:
             return None
         return 1 - self.cost(arm) / self.cost(baseline)
+
+
+def _scoring(rows: Sequence[Row], stage: int) -> dict[str, dict[str, float]]:
+    """What scoring the tasks has cost up to the end of a stage, as a part; none where there are no tasks."""
+    spent = [row["scoring_cost"] for row in (rows if stage == -1 else rows[: stage + 1]) if row.get("scoring_cost")]
+    if not any(cost["flops"] for cost in spent):
+        return {}
+    return {APART: {unit: sum(cost[unit] for cost in spent) for unit in ("flops", "n_tokens", "seconds")}}
 
 
 def heldout_stderr(row: Row, result: Result) -> float:
