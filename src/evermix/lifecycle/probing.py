@@ -253,7 +253,7 @@ def _probe(
     settings, heldout = asked.settings, asked.heldout
     key = {
         "base": base.run_id,
-        "trained_on": [weight.hex() for weight in component.trained_on.weights.tolist()],
+        "trained_on": {name: share.hex() for name, share in component.trained_on.as_dict.items() if share > 0},
         "settings": asdict(settings),
         "heldout": [len(ids) for ids in heldout.sequences],
     }

