@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from evermix.errors import RecipeError, TaskError
 from evermix.ledger import Ledger
-from evermix.lifecycle.continual import run
 from evermix.lifecycle.continual import instruct as instruct_module
+from evermix.lifecycle.continual import run
 from evermix.recipe import Recipe
 
 Make = Callable[..., dict[str, Any]]
