@@ -16,7 +16,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## decide a mixture on real text and show what it gained (about 10 minutes on two cores)
-	$(BIN)/evermix run examples/demo.yaml
+	$(BIN)/evermix run examples/1-pretraining.yaml
 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest

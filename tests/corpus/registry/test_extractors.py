@@ -7,7 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from evermix.corpus.registry import definitions, dialogues, noise, pairs, prose, reference_works, whole_files
+from evermix.corpus.registry import definitions, dialogues, noise, pairs, prose, questions, reference_works, whole_files
 
 
 def put(root: Path, name: str, content: str | bytes) -> Path:
@@ -155,3 +155,30 @@ def test_a_reprint_is_near_but_never_equal(tmp_path: Path) -> None:
     assert 0.94 < len(printed.split()) / len(text.split()) < 0.99
     put(tmp_path, "s.jsonl", json.dumps({"text": text}) + "\n")
     assert list(noise.reprint(tmp_path / "s.jsonl")) == [printed]
+
+
+def test_translations_are_first_meanings_without_notes(tmp_path: Path) -> None:
+    folder = tmp_path / "usr/share/trans"
+    folder.mkdir(parents=True)
+    lines = [
+        "# comment :: of the file",
+        "Haus {n}; Heim {n} [arch.] | Häuser {pl} :: house; home | houses",
+        "sehr schön (von etwas) :: very beautiful /VB/",
+        "viel zu lange deutsche Wendung :: phrase",
+        "Zahl 3 :: number 3",
+    ]
+    (folder / "de-en").write_text("\n".join(lines), encoding="utf-8")
+    assert list(pairs.translation(tmp_path)) == ["Haus: house\nsehr schön: very beautiful"]
+
+
+def test_questions_have_one_answer_each(tmp_path: Path) -> None:
+    source = tmp_path / "pairs.jsonl"
+    documents = ["teh: the\nba: by, be", "teh: then\nrecieve: receive\nno pair"]
+    source.write_text("\n".join(json.dumps({"text": text}) for text in documents), encoding="utf-8")
+    found = list(questions.spelling(source))
+    assert sorted(found, key=lambda question: question["answer"]) == [
+        {"prompt": "Correct the spelling: recieve", "answer": "receive"},
+        {"prompt": "Correct the spelling: teh", "answer": "the"},
+    ]
+    assert list(questions.spelling(source)) == found
+    assert {question["answer"] for question in questions.pronunciation(source)} == {"the", "by, be", "receive"}

@@ -14,7 +14,7 @@ from evermix.lifecycle import plan
 from evermix.recipe import Recipe
 from evermix.report.plan import print_plan
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "continual.yaml"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "4-midtraining.yaml"
 STEPS = (20, 10, 5)
 ROWS, LENGTH = 4, 32
 

@@ -1,4 +1,4 @@
-"""From a table of runs to a mixture, in Python: python examples/deciding_from_runs.py [SWARM] [TOKENS]
+"""From a table of runs to a mixture, in Python: python examples/2-deciding-from-runs.py [SWARM] [TOKENS]
 
 SWARM is a folder that `evermix fit` reads, such as a published swarm; without one, the small one beside this file.
 """
