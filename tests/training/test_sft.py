@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from evermix.training.segment import MakeTrainer, Segment, plain_trainer, train_
 from .talks import new_model, segment_of, talk_store, weights
 
 pytest.importorskip("trl")
-from evermix.training.sft import sft_trainer  # needs trl
+from evermix.training.sft import _rows, sft_trainer  # needs trl
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,14 @@ def test_text_alone_is_learnt_too(tmp_path: Path, store: TokenStore) -> None:
     prose = store.subset(["prose"])
     plain = _trained(prose, segment_of(prose, 4), tmp_path / "plain", plain_trainer)
     assert _apart(store, plain, _trained(prose, segment_of(prose, 4), tmp_path / "sft", sft_trainer)) < 1e-3
+
+
+def test_workers_change_nothing(store: TokenStore, tmp_path: Path) -> None:
+    segment = segment_of(store, 3)
+    helped = replace(segment, optimisation=replace(segment.optimisation, workers=1))
+    alone = _trained(store, segment, tmp_path / "alone", sft_trainer)
+    assert torch.equal(weights(alone), weights(_trained(store, helped, tmp_path / "helped", sft_trainer)))
+    pickle.dumps(_rows(store).format["format_kwargs"]["transform"])  # as workers that are not forked need it
 
 
 class _Killed(BaseException):

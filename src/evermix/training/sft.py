@@ -11,6 +11,7 @@ This module needs the package trl; import it only where such a phase is trained.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -63,14 +64,21 @@ def _configuration(arguments: TrainingArguments) -> SFTConfig:
 def _rows(store: TokenStore) -> Dataset:
     """Every train row of the store as a `datasets.Dataset`, which TRL asks for; read when it is asked for."""
     rows = SequenceDataset(store)
+    return Dataset.from_dict({_ROW: np.arange(len(rows))}).with_transform(_Reader(rows))
 
-    def read(asked: Mapping[str, Sequence[int]]) -> dict[str, list[torch.Tensor]]:
-        examples = rows.__getitems__(asked[_ROW])
+
+@dataclass(frozen=True)
+class _Reader:
+    """From row numbers to the columns of these rows."""
+
+    rows: SequenceDataset
+
+    def __call__(self, asked: Mapping[str, Sequence[int]]) -> dict[str, list[torch.Tensor]]:
+        """{"row": numbers} -> "input_ids", "labels", "attention_mask": LongTensors (sequence_length,), one per row."""
+        examples = self.rows.__getitems__(asked[_ROW])
         for example in examples:
             example.setdefault("attention_mask", torch.ones_like(example["input_ids"]))
         return {key: [example[key] for example in examples] for key in examples[0]}
-
-    return Dataset.from_dict({_ROW: np.arange(len(rows))}).with_transform(read)
 
 
 def _wrapped(tokenizer: TextTokenizer) -> PreTrainedTokenizerFast:

@@ -147,6 +147,22 @@ def test_a_task_added_later_is_scored_without_training(life: Make, tmp_path: Pat
     assert set((tmp_path / "project/runs").glob("*/checkpoint-*")) == trained
 
 
+def test_sdft_by_a_template(life: Make, tmp_path: Path) -> None:
+    end = "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
+    asked = "{% if add_generation_prompt %}[assistant]{% endif %}"
+    template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}" + end + "{% endfor %}" + asked
+    (tmp_path / "chat.jinja").write_text(template)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|endoftext|>"}))
+    recipe = life(tmp_path / "project", "sdft", tasks=[])
+    recipe["corpus"] = recipe["corpus"] | {"chat_template": str(tmp_path / "chat.jinja"), "sequence_length": 48}
+    recipe["phases"] = recipe["phases"][1:2]
+    recipe["domains"] = []
+    (row,) = _run(recipe)["lives"]["uniform"][0]
+    parts = row["cost"]["by_part"]
+    assert set(parts) == {"prefix", "generation", "evaluation"}
+    assert parts["prefix"]["n_tokens"] == parts["generation"]["n_tokens"]  # conversations alone
+
+
 def test_a_task_of_an_unknown_domain_is_refused(life: Make, tmp_path: Path) -> None:
     recipe = life(tmp_path / "project")
     recipe["tasks"][0]["domain"] = "capitols"
