@@ -126,6 +126,7 @@ def test_what_sdft_writes_and_its_teacher_reads_is_counted(finished: dict[str, d
     assert "generation" not in _rows(finished, "sdft")[0]["cost"]["by_part"]
     entries = Ledger(Path(finished["sdft"]["recipe"]["project"]) / "ledger.sqlite").entries("stage-segment")
     assert [bool(entry.payload.get("besides")) for entry in entries] == [False, True, True]
+    assert [entry.payload["flops"] for entry in entries] == [r["cost"]["flops"] for r in _rows(finished, "sdft")]
 
 
 @pytest.mark.parametrize("trainer", ["sft", "sdft"])

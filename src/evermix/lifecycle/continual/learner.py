@@ -91,10 +91,17 @@ def train(bench: LifeBench, learner: Learner, training: Training, part: str = "t
         "start_row": learner.life.n_rows,
         "end_row": life.n_rows,
         "mixture": _named(training.mixture),
-        **{key: value for key, value in asdict(cost).items() if value != ()},
+        **_told(cost),
     }
     bench.project.ledger.append("stage-segment", run_id, ledger_record)
     return Learner(run_id, folder / f"checkpoint-{training.end_step}", life, training.end_step), cost
+
+
+def _told(cost: Cost) -> dict[str, Any]:
+    """A cost for the ledger: FLOPs and seconds of all of it, tokens of the training, and what came with it by part."""
+    whole = {"flops": sum(each.flops for each in cost.all), "seconds": sum(each.seconds for each in cost.all)}
+    besides = [{key: value for key, value in asdict(each).items() if key != "besides"} for each in cost.besides]
+    return {"part": cost.part, "n_tokens": cost.n_tokens, **whole, **({"besides": besides} if besides else {})}
 
 
 def mean_length(bench: LifeBench, mixture: Mixture) -> float:
