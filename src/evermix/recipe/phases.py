@@ -110,6 +110,9 @@ class ReplayRecipe(Model):
         "which they were learnt, as one virtual domain; auto: those whose release is predicted to pay get shares of "
         "their own (partial reuse); or the names of such domains",
     )
+    horizon: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        2.0, description="mode probe-law: a stage moves every loss about so many times as far as its probes do"
+    )
     purities: tuple[Share, ...] = Field(
         (0.1, 0.9), min_length=1, description="shares of a single new domain in its probes; several get the last each"
     )

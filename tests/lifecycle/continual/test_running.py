@@ -176,6 +176,19 @@ def test_every_mode_decides_over_what_is_released(
     assert len(rows[1]["told"]["probes"]) == (3 if (mode, release) == ("gradient", "all") else 2)
 
 
+def test_the_horizon_moves_predictions_away_from_the_base(life: Make, tmp_path: Path) -> None:
+    """At horizon h the fitted losses are base + h (probe - base): the prediction lies about h times as far away."""
+    told = {}
+    for horizon in (1.0, 3.0):
+        content = life(tmp_path / str(horizon), replay={"horizon": horizon, "release": "none"})
+        content["phases"] = content["phases"][:2]
+        told[horizon] = _run(content)["lives"]["evermix"][0][1]["told"]
+    assert told[1.0]["probes"] == told[3.0]["probes"]
+    base = told[1.0]["base_loss_nats"]["code"]
+    near, far = (base - told[horizon]["predicted_loss_nats"]["code"] for horizon in (1.0, 3.0))
+    assert 0 < near < far
+
+
 def test_release_auto_frees_what_promises_to_pay(life: Make, tmp_path: Path) -> None:
     rows = _run(life(tmp_path / "project", replay={"release": "auto"}))["lives"]["evermix"][0]
     assert set(rows[2]["told"]["released"]) <= {"code"}

@@ -54,6 +54,7 @@ class Question:
         label: for the reader.
         own_probes: whether released domains have probes of their own.
         n_decisions: of the stage, which share the budget of probes.
+        horizon: how many times as far as a probe the training moves a loss.
     """
 
     stage: Stage
@@ -64,6 +65,7 @@ class Question:
     label: str
     own_probes: bool
     n_decisions: int = 1
+    horizon: float = 1.0
 
 
 def decide_stage(bench: LifeBench, learner: Learner, stage: Stage) -> StageDecision | None:
@@ -74,8 +76,17 @@ def decide_stage(bench: LifeBench, learner: Learner, stage: Stage) -> StageDecis
         return None
     decision = bench.recipe.decision
     prior, own_probes = start_mixture(bench, stage, decision.prior), decision.mode != "probe-law"
-    label = f"before {stage.name}"
-    return decide(bench, learner, Question(stage, sharing, stage.n_rows, replay.purities, prior, label, own_probes))
+    question = Question(
+        stage,
+        sharing,
+        stage.n_rows,
+        replay.purities,
+        prior,
+        f"before {stage.name}",
+        own_probes,
+        horizon=replay.horizon,
+    )
+    return decide(bench, learner, question)
 
 
 def _released(release: str | tuple[str, ...], stage: Stage) -> tuple[str, ...]:
@@ -209,6 +220,7 @@ def _problem(bench: LifeBench, learner: Learner, question: Question, evidence: E
         bench.recipe.seed + stage.number,
         sharing.own,
         _ceilings(bench, stage, evidence),
+        question.horizon,
     )
 
 

@@ -33,6 +33,7 @@ class Problem:
         gradient_evaluations: for mode gradient.
         seed: of candidates and reference mixtures.
         own: per metric of the objective, the position of its own domain among those of the prior.
+        horizon: mode probe-law: how many times as far from the base as the probes' losses those of the run will be.
         ceilings: shape (metrics,), greatest predicted loss allowed of each, inf where none; None for no such rule.
     """
 
@@ -46,6 +47,7 @@ class Problem:
     seed: int
     own: tuple[int, ...]
     ceilings: Floats | None = None
+    horizon: float = 1.0
 
     @cached_property
     def interpolation(self) -> Interpolation:
