@@ -20,7 +20,7 @@ from evermix.models.ladder import build_model, find_rung
 from evermix.models.loading import check_tokenizer, check_vocabulary, load_model
 from evermix.models.registry import resolve_checkpoint
 from evermix.objective import Objective
-from evermix.recipe import Recipe
+from evermix.recipe import Recipe, TrainingRecipe
 from evermix.training.evaluation import HeldoutText
 from evermix.training.flops import ModelSize
 from evermix.training.learning_rate import LearningRate
@@ -104,22 +104,7 @@ class Workbench:
     @cached_property
     def optimisation(self) -> Optimisation:
         """How weights are updated over the run."""
-        training, total = self.recipe.training, self.total_steps
-        schedule = LearningRate(
-            training.schedule,
-            total,
-            round(training.warmup_fraction * total),
-            round(training.decay_fraction * total),
-        )
-        return Optimisation(
-            learning_rate=training.learning_rate,
-            schedule=schedule,
-            batch_sequences=training.batch_sequences,
-            gradient_accumulation=training.gradient_accumulation,
-            weight_decay=training.weight_decay,
-            clip_norm=training.clip_norm,
-            workers=training.workers,
-        )
+        return optimisation_of(self.recipe.training, self.total_steps)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -138,6 +123,25 @@ class Workbench:
     def fresh_model(self) -> PreTrainedModel:
         """The model as it is before training."""
         return initial_model(self.recipe, self.store)
+
+
+def optimisation_of(training: TrainingRecipe, n_steps: int) -> Optimisation:
+    """How weights are updated over `n_steps`, the learning rate's schedule stretched over them."""
+    schedule = LearningRate(
+        training.schedule,
+        n_steps,
+        round(training.warmup_fraction * n_steps),
+        round(training.decay_fraction * n_steps),
+    )
+    return Optimisation(
+        learning_rate=training.learning_rate,
+        schedule=schedule,
+        batch_sequences=training.batch_sequences,
+        gradient_accumulation=training.gradient_accumulation,
+        weight_decay=training.weight_decay,
+        clip_norm=training.clip_norm,
+        workers=training.workers,
+    )
 
 
 def open_workbench(recipe: Recipe, project: Project, reporter: Reporter) -> Workbench:

@@ -20,13 +20,11 @@ from evermix.lifecycle.workbench import initial_model, initial_size
 from evermix.mixture import Mixture
 from evermix.models.ladder import find_rung
 from evermix.objective import Objective
-from evermix.recipe import Recipe, TrainingRecipe
+from evermix.recipe import Recipe
 from evermix.recipe.timeline import base_name
 from evermix.tasks import Task, open_tasks
 from evermix.training.evaluation import HeldoutText
 from evermix.training.flops import ModelSize
-from evermix.training.learning_rate import LearningRate
-from evermix.training.segment import Optimisation
 
 
 @dataclass(frozen=True)
@@ -108,24 +106,6 @@ class LifeBench:
     def fresh_model(self) -> PreTrainedModel:
         """The model as it is before training."""
         return initial_model(self.recipe, self.store)
-
-    def optimisation(self, training: TrainingRecipe, n_steps: int) -> Optimisation:
-        """How weights are updated over a stage of `n_steps`."""
-        schedule = LearningRate(
-            training.schedule,
-            n_steps,
-            round(training.warmup_fraction * n_steps),
-            round(training.decay_fraction * n_steps),
-        )
-        return Optimisation(
-            learning_rate=training.learning_rate,
-            schedule=schedule,
-            batch_sequences=training.batch_sequences,
-            gradient_accumulation=training.gradient_accumulation,
-            weight_decay=training.weight_decay,
-            clip_norm=training.clip_norm,
-            workers=training.workers,
-        )
 
 
 def _by_label(shares: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import numpy as np
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.deciding import start_mixture
 from evermix.lifecycle.continual.learner import Cost, Learner, Training, train
+from evermix.lifecycle.workbench import optimisation_of
 from evermix.mixture import Mixture
 from evermix.recipe.timeline import Stage
 
@@ -48,7 +49,7 @@ def train_stage(
 
     What comes before the first decision of a life is booked as its prefix, whatever the arm.
     """
-    optimisation = bench.optimisation(stage.training, stage.n_steps)
+    optimisation = optimisation_of(stage.training, stage.n_steps)
     end, label = stage.n_steps, f"{stage.name}: training"
     training = Training(mixture, optimisation, end, end, label, stage.phase.trainer)
     default = "training" if stage.number else "prefix"

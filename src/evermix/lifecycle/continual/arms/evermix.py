@@ -10,7 +10,7 @@ from evermix.lifecycle.continual.arms.base import Outcome, first_mixture, on_mix
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.deciding import decide_on_the_way, decide_stage
 from evermix.lifecycle.continual.learner import Cost, Learner, Training, train
-from evermix.lifecycle.workbench import decision_steps
+from evermix.lifecycle.workbench import decision_steps, optimisation_of
 from evermix.recipe.timeline import Stage
 
 
@@ -29,7 +29,7 @@ def evermix(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outc
 def _pretrain(bench: LifeBench, learner: Learner, stage: Stage) -> Outcome:
     """The start mixture up to the first decision, then each decided one up to the next, with one optimiser."""
     at = bench.recipe.decision.at if len(stage.domains) > 1 else ()
-    optimisation = bench.optimisation(stage.training, stage.n_steps)
+    optimisation = optimisation_of(stage.training, stage.n_steps)
     mixture, costs, records = first_mixture(bench, stage), list[Cost](), list[dict[str, Any]]()
     reached = learner.rested()
     for end in (*decision_steps(at, stage.n_steps), stage.n_steps):

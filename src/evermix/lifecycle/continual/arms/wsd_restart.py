@@ -17,6 +17,7 @@ from typing import Any
 from evermix.lifecycle.continual.arms.base import Outcome, spread
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.learner import Learner, Training, train
+from evermix.lifecycle.workbench import optimisation_of
 from evermix.mixture import Mixture
 from evermix.recipe.timeline import Stage
 from evermix.training.learning_rate import LearningRate
@@ -79,7 +80,7 @@ class _Route:
         return self._training(LearningRate("wsd", self.end, self._warmup, self.end - self.fork), self.end, "branch")
 
     def _training(self, rate: LearningRate, end: int, what: str) -> Training:
-        optimisation = replace(self.bench.optimisation(self.stage.training, self.stage.n_steps), schedule=rate)
+        optimisation = replace(optimisation_of(self.stage.training, self.stage.n_steps), schedule=rate)
         label, trainer = f"{self.stage.name}: {what}", self.stage.phase.trainer
         return Training(self.mixture, optimisation, end, self.end, label, trainer)
 
