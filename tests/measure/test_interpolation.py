@@ -101,3 +101,13 @@ def test_bad_adapters(folders: list[Path], tmp_path: Path) -> None:
         Interpolation(_base(), adapters).evaluate([1.0], _heldout())
     with pytest.raises(CheckpointError, match="same weight matrices"):
         Interpolation(_base(), [adapters[0], Adapter(2.0, {}, {})])
+
+
+def test_a_candidate_in_place_is_that_candidate_and_is_taken_back(folders: list[Path]) -> None:
+    interpolation = Interpolation(_base(), [Adapter.load(folder) for folder in folders])
+    ids, before = _heldout().sequences[0], {n: p.clone() for n, p in interpolation.model.named_parameters()}
+    expected = interpolation.logits(W, ids)
+    with pytest.raises(RuntimeError, match="stopped"), interpolation.merged(W) as model, torch.no_grad():
+        assert torch.allclose(model(input_ids=ids).logits, expected, atol=1e-6)
+        raise RuntimeError("stopped")
+    assert all(torch.equal(p, before[name]) for name, p in interpolation.model.named_parameters())

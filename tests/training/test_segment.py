@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedModel
@@ -18,7 +20,7 @@ from evermix.models.ladder import build_model
 from evermix.recipe import Recipe
 from evermix.schedule import MixtureSchedule
 from evermix.training.checkpoints import newest_checkpoint
-from evermix.training.evaluation import HeldoutText
+from evermix.training.evaluation import HeldoutText, evaluate
 from evermix.training.learning_rate import LearningRate
 from evermix.training.segment import Optimisation, Segment, spread_steps, train_segment
 
@@ -101,6 +103,23 @@ def test_gradient_accumulation_gives_the_same_step(store: TokenStore, tmp_path: 
     train_segment(accumulated, store, _segment(schedule, 4, accumulation=2), tmp_path / "accumulated")
     for x, y in zip(plain.parameters(), accumulated.parameters(), strict=True):
         assert torch.allclose(x, y, atol=2e-4)
+
+
+def test_bfloat16_trains_float32_weights_to_nearly_the_same(store: TokenStore, tmp_path: Path) -> None:
+    schedule = MixtureSchedule.constant(Mixture.uniform(store.domains))
+    segment = _segment(schedule, 8)
+    halved = replace(segment, optimisation=replace(segment.optimisation, precision="bfloat16"))
+    heldout = HeldoutText.from_store(store, 4)
+    losses, models = [], []
+    for name, asked in {"untrained": None, "whole": segment, "half": halved}.items():
+        models.append(_model(store))
+        if asked is not None:
+            train_segment(models[-1], store, asked, tmp_path / name)
+        losses.append(evaluate(models[-1], heldout).loss_nats)
+    untrained, whole, half = losses
+    assert {parameter.dtype for parameter in models[-1].parameters()} == {torch.float32}
+    assert not _equal(models[1], models[2])
+    assert np.abs(half - whole).max() < 0.1 * np.abs(untrained - whole).min()
 
 
 def test_spread_steps() -> None:

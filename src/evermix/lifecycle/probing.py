@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from transformers import PreTrainedModel
 
 from evermix.corpus.store import TokenStore
 from evermix.ledger import Project, content_hash
@@ -142,8 +144,28 @@ class ProbingBench(Protocol):
 
 
 @dataclass(frozen=True)
+class TaskEvidence:
+    """Error rates on tasks, in (0, 1).
+
+    Attributes:
+        names: of the tasks.
+        base, probes: of the probed model, shape (tasks,), and of its probes, shape (probes, tasks).
+        measure: of any model, shape (tasks,).
+        n_tokens: that one measurement reads and writes.
+    """
+
+    names: tuple[str, ...]
+    base: Floats
+    probes: Floats
+    measure: Callable[[PreTrainedModel], Floats]
+    n_tokens: int
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What a decision stands on.
+
+    Its metrics are the losses of the held-out domains, and after them the error rates on tasks if there are such.
 
     Attributes:
         base: the model that was probed.
@@ -152,6 +174,7 @@ class Evidence:
         base_loss_nats: losses of the base itself on the same held-out sequences, shape (held-out domains,).
         heldout: those sequences.
         flops_training, flops_evaluation, seconds: what the probes cost.
+        tasks: what base and probes get wrong, if the decision is for that.
     """
 
     base: Probed
@@ -162,15 +185,32 @@ class Evidence:
     flops_training: float
     flops_evaluation: float
     seconds: float
+    tasks: TaskEvidence | None = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names: held-out domains, then tasks."""
+        return (*self.heldout.domains.names, *(() if self.tasks is None else self.tasks.names))
+
+    @property
+    def base_values(self) -> Floats:
+        """Metrics of the base, shape (metrics,)."""
+        return self.base_loss_nats if self.tasks is None else np.concatenate([self.base_loss_nats, self.tasks.base])
+
+    @property
+    def n_tokens(self) -> int:
+        """That one measurement of all metrics reads and writes."""
+        return self.heldout.n_tokens + (0 if self.tasks is None else self.tasks.n_tokens)
 
     @cached_property
     def observations(self) -> Observations:
-        """The probes as runs: what each was trained on (Q), and its held-out losses in nats per token."""
+        """The probes as runs: what each was trained on (Q), and its metrics."""
+        losses = np.array([probe.loss_nats for probe in self.probes])
         return Observations(
             self.old.domains,
             np.array([probe.component.shares.weights for probe in self.probes]),
-            self.heldout.domains.names,
-            np.array([probe.loss_nats for probe in self.probes]),
+            self.metrics,
+            losses if self.tasks is None else np.hstack([losses, self.tasks.probes]),
             run_ids=tuple(f"{number}:{probe.component.name}" for number, probe in enumerate(self.probes)),
         )
 
@@ -197,6 +237,7 @@ def probe_settings(probes: ProbeRecipe, steps: int, training: TrainingRecipe, se
         rank=probes.rank,
         alpha=probes.alpha,
         seed=seed + 1_000_003,
+        precision=training.precision,
     )
 
 

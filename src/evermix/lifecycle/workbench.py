@@ -141,6 +141,7 @@ def optimisation_of(training: TrainingRecipe, n_steps: int) -> Optimisation:
         weight_decay=training.weight_decay,
         clip_norm=training.clip_norm,
         workers=training.workers,
+        precision=training.precision,
     )
 
 

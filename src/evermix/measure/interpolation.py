@@ -99,6 +99,18 @@ class Interpolation:
             merged[name] = torch.addmm(weight, self.up[name] * share.repeat_interleave(rank), self.down[name])
         return merged
 
+    @contextmanager
+    def merged(self, w: npt.ArrayLike) -> Iterator[PreTrainedModel]:
+        """The model with the weights of candidate `w` in place, for what needs a whole model, such as generation."""
+        before = {name: weight.data for name, weight in self.base.items()}
+        try:
+            for name, weight in self.weights_at(w).items():
+                self.base[name].data = weight
+            yield self.model
+        finally:
+            for name, weight in before.items():
+                self.base[name].data = weight
+
     def logits(self, w: npt.ArrayLike, ids: torch.Tensor) -> torch.Tensor:
         """Logits of candidate `w`, shape (batch, length, vocab)."""
         with torch.no_grad():

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from transformers import PreTrainedModel
 
 from evermix.corpus.store import TokenStore
 from evermix.files import read_record, remove_tree, write_json
@@ -26,7 +27,7 @@ from evermix.schedule import MixtureSchedule
 from evermix.training.checkpoints import full_disk_named
 from evermix.training.evaluation import HeldoutText, evaluate
 from evermix.training.learning_rate import LearningRate
-from evermix.training.segment import Optimisation, Segment, StepReport, train_segment
+from evermix.training.segment import Optimisation, Precision, Segment, StepReport, train_segment
 
 Floats = npt.NDArray[np.float64]
 _MARKER = "probe.json"
@@ -59,6 +60,7 @@ class ProbeSettings:
     rank: int
     alpha: float
     seed: int
+    precision: Precision = "auto"
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,14 @@ def train_probe(
     return _read(folder, component)
 
 
+def load_probe(base: Path, adapter: Path) -> PreTrainedModel:
+    """The checkpoint `base` with the adapter of one of its probes."""
+    from peft import PeftModel
+
+    model: Any = PeftModel.from_pretrained(load_model(base), str(adapter))
+    return model
+
+
 def _read(folder: Path, component: Component) -> Probe:
     record = read_record(folder / _MARKER, "loss_nats", "n_tokens", "seconds")
     losses = np.array(record["loss_nats"])
@@ -126,6 +136,7 @@ def _segment(component: Component, settings: ProbeSettings) -> Segment:
         schedule=LearningRate("constant", settings.steps),
         batch_sequences=settings.batch_sequences,
         weight_decay=0.0,
+        precision=settings.precision,
     )
     return Segment(MixtureSchedule.constant(component.trained_on), settings.steps, optimisation, settings.seed)
 

@@ -116,6 +116,11 @@ class TrainingRecipe(Model):
     evaluations: Annotated[int, Field(ge=0)] = Field(8, description="points of the loss curves within the run")
     checkpoints: Annotated[int, Field(ge=0)] = Field(8, description="checkpoints within the run, for resuming")
     workers: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of matrix products in training; weights are float32 in any case; auto: bfloat16 on a GPU that has "
+        "it, else float32; a processor made for bfloat16 trains models of 100M and more in half the time with it",
+    )
 
     @model_validator(mode="after")
     def _batch_splits(self) -> Self:
@@ -154,6 +159,12 @@ class DecisionRecipe(Model):
 
     at: tuple[Fraction, ...] = Field((0.4,), description="decision points as fractions of the token budget")
     mode: Mode = "probe-law"
+    by: Literal["loss", "accuracy"] = Field(
+        "loss",
+        description="loss: what the objective says of held-out text, smooth; accuracy: in a recipe with phases, the "
+        "share of wrong answers to its tasks of role fit, by their weights, which costs writing all these answers once "
+        "per probe (mode probe-law) or candidate (interpolation)",
+    )
     kl: Weight | None = Field(
         None,
         description="pull towards the prior, relative to the predicted spread of the objective; "

@@ -183,6 +183,19 @@ class Recipe(Model):
             raise LocatedError(key, f"unknown domain '{domain}' (known: {', '.join(dict.fromkeys(known))})")
 
     @model_validator(mode="after")
+    def _accuracy_can_decide(self) -> Self:
+        if self.decision.by == "loss":
+            return self
+        key = ("decision", "by")
+        if not self.phases:
+            raise LocatedError(key, "accuracy belongs to a recipe with phases")
+        if self.decision.mode == "gradient":
+            raise LocatedError(key, "accuracy has no gradient: take mode probe-law or interpolation")
+        if not any(task.role == "fit" and task.weight > 0 and task.kind != "answer" for task in self.tasks):
+            raise LocatedError(key, "accuracy needs a task of role fit whose answers are right or wrong")
+        return self
+
+    @model_validator(mode="after")
     def _phases_follow_each_other(self) -> Self:
         known = {base_name(label) for label in self.labels.sources}
         for name in self.replay.release if isinstance(self.replay.release, tuple) else ():

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +34,16 @@ from evermix.training.learning_rate import LearningRate
 from evermix.training.sampler import StreamSampler
 
 StepReport = Callable[[int], None]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How weights are updated; `batch_sequences` counts sequences per optimiser step over all devices."""
+    """How weights are updated.
+
+    `batch_sequences` counts sequences per optimiser step over all devices. `precision` is that of matrix products:
+    weights and their averages are float32 in any case; auto is bfloat16 on a GPU that has it and float32 elsewhere.
+    """
 
     learning_rate: float
     schedule: LearningRate
@@ -47,6 +52,7 @@ class Optimisation:
     weight_decay: float = 0.1
     clip_norm: float = 1.0
     workers: int = 0
+    precision: Precision = "auto"
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,7 @@ def _read_progress(checkpoint: Path) -> Progress:
 
 def _arguments(segment: Segment, folder: Path) -> TrainingArguments:
     optimisation = segment.optimisation
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    is_bfloat16 = _is_bfloat16(optimisation.precision)
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=segment.end_step,
@@ -181,7 +187,8 @@ def _arguments(segment: Segment, folder: Path) -> TrainingArguments:
         max_grad_norm=optimisation.clip_norm,
         dataloader_num_workers=optimisation.workers,
         dataloader_pin_memory=torch.cuda.is_available(),
-        bf16=bf16,
+        bf16=is_bfloat16,
+        use_cpu=is_bfloat16 and not torch.cuda.is_available(),  # else they refuse bfloat16 without a GPU
         seed=segment.seed,
         save_strategy="no",
         logging_strategy="no",
@@ -198,6 +205,17 @@ def _arguments(segment: Segment, folder: Path) -> TrainingArguments:
         )
     arguments.per_device_train_batch_size = optimisation.batch_sequences // parts
     return arguments
+
+
+def _is_bfloat16(precision: Precision) -> bool:
+    on_gpu = torch.cuda.is_available()
+    if precision == "auto":
+        return on_gpu and torch.cuda.is_bf16_supported()
+    if precision == "bfloat16" and on_gpu and not torch.cuda.is_bf16_supported():
+        raise RecipeError(
+            f"training.precision: {torch.cuda.get_device_name()} must have bfloat16", hint="set it to auto or float32"
+        )
+    return precision == "bfloat16"
 
 
 def _optimiser(model: PreTrainedModel, optimisation: Optimisation) -> tuple[torch.optim.Optimizer, LambdaLR]:

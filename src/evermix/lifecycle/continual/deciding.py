@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.ledger import content_hash
+from evermix.lifecycle.continual.answering import CountedTask, counted_tasks, with_answers
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.learner import Cost, Learner
 from evermix.lifecycle.continual.sharing import Sharing
@@ -26,6 +27,7 @@ from evermix.lifecycle.probing import (
     probe_settings,
 )
 from evermix.mixture import Mixture
+from evermix.objective import Objective
 from evermix.recipe.timeline import Stage, base_name
 
 Floats = npt.NDArray[np.float64]
@@ -55,6 +57,7 @@ class Question:
         own_probes: whether released domains have probes of their own.
         n_decisions: of the stage, which share the budget of probes.
         horizon: how many times as far as a probe the training moves a loss.
+        tasks: whose accuracy it is for; none: it is for the objective.
     """
 
     stage: Stage
@@ -66,6 +69,14 @@ class Question:
     own_probes: bool
     n_decisions: int = 1
     horizon: float = 1.0
+    tasks: tuple[CountedTask, ...] = ()
+
+    @property
+    def own(self) -> tuple[int | None, ...]:
+        """Per metric, the position of its component: those of the domains, then of the tasks' domains, if any."""
+        own = self.sharing.own
+        by_domain = dict(zip(map(base_name, self.stage.domains), own, strict=True))
+        return (*own, *(by_domain.get(each.recipe.domain or "") for each in self.tasks))
 
 
 def decide_stage(bench: LifeBench, learner: Learner, stage: Stage) -> StageDecision | None:
@@ -85,6 +96,7 @@ def decide_stage(bench: LifeBench, learner: Learner, stage: Stage) -> StageDecis
         f"before {stage.name}",
         own_probes,
         horizon=replay.horizon,
+        tasks=counted_tasks(bench, stage),
     )
     return decide(bench, learner, question)
 
@@ -105,7 +117,8 @@ def decide_on_the_way(bench: LifeBench, learner: Learner, stage: Stage) -> Stage
     n_rows = stage.n_rows - learner.step * stage.batch_rows
     label = f"in {stage.name} at step {learner.step}"
     purities = decision.probes.purities
-    question = Question(stage, sharing, n_rows, purities, prior, label, True, len(decision.at))
+    counted = counted_tasks(bench, stage)
+    question = Question(stage, sharing, n_rows, purities, prior, label, True, len(decision.at), tasks=counted)
     return decide(bench, learner, question)
 
 
@@ -129,6 +142,7 @@ def decide(bench: LifeBench, learner: Learner, question: Question) -> StageDecis
             "training": stage.training.model_dump(mode="json"),
             "texts": [[domain.name, domain.fingerprint] for domain in sharing.leaves],
             "prior": dict(question.prior.as_dict),
+            "tasks": [[each.task.fingerprint, each.recipe.weight] for each in question.tasks],
             **{part: getattr(recipe, part).model_dump(mode="json") for part in parts},
         }
     )
@@ -143,13 +157,15 @@ def decide(bench: LifeBench, learner: Learner, question: Question) -> StageDecis
 
 def _decide(bench: LifeBench, learner: Learner, question: Question) -> dict[str, Any]:
     mode = bench.recipe.decision.mode
-    evidence = _probe(bench, learner, question)
+    evidence, answering = _probe(bench, learner, question), list[Cost]()
+    if question.tasks:
+        evidence, answering = with_answers(bench, evidence, question.tasks)
     started = time.monotonic()
     with bench.reporter.part("decision", f"deciding {question.label} by {mode}", None):
         question, evidence = _with_released(bench, learner, question, evidence)
         problem = _problem(bench, learner, question, evidence)
         outcome = MODES[mode](problem)
-    costs = _costs(bench, evidence, outcome, time.monotonic() - started)
+    costs = [*_costs(bench, evidence, outcome, time.monotonic() - started), *answering]
     return _record(bench, question, problem, outcome) | {"costs": [vars(cost) for cost in costs]}
 
 
@@ -211,17 +227,26 @@ def _problem(bench: LifeBench, learner: Learner, question: Question, evidence: E
     decision, stage, sharing = bench.recipe.decision, question.stage, question.sharing
     return Problem(
         evidence,
-        bench.objective(stage.domains),
+        _objective(bench, question),
         sharing.bounds(bench, learner.life, question.n_rows),
         sharing.prior(question.prior),
         DEFAULT_KL[decision.mode] if decision.kl is None else decision.kl,
         candidate_count(decision, len(sharing.components)),
         decision.gradient_evaluations,
         bench.recipe.seed + stage.number,
-        sharing.own,
+        question.own,
         _ceilings(bench, stage, evidence),
         question.horizon,
     )
+
+
+def _objective(bench: LifeBench, question: Question) -> Objective:
+    """The recipe's over the stage's domains, or the weighted mean of error rates; over all metrics of the evidence."""
+    names = question.stage.domains
+    if not question.tasks:
+        return bench.objective(names)
+    weights = {each.task.name: each.recipe.weight for each in question.tasks}
+    return Objective.from_dict((*names, *weights), weights, "metric")
 
 
 def _ceilings(bench: LifeBench, stage: Stage, evidence: Evidence) -> Floats | None:
@@ -230,7 +255,8 @@ def _ceilings(bench: LifeBench, stage: Stage, evidence: Evidence) -> Floats | No
     if most is None:
         return None
     known = np.array([name in stage.known for name in stage.domains])
-    ceilings: Floats = np.where(known, evidence.base_loss_nats + most, np.inf)
+    ceilings = np.full(len(evidence.metrics), np.inf)
+    ceilings[: len(known)] = np.where(known, evidence.base_loss_nats + most, np.inf)
     return ceilings
 
 
@@ -249,7 +275,8 @@ def _record(bench: LifeBench, question: Question, problem: Problem, outcome: Mod
     stage, sharing = question.stage, question.sharing
     names, proposal = stage.domains, outcome.proposal
     leaves = sharing.expand(proposal.mixture)
-    losses = outcome.predict(proposal.mixture.weights)
+    predicted = outcome.predict(proposal.mixture.weights)
+    losses = predicted[: len(names)]
     return {
         "stage": stage.name,
         "label": question.label,
@@ -274,8 +301,25 @@ def _record(bench: LifeBench, question: Question, problem: Problem, outcome: Mod
         },
         "probe_tokens": problem.evidence.probes[0].n_tokens,
         "predicted_loss_nats": dict(zip(names, map(float, losses), strict=True)),
-        "predicted_objective": float(problem.objective.value(losses)),
-        "ceilings": None if problem.ceilings is None else _finite(names, problem.ceilings),
+        "predicted_objective": float(problem.objective.value(predicted)),
+        "ceilings": None if problem.ceilings is None else _finite(names, problem.ceilings[: len(names)]),
+        **_error_rates(problem.evidence, predicted[len(names) :]),
+    }
+
+
+def _error_rates(evidence: Evidence, predicted: Floats) -> dict[str, Any]:
+    """What a decision by accuracy saw and foretells, per task."""
+    tasks = evidence.tasks
+    if tasks is None:
+        return {}
+    rows = zip(evidence.probes, tasks.probes, strict=True)
+    probes = {probe.component.name: dict(zip(tasks.names, row.tolist(), strict=True)) for probe, row in rows}
+    return {
+        "error_rates": {
+            "base": dict(zip(tasks.names, tasks.base.tolist(), strict=True)),
+            "probes": probes,
+            "predicted": dict(zip(tasks.names, predicted.tolist(), strict=True)),
+        }
     }
 
 

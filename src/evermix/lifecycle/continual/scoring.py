@@ -22,6 +22,7 @@ from evermix.tasks import MetricInfo, Task
 from evermix.training.evaluation import evaluate
 
 Floats = npt.NDArray[np.float64]
+LoadModel = Callable[[Path], PreTrainedModel]
 _MARKER = "done.json"
 _SCORING = "scoring"
 
@@ -86,8 +87,10 @@ def tasks_seen(bench: LifeBench, domains: Collection[str]) -> tuple[Task, ...]:
     return tuple(task for recipe, task in pairs if recipe.domain is None or recipe.domain in domains)
 
 
-def score_on_tasks(bench: LifeBench, model_id: str, model: Path, tasks: Sequence[Task]) -> TaskScores:
-    """Score a checkpoint on tasks, or read the scores it has.
+def score_on_tasks(
+    bench: LifeBench, model_id: str, model: Path, tasks: Sequence[Task], load: LoadModel = load_model
+) -> TaskScores:
+    """Score a checkpoint on tasks, or read the scores it has; `load` makes a model of it.
 
     Raises:
         TaskError: an item cannot be scored with this model and tokenizer.
@@ -96,21 +99,23 @@ def score_on_tasks(bench: LifeBench, model_id: str, model: Path, tasks: Sequence
     loaded: PreTrainedModel | None = None
     for task, marker in zip(tasks, markers, strict=True):
         if not marker.exists():
-            loaded = loaded or _on_device(model)
+            loaded = loaded or _on_device(model, load)
             with bench.reporter.part(_SCORING, f"task {task.name}", None):
                 write_json(_made(marker), _score_on_task(bench, loaded, task))
     records = [read_record(marker, "scores", "cost") for marker in markers]
     metrics, accuracies = dict[str, dict[str, Any]](), list[float]()
     for task, record in zip(tasks, records, strict=True):
-        named = list(zip(task.metrics, record["scores"], strict=True))
+        named = zip(task.metrics, record["scores"], strict=True)
         metrics |= {metric.name: {"unit": metric.unit, **value} for metric, value in named}
-        accuracies += [value["value"] for metric, value in named if _is_accuracy(metric)][:1]
+        accuracy = accuracy_of(task)
+        accuracies += [metrics[accuracy.name]["value"]] if accuracy else []
     mean = float(np.mean(accuracies)) if accuracies else None
     return TaskScores(metrics, mean, tuple(Cost(**record["cost"]) for record in records))
 
 
-def _is_accuracy(metric: MetricInfo) -> bool:
-    return metric.maximised and metric.unit == "fraction"
+def accuracy_of(task: Task) -> MetricInfo | None:
+    """The first metric of a task that is a share of right answers, or a mean score from 0 to 1."""
+    return next((metric for metric in task.metrics if metric.maximised and metric.unit == "fraction"), None)
 
 
 def _task_marker(bench: LifeBench, model_id: str, task: Task) -> Path:
@@ -123,8 +128,8 @@ def _made(marker: Path) -> Path:
     return marker
 
 
-def _on_device(model: Path) -> PreTrainedModel:
-    loaded = load_model(model)
+def _on_device(model: Path, load: LoadModel = load_model) -> PreTrainedModel:
+    loaded = load(model)
     return loaded.to("cuda") if torch.cuda.is_available() else loaded
 
 

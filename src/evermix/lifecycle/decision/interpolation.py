@@ -29,11 +29,11 @@ def decide_by_interpolation(problem: Problem) -> ModeOutcome:
     evidence, rng = problem.evidence, np.random.default_rng(problem.seed)
     shares = _candidates(problem, rng)
     effective = shares @ evidence.observations.weights
-    losses = np.array([problem.interpolation.evaluate(w, evidence.heldout).loss_nats for w in shares])
-    law = LogLinearLaw(huber_delta=0.02, scaled=False).fit(effective, losses)
+    simulated = np.array([problem.simulated(w) for w in shares])
+    law = LogLinearLaw(huber_delta=0.02, scaled=False).fit(effective, simulated)
     kl_weight = scaled_kl_weight(law, problem.objective, problem.prior, rng, problem.kl)
     proposal = solve(MixtureProblem(law, problem.objective, problem.bounds, problem.prior, kl_weight, problem.ceilings))
-    return ModeOutcome(proposal, law.predict, n_forward_tokens=len(shares) * evidence.heldout.n_tokens)
+    return ModeOutcome(proposal, law.predict, n_forward_tokens=len(shares) * evidence.n_tokens)
 
 
 def _candidates(problem: Problem, rng: np.random.Generator) -> Floats:

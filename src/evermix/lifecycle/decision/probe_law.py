@@ -44,7 +44,12 @@ def decide_by_probe_law(problem: Problem) -> ModeOutcome:
 
 
 def _at_horizon(problem: Problem) -> Floats:
-    """Losses of the probes moved on to the horizon, shape (probes, metrics), nats; never below half of the probe's."""
-    base, losses = problem.evidence.base_loss_nats, problem.evidence.observations.values
-    moved: Floats = np.maximum(base + problem.horizon * (losses - base), losses / 2)
+    """Metrics of the probes moved on to the horizon, shape (probes, metrics); never below half of the probe's.
+
+    An error rate is not moved above one.
+    """
+    base, values = problem.evidence.base_values, problem.evidence.observations.values
+    moved: Floats = np.maximum(base + problem.horizon * (values - base), values / 2)
+    n_losses = len(problem.evidence.base_loss_nats)
+    moved[:, n_losses:] = np.minimum(moved[:, n_losses:], 1.0)
     return moved

@@ -25,6 +25,8 @@ Floats = npt.NDArray[np.float64]
 class Problem:
     """One decision to be made.
 
+    Its metrics are those of the evidence: losses of the held-out domains in nats per token, then error rates on tasks.
+
     Attributes:
         evidence: the probes.
         objective, bounds, prior: what is wanted, what is allowed, what the KL term pulls towards.
@@ -32,7 +34,7 @@ class Problem:
         n_candidates: for mode interpolation.
         gradient_evaluations: for mode gradient.
         seed: of candidates and reference mixtures.
-        own: per metric of the objective, the position of its own domain among those of the prior.
+        own: per metric of the objective, the position of its own domain among those of the prior; None: of no one.
         horizon: mode probe-law: how many times as far from the base as the probes' losses those of the run will be.
         ceilings: shape (metrics,), greatest predicted loss allowed of each, inf where none; None for no such rule.
     """
@@ -45,9 +47,17 @@ class Problem:
     n_candidates: int
     gradient_evaluations: int
     seed: int
-    own: tuple[int, ...]
+    own: tuple[int | None, ...]
     ceilings: Floats | None = None
     horizon: float = 1.0
+
+    def simulated(self, w: Floats) -> Floats:
+        """Metrics of the interpolated model at weights `w` of the probes, shape (metrics,)."""
+        losses, tasks = self.interpolation.evaluate(w, self.evidence.heldout).loss_nats, self.evidence.tasks
+        if tasks is None:
+            return losses
+        with self.interpolation.merged(w) as model:
+            return np.concatenate([losses, tasks.measure(model)])
 
     @cached_property
     def interpolation(self) -> Interpolation:
@@ -62,7 +72,7 @@ class ModeOutcome:
 
     Attributes:
         proposal: the mixture over leaves, and what it promises.
-        predict: mixtures, shape (..., domains) -> losses in nats per token, shape (..., domains).
+        predict: mixtures, shape (..., domains) -> the problem's metrics, shape (..., metrics).
         n_forward_tokens, n_backward_tokens: tokens of forward passes, and of passes with gradient, beyond the probes.
     """
 

@@ -1,0 +1,150 @@
+"""Decisions by accuracy: what base, probes and interpolated models answer wrongly, and that it decides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from evermix.constraints import Constraints
+from evermix.domains import DomainSet
+from evermix.ledger import Ledger
+from evermix.lifecycle.continual import run
+from evermix.lifecycle.decision import MODES, Problem
+from evermix.lifecycle.probing import Evidence, Probed, TaskEvidence
+from evermix.measure.probes import Component, Probe
+from evermix.mixture import Mixture
+from evermix.objective import Objective
+from evermix.recipe import Recipe
+from evermix.training.evaluation import HeldoutText
+
+Make = Callable[..., dict[str, Any]]
+STEPS, BATCH = 12, 4
+
+
+@pytest.fixture(scope="module")
+def life(tiny_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Letters to be answered, then digits; what is asked in the tasks is what is trained on."""
+    folder = tmp_path_factory.mktemp("talk")
+    for name, pairs in {"letters": [("x", " a"), ("y", " a")], "digits": [("1", " b"), ("2", " b")]}.items():
+        items = [{"prompt": f"{asked} {number}:", "answer": a} for number in range(30) for asked, a in pairs]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, items)))
+
+    def make(project: Path, **changes: Any) -> dict[str, Any]:
+        content = tiny_recipe(project)
+        asked = [{"name": n, "files": [str(folder / f"{n}.jsonl")], "format": "chat"} for n in ("letters", "digits")]
+        task = {"kind": "exact", "max_new_tokens": 3, "max_items": 9}
+        content |= {
+            "domains": [content["domains"][1]],
+            "model": {"rung": "0.05M"},
+            "training": {"tokens": 8 * BATCH * 32, "batch_sequences": BATCH, "learning_rate": 0.02, "evaluations": 0},
+            "phases": [
+                {"name": "base", "kind": "pretrain"},
+                *({"name": n["name"], "kind": "instruct", "add": [n], "examples": STEPS * BATCH} for n in asked),
+            ],
+            "constraints": {"max_epochs": None},
+            "tasks": [
+                *(
+                    {"name": f"{n} asked", "domain": n, "file": str(folder / f"{n}.jsonl"), **task}
+                    for n in ("letters", "digits")
+                ),
+                {"name": "only reported", "file": str(folder / "digits.jsonl"), "role": "held-out", **task},
+            ],
+            "decision": {"by": "accuracy", "probes": {"steps": 5}},
+            "arms": ["evermix"],
+        }
+        return content | changes
+
+    return make
+
+
+def _decisions(recipe: dict[str, Any]) -> list[dict[str, Any]]:
+    run(Recipe.model_validate(recipe))
+    ledger = Ledger(Path(recipe["project"]) / "ledger.sqlite")
+    return [entry.payload for entry in ledger.entries("stage-decision")]
+
+
+@pytest.mark.parametrize("mode", ["probe-law", "interpolation"])
+def test_a_stage_is_decided_by_what_is_answered(life: Make, tmp_path: Path, mode: str) -> None:
+    recipe = life(tmp_path / "project")
+    recipe["decision"] |= {"mode": mode}
+    letters, digits = _decisions(recipe)
+    assert set(letters["error_rates"]["base"]) == {"letters asked"}  # digits are not there yet
+    rates = digits["error_rates"]
+    assert set(rates["base"]) == set(rates["predicted"]) == {"letters asked", "digits asked"}
+    steps = 10 * np.array([list(each.values()) for each in (rates["base"], *rates["probes"].values())])
+    assert np.allclose(steps - 0.5, np.round(steps - 0.5))  # (wrong + 1/2) / (9 + 1)
+    assert digits["predicted_objective"] == pytest.approx(np.mean(list(rates["predicted"].values())))
+    assert sum(digits["mixture"].values()) == pytest.approx(1)
+    by_loss = recipe | {"project": str(tmp_path / "by-loss"), "decision": recipe["decision"] | {"by": "loss"}}
+    smooth = _decisions(by_loss)[1]
+    assert "error_rates" not in smooth
+
+    def evaluated(decision: dict[str, Any]) -> float:
+        return sum(cost["flops"] for cost in decision["costs"] if cost["part"] == "evaluation")
+
+    assert evaluated(digits) > evaluated(smooth)  # writing is counted
+
+
+def test_interpolating_to_a_probe_answers_as_the_probe(life: Make, tmp_path: Path, monkeypatch: Any) -> None:
+    """Mode interpolation writes with merged weights, the probes' own scores with PEFT's adapter: the same answers."""
+    seen: list[Problem] = []
+    interpolate = MODES["interpolation"]
+
+    def kept(problem: Problem) -> Any:
+        seen.append(problem)
+        return interpolate(problem)
+
+    monkeypatch.setitem(MODES, "interpolation", kept)
+    recipe = life(tmp_path / "project")
+    recipe["decision"] |= {"mode": "interpolation"}
+    _decisions(recipe)
+    problem = seen[-1]
+    n = len(problem.evidence.base_loss_nats)
+    for k, one_hot in enumerate(np.eye(len(problem.evidence.probes))):
+        simulated = problem.simulated(one_hot)
+        assert simulated[n:] == pytest.approx(problem.evidence.observations.values[k, n:])
+        assert simulated[:n] == pytest.approx(problem.evidence.observations.values[k, :n], abs=1e-4)
+
+
+def test_accuracy_decides_against_the_losses() -> None:
+    """Losses ask for domain a, error rates for domain b: with the weight on the errors, b is what is trained on."""
+    domains = DomainSet(["a", "b"])
+    shares = [Mixture(domains, [0.9, 0.1]), Mixture(domains, [0.1, 0.9])]
+    losses = [np.array([1.0, 2.0]), np.array([2.5, 2.0])]
+    probes = [
+        Probe(Component(str(k), share, share, 0.9), Path(), loss, 100, 1.0)
+        for k, (share, loss) in enumerate(zip(shares, losses, strict=True))
+    ]
+    heldout = HeldoutText(domains, (torch.zeros((2, 8), dtype=torch.long),) * 2, np.array([10.0, 10.0]))
+    tasks = TaskEvidence(("t",), np.array([0.8]), np.array([[0.8], [0.4]]), lambda model: np.array([0.5]), 10)
+    base = np.array([2.0, 2.0])
+    evidence = Evidence(Probed("base", Path()), shares[0], tuple(probes), base, heldout, 0.0, 0.0, 0.0, tasks)
+
+    def share_of_b(weights: dict[str, float]) -> float:
+        objective = Objective.from_dict(("a", "b", "t"), weights, "metric")
+        bounds = Constraints(None, 0.01).bounds(domains, 100)
+        own = (0, 1, 1)
+        problem = Problem(evidence, objective, bounds, Mixture.uniform(domains), 0.5, 8, 3, 0, own, horizon=2.0)
+        return MODES["probe-law"](problem).proposal.mixture["b"]
+
+    assert share_of_b({"a": 1.0, "b": 1.0}) < 0.45
+    assert share_of_b({"t": 1.0}) > 0.55
+
+
+def test_what_cannot_decide_is_refused(life: Make, tmp_path: Path) -> None:
+    recipe = life(tmp_path)
+    with pytest.raises(ValidationError, match="no gradient"):
+        Recipe.model_validate(recipe | {"decision": {"by": "accuracy", "mode": "gradient"}})
+    only_reported = [task | {"role": "held-out"} for task in recipe["tasks"]]
+    with pytest.raises(ValidationError, match="role fit"):
+        Recipe.model_validate(recipe | {"tasks": only_reported})
+    without = {key: value for key, value in recipe.items() if key not in ("phases", "tasks")}
+    with pytest.raises(ValidationError, match="recipe with phases"):
+        Recipe.model_validate(without)
