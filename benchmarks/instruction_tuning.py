@@ -1,6 +1,6 @@
 """Continual instruction tuning of SmolLM2-135M-Instruct: three tasks one after the other, each seed another order.
 
-    python benchmarks/instruction_tuning.py [--seeds 0 1 2] [--examples 128]      goes on where it stopped
+    python benchmarks/instruction_tuning.py [--seeds 0 1 2] [--examples 96]      goes on where it stopped
 
 Spelling, translation from German and pronunciation, out of package registries, with few examples each, for this is
 made for two cores; `--examples 4096` is for a GPU. Judged after every stage on questions that were never trained on,
@@ -152,7 +152,7 @@ def main() -> None:
     """Run what is asked for; write the result once every method is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--examples", type=int, default=128, help="of each task")
+    parser.add_argument("--examples", type=int, default=96, help="of each task")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     asked = parser.parse_args()
     write_questions()
