@@ -6,7 +6,7 @@ Spelling, translation from German and pronunciation, out of package registries, 
 made for two cores; `--examples 4096` is for a GPU. Judged after every stage on questions that were never trained on,
 which the model answers: the share of right answers (spelling) or the right part of them (translation, by letters;
 pronunciation, by sounds), averaged over the tasks seen so far; and compute in FLOPs counted as METHODS 2 says, with
-what self-distillation writes and its teacher reads. "op-mix+sft, few" has a quarter of the examples. Written down
+what self-distillation writes and its teacher reads. "op-mix+sft few" has a quarter of the examples. Written down
 before the first run; learning rate and number of examples were chosen on seed 100 with arm naive.
 """
 
@@ -46,7 +46,7 @@ METHODS = {
     "sft naive": Method("naive", "sft"),
     "sft replay": Method("fixed-replay", "sft"),
     "op-mix+sft": Method("evermix", "sft"),
-    "op-mix+sft, few": Method("evermix", "sft", 0.25),
+    "op-mix+sft few": Method("evermix", "sft", 0.25),
     "sdft": Method("naive", "sdft"),
     "op-mix+sdft": Method("evermix", "sdft"),
 }
@@ -135,7 +135,7 @@ def at_the_end(rows: list[dict[str, Any]], method: str, seed: int) -> dict[str, 
 def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
     """The issue's targets, for all examples and for a quarter of them."""
     targets = []
-    for method in ("op-mix+sft", "op-mix+sft, few"):
+    for method in ("op-mix+sft", "op-mix+sft few"):
         pairs = [(at_the_end(rows, method, seed), at_the_end(rows, "sdft", seed)) for seed in seeds]
         above = [100 * (ours["mean_accuracy"] - theirs["mean_accuracy"]) for ours, theirs in pairs]
         saved = [
