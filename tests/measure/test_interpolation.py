@@ -107,7 +107,14 @@ def test_a_candidate_in_place_is_that_candidate_and_is_taken_back(folders: list[
     interpolation = Interpolation(_base(), [Adapter.load(folder) for folder in folders])
     ids, before = _heldout().sequences[0], {n: p.clone() for n, p in interpolation.model.named_parameters()}
     expected = interpolation.logits(W, ids)
-    with pytest.raises(RuntimeError, match="stopped"), interpolation.merged(W) as model, torch.no_grad():
+    with interpolation.merged(W) as model, torch.no_grad():
         assert torch.allclose(model(input_ids=ids).logits, expected, atol=1e-6)
-        raise RuntimeError("stopped")
+    assert all(torch.equal(p, before[name]) for name, p in interpolation.model.named_parameters())
+
+    def stopped() -> None:
+        with interpolation.merged(W):
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        stopped()
     assert all(torch.equal(p, before[name]) for name, p in interpolation.model.named_parameters())

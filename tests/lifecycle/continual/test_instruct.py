@@ -15,6 +15,8 @@ from evermix.ledger import Ledger
 from evermix.lifecycle.continual import instruct as instruct_module
 from evermix.lifecycle.continual import run
 from evermix.recipe import Recipe
+from evermix.training.checkpoints import PROGRESS_FILE
+from tests.lifecycle.continual.killing import comparable, kill_when
 
 Make = Callable[..., dict[str, Any]]
 STEPS, BATCH = 6, 4
@@ -135,6 +137,19 @@ def test_a_second_run_trains_and_scores_nothing(finished: dict[str, dict[str, An
     before = {path: path.stat().st_mtime_ns for path in Path(recipe["project"]).glob("runs/*/done.json")}
     assert _run(recipe) == result
     assert {path: path.stat().st_mtime_ns for path in Path(recipe["project"]).glob("runs/*/done.json")} == before
+
+
+@pytest.mark.parametrize("trainer", ["sft", "sdft"])
+def test_killed_within_a_phase_it_goes_on_to_the_same(
+    finished: dict[str, dict[str, Any]], life: Make, tmp_path: Path, trainer: str
+) -> None:
+    """kill -9 after the checkpoint in the middle of a phase: the same weights, scores and costs."""
+    recipe, content = tmp_path / "recipe.yaml", life(tmp_path / "project", trainer)
+    recipe.write_text(json.dumps(content))
+    middle = f"*/checkpoint-{STEPS // 2}/{PROGRESS_FILE}"
+    assert kill_when(recipe, lambda: bool(list((tmp_path / "project/runs").glob(middle))))
+    assert not list((tmp_path / "project/runs").glob(f"*/checkpoint-{STEPS}"))
+    assert comparable(_run(content)["lives"]) == comparable(finished[trainer]["result"]["lives"])
 
 
 def test_a_task_added_later_is_scored_without_training(life: Make, tmp_path: Path) -> None:

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +13,7 @@ from evermix.errors import EvermixError, RecipeError
 from evermix.ledger import Ledger
 from evermix.lifecycle.continual import run
 from evermix.recipe import Recipe
+from tests.lifecycle.continual.killing import comparable, kill_at
 
 Make = Callable[..., dict[str, Any]]
 ARMS = ["evermix", "uniform", "naive", "fixed-replay", "retrain"]
@@ -49,13 +45,6 @@ def life(tiny_recipe: Make) -> Callable[..., dict[str, Any]]:
 
 def _run(content: dict[str, Any]) -> dict[str, Any]:
     return run(Recipe.model_validate(content))
-
-
-def _comparable(value: Any) -> Any:
-    """Everything but wall-clock time."""
-    if isinstance(value, dict):
-        return {key: _comparable(item) for key, item in value.items() if key != "seconds"}
-    return [_comparable(item) for item in value] if isinstance(value, list) else value
 
 
 @pytest.fixture(scope="module")
@@ -135,21 +124,9 @@ def test_killed_in_any_stage_it_goes_on(
     content = life(tmp_path / "project", arms=ARMS)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps(content))
-    code = "import sys; from evermix.recipe import Recipe; from evermix.lifecycle.continual import run\n"
-    code += "run(Recipe.load(sys.argv[1]))"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for arm, stage in (("evermix", "code"), ("fixed-replay", "both")):
-        process = subprocess.Popen([sys.executable, "-c", code, str(recipe)], env=environment)
-        wanted = f'"{stage}: training"' if arm == "evermix" else '"both: training"'
-        status = tmp_path / "project" / "status.json"
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            if status.exists() and wanted in status.read_text():
-                break
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert _comparable(_run(content))["lives"] == _comparable(finished[1])["lives"]
+    for part in ("code: training", "both: training"):
+        assert kill_at(recipe, tmp_path / "project" / "status.json", f'"{part}"')
+    assert comparable(_run(content))["lives"] == comparable(finished[1])["lives"]
 
 
 @pytest.mark.parametrize(

@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from evermix.lifecycle.continual import run
 from evermix.recipe import Recipe
+from tests.lifecycle.continual.killing import comparable, kill_at
 
 Rows = dict[str, list[dict[str, Any]]]
 ARMS = ("mergemix", "lora-merge", "wsd-restart", "proxy-swarm")
-_RUN = "import sys; from evermix.recipe import Recipe; from evermix.lifecycle.continual import run; "
-_RUN += "run(Recipe.load(sys.argv[1]))"
-
-
-def comparable(value: Any) -> Any:
-    """Everything but wall-clock time."""
-    if isinstance(value, dict):
-        return {key: comparable(item) for key, item in value.items() if key != "seconds"}
-    return [comparable(item) for item in value] if isinstance(value, list) else value
-
-
-def kill_at(recipe: Path, status: Path, wanted: str) -> None:
-    """Start a run and kill it as soon as its status tells of the part `wanted`."""
-    process = subprocess.Popen([sys.executable, "-c", _RUN, str(recipe)], env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if status.exists() and wanted in status.read_text(encoding="utf-8"):
-            break
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
 
 
 def test_killed_and_resumed_they_end_as_if_undisturbed(rows: Rows, life: Any, tmp_path: Path) -> None:
