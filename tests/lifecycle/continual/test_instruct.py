@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from evermix.corpus.tokenizer import load_tokenizer
 from evermix.errors import RecipeError, TaskError
 from evermix.ledger import Ledger
 from evermix.lifecycle.continual import instruct as instruct_module
@@ -161,6 +162,26 @@ def test_a_task_added_later_is_scored_without_training(life: Make, tmp_path: Pat
     more = _run(recipe | {"tasks": tasks})
     assert "mean_accuracy" in more["lives"]["uniform"][0][2]
     assert set((tmp_path / "project/runs").glob("*/checkpoint-*")) == trained
+
+
+def test_a_checkpoint_is_scored_before_the_first_phase(
+    finished: dict[str, dict[str, Any]], life: Make, tmp_path: Path
+) -> None:
+    """What the last life ended with is what a life from its checkpoint begins with."""
+    project, rows = Path(finished["plain"]["recipe"]["project"]), _rows(finished, "plain")
+    recipe = life(tmp_path / "project")
+    recipe["model"] = {"checkpoint": str(next((project / "runs" / rows[-1]["model"]).glob("checkpoint-*")))}
+    (corpus,) = Ledger(project / "ledger.sqlite").entries("corpus")
+    tokenizers = Path(recipe["corpus"]["store"]).glob("tokenizer-*.json")
+    used = next(file for file in tokenizers if load_tokenizer(file).fingerprint == corpus.payload["tokenizer"])
+    recipe["tokenizer"] = {"path": str(used)}
+    recipe["phases"] = recipe["phases"][1:]
+    recipe["domains"] = []
+    result = _run(recipe)
+    assert result["before"]["mean_accuracy"] == rows[-1]["mean_accuracy"]
+    for name, metric in rows[-1]["tasks"].items():
+        assert result["before"]["tasks"][name]["value"] == pytest.approx(metric["value"], rel=1e-5)
+    assert "before" not in finished["plain"]["result"]
 
 
 def test_sdft_by_a_template(life: Make, tmp_path: Path) -> None:

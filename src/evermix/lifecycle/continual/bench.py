@@ -103,6 +103,11 @@ class LifeBench:
             }
         )
 
+    @property
+    def newborn_id(self) -> str:
+        """The hash that stands for the model before any training."""
+        return content_hash(["newborn", self.fingerprint])
+
     def fresh_model(self) -> PreTrainedModel:
         """The model as it is before training."""
         return initial_model(self.recipe, self.store)

@@ -42,7 +42,7 @@ class Learner:
     @classmethod
     def newborn(cls, bench: LifeBench) -> Learner:
         """The model before any training."""
-        return cls(content_hash(["newborn", bench.fingerprint]), None, Life(bench.rows))
+        return cls(bench.newborn_id, None, Life(bench.rows))
 
     def rested(self) -> Learner:
         """The same weights, to be trained on with a new optimiser."""

@@ -11,7 +11,7 @@ import evermix
 from evermix.lifecycle.continual.arms.base import Outcome
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.cost import Cost
-from evermix.lifecycle.continual.scoring import score, score_on_tasks, tasks_seen
+from evermix.lifecycle.continual.scoring import TaskScores, score, score_on_tasks, tasks_seen
 from evermix.recipe.timeline import Stage, base_name
 
 StageRow = dict[str, Any]
@@ -63,8 +63,11 @@ def _task_scores(bench: LifeBench, stage: Stage, outcome: Outcome, before: Seque
     if not tasks:
         return {}
     found = score_on_tasks(bench, outcome.model_id, outcome.model, tasks)
-    mean = {} if found.mean_accuracy is None else {_ACCURACY: found.mean_accuracy}
-    return {"tasks": found.metrics, **mean, "scoring_cost": summed(found.costs)}
+    return {"tasks": found.metrics, **_accuracy_of(found), "scoring_cost": summed(found.costs)}
+
+
+def _accuracy_of(found: TaskScores) -> dict[str, float]:
+    return {} if found.mean_accuracy is None else {_ACCURACY: found.mean_accuracy}
 
 
 def summed(costs: Sequence[Cost]) -> dict[str, Any]:
@@ -93,8 +96,10 @@ def _with_total(parts: dict[str, dict[str, float]]) -> dict[str, Any]:
     return {**total, "by_part": parts}
 
 
-def assemble(bench: LifeBench, lives: Mapping[str, Sequence[Sequence[StageRow]]]) -> dict[str, Any]:
-    """What `result.json` holds."""
+def assemble(
+    bench: LifeBench, lives: Mapping[str, Sequence[Sequence[StageRow]]], before: TaskScores | None = None
+) -> dict[str, Any]:
+    """What `result.json` holds; `before` is what the checkpoint that all lives begin with scores on the tasks."""
     recipe = bench.recipe
     return {
         "evermix_version": evermix.__version__,
@@ -109,6 +114,7 @@ def assemble(bench: LifeBench, lives: Mapping[str, Sequence[Sequence[StageRow]]]
         "max_epochs": recipe.constraints.max_epochs,
         "orders": [[phase.name for phase in order] for order in recipe.phase_orders],
         "domains": [{"name": domain.name, "n_rows": domain.n_tokens} for domain in bench.rows],
+        **({} if before is None else {"before": {"tasks": before.metrics, **_accuracy_of(before)}}),
         "lives": {arm: [list(rows) for rows in orders] for arm, orders in lives.items()},
         "arms": {arm: _over_orders(orders) for arm, orders in lives.items()},
     }

@@ -15,7 +15,7 @@ from evermix.lifecycle.continual.changes import check_unchanged, note_begun
 from evermix.lifecycle.continual.instruct import check_trainers
 from evermix.lifecycle.continual.learner import Learner
 from evermix.lifecycle.continual.result import StageRow, assemble, stage_row
-from evermix.lifecycle.continual.scoring import check_tasks
+from evermix.lifecycle.continual.scoring import check_tasks, score_before
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.stale import drop_stale_result
 from evermix.lifecycle.text import corpus_record, pin_tokenizer
@@ -43,11 +43,12 @@ def run(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
         project.ledger.append("corpus", bench.rows.fingerprint, corpus_record(bench.store))
         orders = [recipe.timeline(order) for order in recipe.phase_orders]
         check_unchanged(bench, orders)
+        before = score_before(bench)
         lives: Lives = {
             arm: [live(bench, arm, stages, in_first_order=not k) for k, stages in enumerate(orders)]
             for arm in recipe.arms
         }
-        result = assemble(bench, lives)
+        result = assemble(bench, lives, before)
         write_json(project.folder / "result.json", result)
         project.ledger.append("result", recipe.fingerprint(), result)
         reporter.done()

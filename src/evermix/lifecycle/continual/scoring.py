@@ -113,6 +113,18 @@ def score_on_tasks(
     return TaskScores(metrics, mean, tuple(Cost(**record["cost"]) for record in records))
 
 
+def score_before(bench: LifeBench) -> TaskScores | None:
+    """Scores on all tasks of the checkpoint that a life begins with; None where there is none, or no task.
+
+    Raises:
+        TaskError: an item cannot be scored with this model and tokenizer.
+    """
+    checkpoint = bench.recipe.model.checkpoint
+    if checkpoint is None or not bench.tasks:
+        return None
+    return score_on_tasks(bench, bench.newborn_id, Path(checkpoint), bench.tasks, lambda _: bench.fresh_model())
+
+
 def accuracy_of(task: Task) -> MetricInfo | None:
     """The first metric of a task that is a share of right answers, or a mean score from 0 to 1."""
     return next((metric for metric in task.metrics if metric.maximised and metric.unit == "fraction"), None)

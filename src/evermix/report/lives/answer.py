@@ -110,6 +110,11 @@ class Lives:
         return found
 
     @property
+    def before(self) -> Mapping[str, Any]:
+        """What the checkpoint that all arms begin with scores on the tasks; empty where that is not known."""
+        return self.result.get("before") or {}
+
+    @property
     def arms(self) -> list[str]:
         """In the order of the recipe."""
         return list(self.lives)

@@ -212,13 +212,15 @@ def _deciding(row: Row) -> list[Mapping[str, float]]:
 
 
 def tasks_grid(lives: Lives, order: int) -> Grid | None:
-    """Rows metrics of tasks; per arm their value at the end; None where there are no tasks."""
+    """Rows metrics of tasks; their value before the first stage, if known, and per arm at the end; None if no tasks."""
     last = {arm: lives.lives[arm][order][-1].get("tasks") or {} for arm in lives.arms}
     names = list(dict.fromkeys(name for tasks in last.values() for name in tasks))
     if not names:
         return None
+    first = {"before": lives.before["tasks"]} if lives.before else {}
+    columns = {**first, **last}
     return Grid(
-        ["metric", *last], [[Cell(name), *[_measured(one.get(name)) for one in last.values()]] for name in names]
+        ["metric", *columns], [[Cell(name), *[_measured(one.get(name)) for one in columns.values()]] for name in names]
     )
 
 

@@ -23,6 +23,9 @@ def print_life(result: Result, console: Console) -> None:
     for each in lives.differences:
         console.print(Text(f"  {each.arm}: {each.words}."))
     console.print(end_table(lives))
+    before = lives.before.get("mean_accuracy")
+    if units.known(before):
+        note(console, f"mean accuracy on all tasks before the first stage: {units.number(before)}")
     console.print(compute_table(lives))
     for number in range(min(len(lives.orders), _ORDERS)):
         console.print(stages_table(lives, number))
