@@ -98,7 +98,10 @@ class ModelRecipe(Model):
     """A rung of the ladder of small Llama-style models, or a Hugging Face checkpoint."""
 
     rung: str = "1M"
-    checkpoint: str | None = Field(None, description="a folder or hub name; its weights are the starting point")
+    checkpoint: str | None = Field(
+        None,
+        description="a folder, a hub name, or registry:NAME for one out of a package; its weights are the starting point",
+    )
 
 
 class TrainingRecipe(Model):
