@@ -20,7 +20,7 @@ from evermix.lifecycle.segments import TrainedTo
 from evermix.lifecycle.workbench import Workbench
 from evermix.measure.probes import Component, Probe, ProbeSettings, components, train_probe
 from evermix.mixture import Mixture
-from evermix.models.loading import load_model
+from evermix.models.loading import load_to_score
 from evermix.observations import Observations
 from evermix.recipe import DecisionRecipe, ProbeRecipe, Recipe, TrainingRecipe
 from evermix.training.evaluation import HeldoutText, evaluate
@@ -266,7 +266,7 @@ def probe_all(bench: ProbingBench, base: Probed, asked: ProbeSet, detail: str) -
             before = number * steps
             probes.append(_probe(bench, base, component, asked, partial(_shifted, report, before)))
             report(before + steps)
-    base_loss = evaluate(load_model(base.checkpoint), asked.heldout).loss_nats
+    base_loss = evaluate(load_to_score(base.checkpoint), asked.heldout).loss_nats
     size = bench.size
     return Evidence(
         base,

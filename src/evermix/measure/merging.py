@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from evermix.errors import CheckpointError
 from evermix.files import new_folder
 from evermix.measure.interpolation import Interpolation
-from evermix.models.loading import load_model
+from evermix.models.loading import load_model, on_gpu
 from evermix.training.checkpoints import full_disk_named
 from evermix.training.evaluation import Evaluation, HeldoutText, evaluate
 
@@ -27,7 +27,7 @@ Weights = dict[str, torch.Tensor]
 
 
 class Merging:
-    """A base model and specialists trained from it; all of them are held in memory.
+    """A base model and specialists trained from it; all of them are held in the host's memory.
 
     Args:
         base: checkpoint that the specialists were trained from.
@@ -41,6 +41,7 @@ class Merging:
         self.model = load_model(base).eval().requires_grad_(False)
         self.base: Weights = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
         self.specialists = [_like(self.base, path) for path in specialists]
+        self.model = on_gpu(self.model)
 
     def weights_at(self, w: npt.ArrayLike) -> Weights:
         """Every parameter of the merged model; w has shape (specialists,), on or off the simplex."""

@@ -26,7 +26,7 @@ from evermix.ledger import content_hash
 from evermix.measure.metrics import Metric, open_metrics
 from evermix.mixture import Mixture
 from evermix.models.ladder import build_model
-from evermix.models.loading import load_model
+from evermix.models.loading import load_to_score
 from evermix.recipe.swarm import ProxyTraining
 from evermix.recipe.tasks import TaskRecipe
 from evermix.schedule import MixtureSchedule
@@ -195,7 +195,7 @@ def measure_proxy(arguments: Mapping[str, Any], report: Report) -> None:
     for metric in swarm.metrics:
         kept = proxy.folder / "scores" / f"{metric.key}.json"
         if not kept.exists():
-            model = model or load_model(proxy.folder / "weights")
+            model = model or load_to_score(proxy.folder / "weights")
             started = time.monotonic()
             values = metric.score(model)
             write_json(kept, {"values": values, "seconds": time.monotonic() - started})

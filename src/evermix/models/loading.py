@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -29,6 +30,21 @@ def load_model(source: str | Path) -> PreTrainedModel:
         ) from error
     model.config.use_cache = False
     return model
+
+
+def load_to_score(source: str | Path) -> PreTrainedModel:
+    """The same on the GPU, if there is one: for what only reads or writes text, and is not put there by a trainer.
+
+    Raises:
+        CheckpointError: as `load_model`.
+    """
+    return on_gpu(load_model(source))
+
+
+def on_gpu(model: PreTrainedModel) -> PreTrainedModel:
+    """The model on the current GPU, or as it is where there is none."""
+    moved: PreTrainedModel = model.to("cuda") if torch.cuda.is_available() else model
+    return moved
 
 
 def check_vocabulary(model: PreTrainedModel, vocab_size: int, source: str) -> None:

@@ -100,7 +100,7 @@ class ModelRecipe(Model):
     rung: str = "1M"
     checkpoint: str | None = Field(
         None,
-        description="a folder, a hub name, or registry:NAME for one out of a package; its weights are the starting point",
+        description="a folder, a hub name, or registry:NAME (out of a package); its weights are the starting point",
     )
 
 

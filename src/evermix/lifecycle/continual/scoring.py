@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from transformers import PreTrainedModel
 
 from evermix.files import read_record, write_json
 from evermix.ledger import content_hash
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.cost import Cost
-from evermix.models.loading import load_model
+from evermix.models.loading import load_model, load_to_score, on_gpu
 from evermix.tasks import MetricInfo, Task
 from evermix.training.evaluation import evaluate
 
@@ -99,7 +98,7 @@ def score_on_tasks(
     loaded: PreTrainedModel | None = None
     for task, marker in zip(tasks, markers, strict=True):
         if not marker.exists():
-            loaded = loaded or _on_device(model, load)
+            loaded = loaded or on_gpu(load(model))
             with bench.reporter.part(_SCORING, f"task {task.name}", None):
                 write_json(_made(marker), _score_on_task(bench, loaded, task))
     records = [read_record(marker, "scores", "cost") for marker in markers]
@@ -140,11 +139,6 @@ def _made(marker: Path) -> Path:
     return marker
 
 
-def _on_device(model: Path, load: LoadModel = load_model) -> PreTrainedModel:
-    loaded = load(model)
-    return loaded.to("cuda") if torch.cuda.is_available() else loaded
-
-
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
     started = time.monotonic()
     return work(), time.monotonic() - started
@@ -152,7 +146,7 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def _score(bench: LifeBench, model: Path, names: Sequence[str]) -> dict[str, Any]:
     heldout = bench.heldout(names)
-    scores, seconds = _timed(lambda: evaluate(_on_device(model), heldout).per_domain())
+    scores, seconds = _timed(lambda: evaluate(load_to_score(model), heldout).per_domain())
     cost = Cost("evaluation", bench.size.evaluation(heldout.n_tokens), heldout.n_tokens, seconds)
     return {"per_domain": scores, "cost": asdict(cost)}
 

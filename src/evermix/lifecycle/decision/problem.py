@@ -14,7 +14,7 @@ from evermix.lifecycle.probing import Evidence
 from evermix.measure.adapters import Adapter
 from evermix.measure.interpolation import Interpolation
 from evermix.mixture import Mixture
-from evermix.models.loading import load_model
+from evermix.models.loading import load_to_score
 from evermix.objective import Objective
 from evermix.solvers.proposal import Proposal
 
@@ -63,7 +63,7 @@ class Problem:
     def interpolation(self) -> Interpolation:
         """The probed checkpoint with the adapters of all probes, in their order."""
         adapters = [Adapter.load(probe.adapter) for probe in self.evidence.probes]
-        return Interpolation(load_model(self.evidence.base.checkpoint), adapters)
+        return Interpolation(load_to_score(self.evidence.base.checkpoint), adapters)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from evermix.lifecycle.result import ArmResult, arm_row, comparisons
 from evermix.lifecycle.segments import TrainedTo, train_to
 from evermix.lifecycle.workbench import Workbench, initial_size
 from evermix.mixture import Mixture
-from evermix.models.loading import load_model
+from evermix.models.loading import load_to_score
 from evermix.recipe.whole import Arm
 from evermix.schedule import MixtureSchedule
 from evermix.tasks import open_tasks
@@ -38,7 +38,7 @@ def _task_scores(shop: Workshop, reached: TrainedTo) -> dict[str, dict[str, floa
     key = content_hash([[task.name, task.fingerprint] for task in tasks])
     kept = reached.checkpoint.parent / f"tasks-{key}.json"
     if not kept.exists():
-        model = load_model(reached.checkpoint)
+        model = load_to_score(reached.checkpoint)
         scores: dict[str, dict[str, float | None]] = {}
         with shop.reporter.part("evaluation", "scoring tasks", len(tasks)) as report:
             for done, task in enumerate(tasks):
