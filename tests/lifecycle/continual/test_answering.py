@@ -16,6 +16,7 @@ from evermix.constraints import Constraints
 from evermix.domains import DomainSet
 from evermix.ledger import Ledger
 from evermix.lifecycle.continual import run
+from evermix.lifecycle.continual.planning import plan
 from evermix.lifecycle.decision import MODES, Problem
 from evermix.lifecycle.probing import Evidence, Probed, TaskEvidence
 from evermix.measure.probes import Component, Probe
@@ -90,6 +91,14 @@ def test_a_stage_is_decided_by_what_is_answered(life: Make, tmp_path: Path, mode
         return sum(cost["flops"] for cost in decision["costs"] if cost["part"] == "evaluation")
 
     assert evaluated(digits) > evaluated(smooth)  # writing is counted
+
+
+def test_the_plan_says_that_answers_cost(life: Make, tmp_path: Path) -> None:
+    recipe = life(tmp_path)
+    by_loss = recipe | {"decision": {"by": "loss"}}
+    (said,) = plan(Recipe.model_validate(recipe))["not_estimated"]
+    assert said.startswith("evaluation: ")
+    assert plan(Recipe.model_validate(by_loss))["not_estimated"] == []
 
 
 def test_interpolating_to_a_probe_answers_as_the_probe(life: Make, tmp_path: Path, monkeypatch: Any) -> None:

@@ -109,9 +109,12 @@ def _cost(recipe: Recipe, arm: str, orders: Sequence[Sequence[Stage]], counted: 
 
 def _not_estimated(recipe: Recipe) -> list[str]:
     """What will cost something that the plan does not hold."""
+    found = []
     if any(phase.trainer == "sdft" for phase in recipe.phases):
-        return ["generation: what the model writes in trainer sdft"]
-    return []
+        found.append("generation: what the model writes in trainer sdft")
+    if recipe.decision.by == "accuracy" and "evermix" in recipe.arms:
+        found.append("evaluation: what base and probes (or candidates) answer to the tasks before every decision")
+    return found
 
 
 def _trained(recipe: Recipe, stage: Stage, part: str | None = None) -> Piece:

@@ -196,7 +196,7 @@ def _decision_cells(row: Row, told: Mapping[str, Any]) -> list[Cell]:
     spent = sum(cost["flops"] for cost in costs)
     released = ", ".join(told.get("released") or []) or units.NOTHING
     texts = [
-        str(told.get("mode") or told.get("law") or units.NOTHING),
+        str(told.get("mode") or told.get("law") or units.NOTHING) + (", accuracy" if told.get("error_rates") else ""),
         shares,
         released,
         held or units.NOTHING,
