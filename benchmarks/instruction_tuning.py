@@ -35,11 +35,15 @@ FOLDER = RUNS / "questions"
 
 @dataclass(frozen=True)
 class Method:
-    """What is compared: an arm of a recipe whose phases have this trainer, on this part of the examples."""
+    """What is compared: an arm of a recipe whose phases have this trainer, on this part of the examples.
+
+    `by` is what its decisions are for: bits per byte of held-out answers, or accuracy on questions of their own.
+    """
 
     arm: str
     trainer: str
     part: float = 1.0
+    by: str = "loss"
 
 
 METHODS = {
@@ -47,6 +51,7 @@ METHODS = {
     "sft replay": Method("fixed-replay", "sft"),
     "op-mix+sft": Method("evermix", "sft"),
     "op-mix+sft few": Method("evermix", "sft", 0.25),
+    "op-mix+sft by accuracy": Method("evermix", "sft", by="accuracy"),
     "sdft": Method("naive", "sdft"),
     "op-mix+sdft": Method("evermix", "sdft"),
 }
@@ -57,7 +62,9 @@ def write_questions() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
         lines = prepare(f"{task}-questions").read_text(encoding="utf-8").splitlines(keepends=True)
-        for part, kept in (("test", lines[:N_TEST]), ("train", lines[N_TEST : N_TEST + N_TRAIN])):
+        last = N_TEST + N_TRAIN
+        parts = {"test": lines[:N_TEST], "train": lines[N_TEST:last], "fit": lines[last : last + N_TEST]}
+        for part, kept in parts.items():
             file = FOLDER / f"{task}-{part}.jsonl"
             if not file.exists():
                 file.write_text("".join(kept), encoding="utf-8")
@@ -67,9 +74,11 @@ def recipe(seed: int, method: Method, examples: int) -> Recipe:
     """The recipe of one seed, from which the order of the tasks is drawn."""
     order = np.random.default_rng(seed).permutation(list(TASKS)).tolist()
     of_each = max(BATCH, round(method.part * examples))
+    suffix = "-by-accuracy" if method.by == "accuracy" else ""
+    asked = {"test": "held-out", "fit": "fit"} if method.by == "accuracy" else {"test": "fit"}
     return Recipe.model_validate(
         {
-            "project": str(RUNS / f"instruction-{seed}-{method.trainer}-{of_each}"),
+            "project": str(RUNS / f"instruction-{seed}-{method.trainer}-{of_each}{suffix}"),
             "seed": seed,
             "model": {"checkpoint": "registry:smollm2-135m-instruct"},
             "corpus": {
@@ -98,16 +107,21 @@ def recipe(seed: int, method: Method, examples: int) -> Recipe:
             ],
             "tasks": [
                 {
-                    "name": f"{task}-test",
+                    "name": f"{task}-{part}",
                     "domain": task,
-                    "file": str(FOLDER / f"{task}-test.jsonl"),
+                    "file": str(FOLDER / f"{task}-{part}.jsonl"),
                     "max_items": N_ITEMS,
+                    "role": role,
                 }
                 | how
+                for part, role in asked.items()
                 for task, how in TASKS.items()
             ],
             "objective": {"quantity": "bits_per_byte"},
-            "decision": {"probes": {"steps": max(2, of_each // BATCH // 4), "evaluation_sequences": 24}},
+            "decision": {
+                "by": method.by,
+                "probes": {"steps": max(2, of_each // BATCH // 4), "evaluation_sequences": 24},
+            },
             "arms": [method.arm],
         }
     )
@@ -117,14 +131,20 @@ def rows_of(seed: int, name: str, examples: int) -> list[dict[str, Any]]:
     """One row per stage, trained now where it was not yet."""
     method = METHODS[name]
     stages = run(recipe(seed, method, examples))["lives"][method.arm][0]
-    kept = ("stage", "number", "n_rows", "new_share", "mean_accuracy", "mean_bits_per_byte", "mean_forgetting_nats")
+    kept = ("stage", "number", "n_rows", "new_share", "mean_bits_per_byte", "mean_forgetting_nats")
     return [
-        {"seed": seed, "method": name}
+        {"seed": seed, "method": name, "accuracy": accuracy(stage)}
         | {key: stage[key] for key in kept}
         | {"tasks": {key: value["value"] for key, value in stage["tasks"].items()}}
         | {"mixture": stage["mixture"], "cost": stage["cost"], "cumulative_cost": stage["cumulative_cost"]}
         for stage in stages
     ]
+
+
+def accuracy(stage: dict[str, Any]) -> float:
+    """Mean over the tests of the tasks seen so far."""
+    tested = [found["value"] for name, found in stage["tasks"].items() if "-test:" in name]
+    return float(np.mean(tested))
 
 
 def at_the_end(rows: list[dict[str, Any]], method: str, seed: int) -> dict[str, Any]:
@@ -137,7 +157,7 @@ def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
     targets = []
     for method in ("op-mix+sft", "op-mix+sft few"):
         pairs = [(at_the_end(rows, method, seed), at_the_end(rows, "sdft", seed)) for seed in seeds]
-        above = [100 * (ours["mean_accuracy"] - theirs["mean_accuracy"]) for ours, theirs in pairs]
+        above = [100 * (ours["accuracy"] - theirs["accuracy"]) for ours, theirs in pairs]
         saved = [
             100 * (1 - ours["cumulative_cost"]["flops"] / theirs["cumulative_cost"]["flops"]) for ours, theirs in pairs
         ]
@@ -160,7 +180,7 @@ def main() -> None:
     for seed in asked.seeds:
         for name in asked.methods:
             found = rows_of(seed, name, asked.examples)
-            shown = [(row["stage"], round(row["mean_accuracy"], 3)) for row in found]
+            shown = [(row["stage"], round(row["accuracy"], 3)) for row in found]
             flops = found[-1]["cumulative_cost"]["flops"]
             print(f"seed {seed} {name:16s} accuracy after each stage: {shown}, {flops:.3g} FLOPs", flush=True)
             rows += found

@@ -93,6 +93,17 @@ def test_a_stage_is_decided_by_what_is_answered(life: Make, tmp_path: Path, mode
     assert evaluated(digits) > evaluated(smooth)  # writing is counted
 
 
+def test_what_is_judged_has_not_been_decided_for(life: Make, tmp_path: Path) -> None:
+    """The mean accuracy is of the task that only the report sees; of all tasks, if there is no such one."""
+    recipe = life(tmp_path / "project")
+    row = run(Recipe.model_validate(recipe))["lives"]["evermix"][0][-1]
+    values = {name: row["tasks"][f"{name}:accuracy"]["value"] for name in (task["name"] for task in recipe["tasks"])}
+    assert row["mean_accuracy"] == values["only reported"]
+    recipe |= {"tasks": recipe["tasks"][:2]}
+    row = run(Recipe.model_validate(recipe))["lives"]["evermix"][0][-1]
+    assert row["mean_accuracy"] == pytest.approx((values["letters asked"] + values["digits asked"]) / 2)
+
+
 def test_the_plan_says_that_answers_cost(life: Make, tmp_path: Path) -> None:
     recipe = life(tmp_path)
     by_loss = recipe | {"decision": {"by": "loss"}}

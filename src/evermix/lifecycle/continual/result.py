@@ -12,6 +12,7 @@ from evermix.lifecycle.continual.arms.base import Outcome
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.cost import Cost
 from evermix.lifecycle.continual.scoring import TaskScores, score, score_on_tasks, tasks_seen
+from evermix.recipe import Recipe
 from evermix.recipe.timeline import Stage, base_name
 
 StageRow = dict[str, Any]
@@ -63,11 +64,16 @@ def _task_scores(bench: LifeBench, stage: Stage, outcome: Outcome, before: Seque
     if not tasks:
         return {}
     found = score_on_tasks(bench, outcome.model_id, outcome.model, tasks)
-    return {"tasks": found.metrics, **_accuracy_of(found), "scoring_cost": summed(found.costs)}
+    return {"tasks": found.metrics, **_mean_accuracy(bench.recipe, found), "scoring_cost": summed(found.costs)}
 
 
-def _accuracy_of(found: TaskScores) -> dict[str, float]:
-    return {} if found.mean_accuracy is None else {_ACCURACY: found.mean_accuracy}
+def _mean_accuracy(recipe: Recipe, found: TaskScores) -> dict[str, float]:
+    """The mean over tasks, if any; where tasks of role fit have decided, over the others, should there be such."""
+    counted = list(found.accuracies.values())
+    if recipe.decision.by == "accuracy":
+        only_reported = {task.name for task in recipe.tasks if task.role == "held-out"}
+        counted = [value for name, value in found.accuracies.items() if name in only_reported] or counted
+    return {_ACCURACY: float(np.mean(counted))} if counted else {}
 
 
 def summed(costs: Sequence[Cost]) -> dict[str, Any]:
@@ -114,7 +120,7 @@ def assemble(
         "max_epochs": recipe.constraints.max_epochs,
         "orders": [[phase.name for phase in order] for order in recipe.phase_orders],
         "domains": [{"name": domain.name, "n_rows": domain.n_tokens} for domain in bench.rows],
-        **({} if before is None else {"before": {"tasks": before.metrics, **_accuracy_of(before)}}),
+        **({} if before is None else {"before": {"tasks": before.metrics, **_mean_accuracy(recipe, before)}}),
         "lives": {arm: [list(rows) for rows in orders] for arm, orders in lives.items()},
         "arms": {arm: _over_orders(orders) for arm, orders in lives.items()},
     }

@@ -50,12 +50,12 @@ class TaskScores:
 
     Attributes:
         metrics: metric -> value, stderr (None for a single item), unit, n_items.
-        mean_accuracy: mean over the tasks that have one of each one's accuracy or score; None if no task has one.
+        accuracies: task -> its accuracy or score, of those that have one.
         costs: of the scoring, one per task: part `scoring`, the same for every arm and so in no arm's total.
     """
 
     metrics: dict[str, dict[str, Any]]
-    mean_accuracy: float | None
+    accuracies: dict[str, float]
     costs: tuple[Cost, ...]
 
 
@@ -102,14 +102,14 @@ def score_on_tasks(
             with bench.reporter.part(_SCORING, f"task {task.name}", None):
                 write_json(_made(marker), _score_on_task(bench, loaded, task))
     records = [read_record(marker, "scores", "cost") for marker in markers]
-    metrics, accuracies = dict[str, dict[str, Any]](), list[float]()
+    metrics, accuracies = dict[str, dict[str, Any]](), dict[str, float]()
     for task, record in zip(tasks, records, strict=True):
         named = zip(task.metrics, record["scores"], strict=True)
         metrics |= {metric.name: {"unit": metric.unit, **value} for metric, value in named}
         accuracy = accuracy_of(task)
-        accuracies += [metrics[accuracy.name]["value"]] if accuracy else []
-    mean = float(np.mean(accuracies)) if accuracies else None
-    return TaskScores(metrics, mean, tuple(Cost(**record["cost"]) for record in records))
+        if accuracy is not None:
+            accuracies[task.name] = metrics[accuracy.name]["value"]
+    return TaskScores(metrics, accuracies, tuple(Cost(**record["cost"]) for record in records))
 
 
 def score_before(bench: LifeBench) -> TaskScores | None:
