@@ -2,7 +2,7 @@
 
     python benchmarks/stage_length.py [--seeds 0]      goes on where it stopped
 
-The lives of midtraining.py with four stages (a base and three domains). Retraining trains on everything anew, for as
+The lives of midtraining.py with three stages (a base and two domains). Retraining trains on everything anew, for as
 long as all stages so far; the continual model has read as much by then, but of the newest domain no more than its share
 of one stage. If that is what separates them, the gap closes as stages get longer.
 """
@@ -21,7 +21,7 @@ from evermix.recipe import Recipe
 
 LENGTHS = (400_000, 1_600_000)
 ARMS = ("evermix", "retrain")
-N_STAGES = 4
+N_STAGES = 3
 
 
 def recipe(seed: int, tokens: int) -> Recipe:
