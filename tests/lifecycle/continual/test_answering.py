@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,20 @@ from pydantic import ValidationError
 
 from evermix.constraints import Constraints
 from evermix.domains import DomainSet
-from evermix.ledger import Ledger
+from evermix.errors import TaskError
+from evermix.ledger import Ledger, Project
 from evermix.lifecycle.continual import run
 from evermix.lifecycle.continual.planning import plan
+from evermix.lifecycle.continual.scoring import check_tasks
 from evermix.lifecycle.decision import MODES, Problem
 from evermix.lifecycle.probing import Evidence, Probed, TaskEvidence
+from evermix.lifecycle.progress import Reporter
 from evermix.measure.probes import Component, Probe
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.recipe import Recipe
+from evermix.tasks.answer import AnswerTask
+from evermix.tasks.items import AnswerItem
 from evermix.training.evaluation import HeldoutText
 
 Make = Callable[..., dict[str, Any]]
@@ -156,6 +162,16 @@ def test_accuracy_decides_against_the_losses() -> None:
 
     assert share_of_b({"a": 1.0, "b": 1.0}) < 0.45
     assert share_of_b({"t": 1.0}) > 0.55
+
+
+def test_tasks_of_another_package_must_have_an_accuracy(life: Make, tmp_path: Path) -> None:
+    """Whether they have is seen only when they are opened."""
+    recipe = Recipe.model_validate(life(tmp_path))
+    item = AnswerItem("q", "a", "file, line 1")
+    reporter = Reporter(Project(tmp_path / "project"), None)
+    bench: Any = SimpleNamespace(recipe=recipe, tasks=(AnswerTask("smooth", (item,)),) * 3, reporter=reporter)
+    with pytest.raises(TaskError, match="accuracy or a score, got 'smooth, smooth'"):
+        check_tasks(bench)
 
 
 def test_what_cannot_decide_is_refused(life: Make, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedModel
 
+from evermix.errors import TaskError
 from evermix.files import read_record, write_json
 from evermix.ledger import content_hash
 from evermix.lifecycle.continual.bench import LifeBench
@@ -71,13 +72,21 @@ def score(bench: LifeBench, model_id: str, model: Path, names: Sequence[str]) ->
 
 
 def check_tasks(bench: LifeBench) -> None:
-    """Nothing, if every task can be opened.
+    """Nothing, if every task can be opened and one of them can decide, should they decide.
 
     Raises:
-        TaskError: a file, an item or a scorer breaks a rule.
+        TaskError: a file, an item or a scorer breaks a rule, or decisions are by accuracy and no task has one.
     """
     if bench.tasks:
         bench.reporter.say(f"tasks: {', '.join(task.name for task in bench.tasks)}")
+    recipes = bench.recipe.tasks
+    deciding = [task for recipe, task in zip(recipes, bench.tasks, strict=True) if recipe.role == "fit"]
+    if bench.recipe.decision.by == "accuracy" and not any(map(accuracy_of, deciding)):
+        raise TaskError(
+            "decision.by: accuracy needs a task of role fit that has an accuracy or a score",
+            received=", ".join(task.name for task in deciding) or None,
+            hint="add a task of kind exact, choice or scorer, or decide by loss",
+        )
 
 
 def tasks_seen(bench: LifeBench, domains: Collection[str]) -> tuple[Task, ...]:
