@@ -21,8 +21,9 @@ from evermix.corpus.chat import LEARNT, ChatEncoder
 from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.conversation import Conversation
 from evermix.errors import CheckpointError, RecipeError
+from evermix.training.checkpoints import TEACHER_FILE
 from evermix.training.evaluation import HeldoutText
-from evermix.training.sdft import TEACHER_FILE, SelfDistillation, TeacherPrompt, reverse_kl, sdft_trainer
+from evermix.training.sdft import SelfDistillation, TeacherPrompt, reverse_kl, sdft_trainer
 from evermix.training.segment import Segment, TrainerParts, plain_trainer, train_segment
 
 from ..corpus.chats import CHATML, chat_tokenizer

@@ -17,6 +17,8 @@ from evermix.errors import CheckpointError
 from evermix.files import remove_tree
 
 PROGRESS_FILE = "evermix_progress.json"
+TEACHER_FILE = "evermix_teacher.safetensors"
+_TO_GO_ON = ("optimizer.pt", "scheduler.pt", TEACHER_FILE)
 # what safetensors and torch say of ENOSPC, EDQUOT and EFBIG
 _FULL_DISK = re.compile(r"os error (28|122|27)\b|No space left|PytorchStreamWriter|inline_container.*unexpected pos")
 
@@ -30,6 +32,12 @@ def newest_checkpoint(folder: Path) -> Path | None:
         else:
             remove_tree(path)
     return max(whole)[1] if whole else None
+
+
+def keep_weights_only(checkpoint: Path) -> None:
+    """Remove what only its own training needs to go on, three times the weights and more; nothing if that was done."""
+    for name in _TO_GO_ON:
+        (checkpoint / name).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -53,9 +53,8 @@ from evermix.corpus.conversation import Conversation
 from evermix.corpus.dataset import NOT_LEARNT, Example, SequenceDataset, trimmed
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CheckpointError, RecipeError
+from evermix.training.checkpoints import TEACHER_FILE
 from evermix.training.segment import StreamTrainer, TrainerParts
-
-TEACHER_FILE = "evermix_teacher.safetensors"
 
 
 @dataclass(frozen=True)

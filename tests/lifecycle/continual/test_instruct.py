@@ -16,7 +16,7 @@ from evermix.ledger import Ledger
 from evermix.lifecycle.continual import instruct as instruct_module
 from evermix.lifecycle.continual import run
 from evermix.recipe import Recipe
-from evermix.training.checkpoints import PROGRESS_FILE
+from evermix.training.checkpoints import PROGRESS_FILE, TEACHER_FILE
 from tests.lifecycle.continual.killing import comparable, kill_when
 
 Make = Callable[..., dict[str, Any]]
@@ -151,6 +151,16 @@ def test_killed_within_a_phase_it_goes_on_to_the_same(
     assert kill_when(recipe, lambda: bool(list((tmp_path / "project/runs").glob(middle))))
     assert not list((tmp_path / "project/runs").glob(f"*/checkpoint-{STEPS}"))
     assert comparable(_run(content)["lives"]) == comparable(finished[trainer]["result"]["lives"])
+
+
+@pytest.mark.parametrize("trainer", ["plain", "sft", "sdft"])
+def test_of_a_finished_phase_the_weights_are_kept(finished: dict[str, dict[str, Any]], trainer: str) -> None:
+    """Optimiser and teacher are several times as large; nothing goes on with them."""
+    for row in _rows(finished, trainer):
+        (kept,) = (Path(finished[trainer]["recipe"]["project"]) / "runs" / row["model"]).glob("checkpoint-*")
+        names = {path.name for path in kept.iterdir()}
+        assert "model.safetensors" in names
+        assert not {"optimizer.pt", "scheduler.pt", TEACHER_FILE} & names
 
 
 def test_a_task_added_later_is_scored_without_training(life: Make, tmp_path: Path) -> None:

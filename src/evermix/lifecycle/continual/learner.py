@@ -16,7 +16,7 @@ from evermix.lifecycle.continual.life import Life
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.recipe.phases import TrainerKind
-from evermix.training.checkpoints import newest_checkpoint
+from evermix.training.checkpoints import keep_weights_only, newest_checkpoint
 from evermix.training.segment import Optimisation, Segment, spread_steps, train_segment
 
 _MARKER = "done.json"
@@ -60,6 +60,7 @@ class Training:
         total_steps: of the stage.
         label: for the reader.
         trainer: of the phase.
+        is_trunk: whether the next stage goes on with its optimiser.
     """
 
     mixture: Mixture
@@ -68,6 +69,12 @@ class Training:
     total_steps: int
     label: str
     trainer: TrainerKind = "plain"
+    is_trunk: bool = False
+
+    @property
+    def is_carried_on(self) -> bool:
+        """Whether a later piece goes on with this one's optimiser."""
+        return self.is_trunk or self.end_step < self.total_steps
 
 
 def train(bench: LifeBench, learner: Learner, training: Training, part: str = "training") -> tuple[Learner, Cost]:
@@ -83,6 +90,9 @@ def train(bench: LifeBench, learner: Learner, training: Training, part: str = "t
     life = learner.life.then(training.mixture, n_rows)
     if not (folder / _MARKER).exists():
         _train(bench, learner, training, life, folder)
+    checkpoint = folder / f"checkpoint-{training.end_step}"
+    if not training.is_carried_on:
+        keep_weights_only(checkpoint)
     record = read_record(folder / _MARKER, "curve", "seconds")
     n_tokens = n_rows * mean_length(bench, training.mixture)
     cost = training_cost(bench, part, n_tokens, record)
@@ -94,7 +104,7 @@ def train(bench: LifeBench, learner: Learner, training: Training, part: str = "t
         **_told(cost),
     }
     bench.project.ledger.append("stage-segment", run_id, ledger_record)
-    return Learner(run_id, folder / f"checkpoint-{training.end_step}", life, training.end_step), cost
+    return Learner(run_id, checkpoint, life, training.end_step), cost
 
 
 def _told(cost: Cost) -> dict[str, Any]:

@@ -73,16 +73,16 @@ class _Route:
 
     def stable(self, end: int) -> Training:
         """The trunk up to step `end`."""
-        return self._training(LearningRate("constant", end, self._warmup), end, "trunk")
+        return self._training(LearningRate("constant", end, self._warmup), end, "trunk", is_trunk=True)
 
     def decaying(self) -> Training:
         """The branch from the fork on: its rate falls linearly to zero."""
         return self._training(LearningRate("wsd", self.end, self._warmup, self.end - self.fork), self.end, "branch")
 
-    def _training(self, rate: LearningRate, end: int, what: str) -> Training:
+    def _training(self, rate: LearningRate, end: int, what: str, *, is_trunk: bool = False) -> Training:
         optimisation = replace(optimisation_of(self.stage.training, self.stage.n_steps), schedule=rate)
         label, trainer = f"{self.stage.name}: {what}", self.stage.phase.trainer
-        return Training(self.mixture, optimisation, end, self.end, label, trainer)
+        return Training(self.mixture, optimisation, end, self.end, label, trainer, is_trunk)
 
 
 def _carries_on(stages: Sequence[Stage]) -> bool:
