@@ -168,6 +168,19 @@ def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
     return targets
 
 
+def markdown_table(rows: list[dict[str, Any]]) -> str:
+    """The lines of docs/continual.md: accuracy, bits per byte and compute at the end of every method's life."""
+    seeds = sorted({row["seed"] for row in rows})
+    lines = ["| method | mean accuracy | mean bits per byte | cumulative compute |", "|---|---|---|---|"]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        last = [at_the_end(rows, method, seed) for seed in seeds]
+        right, wrong = mean_and_error([100 * row["accuracy"] for row in last])
+        bits, spread = mean_and_error([row["mean_bits_per_byte"] for row in last])
+        spent = np.mean([row["cumulative_cost"]["flops"] for row in last]) / 1e12
+        lines.append(f"| {method} | {right:.0f}% ± {wrong:.0f} | {bits:.2f} ± {spread:.2f} | {spent:.0f} TFLOP |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run what is asked for; write the result once every method is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

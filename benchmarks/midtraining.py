@@ -110,10 +110,7 @@ def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
         else:
             targets.append(Target(f"{what}, less two standard errors", gain - 2 * error, 0.0, "%"))
 
-    def flops(arm: str, seed: int) -> float:
-        return next(r for r in reversed(rows) if r["arm"] == arm and r["seed"] == seed)["cumulative_cost"]["flops"]
-
-    saved = [100 * (1 - flops("evermix", seed) / flops("retrain", seed)) for seed in seeds]
+    saved = [100 * (1 - flops_of(rows, "evermix", seed) / flops_of(rows, "retrain", seed)) for seed in seeds]
     targets.append(Target("cumulative compute saved against retraining at every stage", min(saved), 66.0, "%"))
     regret = []
     for seed in seeds:
@@ -122,6 +119,26 @@ def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
     what = "mean loss above that of the oracle sweep of the share, mean over stages"
     targets.append(Target(what, float(np.mean(regret)), 0.5, "%", at_least=False))
     return targets
+
+
+def markdown_table(rows: list[dict[str, Any]]) -> str:
+    """The lines of docs/continual.md: mean perplexity and compute of every arm, against evermix's."""
+    seeds = sorted({row["seed"] for row in rows})
+    lines = ["| arm | mean perplexity | cumulative compute |", "|---|---|---|"]
+    for arm in dict.fromkeys(row["arm"] for row in rows if row["arm"] != "evermix"):
+        above = []
+        for seed in seeds:
+            theirs, ours = (np.array(over_stages(rows, each, "mean_perplexity", seed)) for each in (arm, "evermix"))
+            above.append(float(100 * np.mean(theirs / ours - 1)))
+        spent = np.mean([flops_of(rows, arm, seed) / flops_of(rows, "evermix", seed) for seed in seeds])
+        mean, error = mean_and_error(above)
+        lines.append(f"| `{arm}` | {mean:+.1f}% ± {error:.1f} | {spent:.2f} |")
+    return "\n".join(lines)
+
+
+def flops_of(rows: list[dict[str, Any]], arm: str, seed: int) -> float:
+    """Of a whole life."""
+    return next(r for r in reversed(rows) if r["arm"] == arm and r["seed"] == seed)["cumulative_cost"]["flops"]
 
 
 def main() -> None:
