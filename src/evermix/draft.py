@@ -381,6 +381,7 @@ training:
   # evaluations: {training.evaluations}   # points of the loss curves
   # checkpoints: {training.checkpoints}   # for going on after an interruption
   # workers: {training.workers}   # processes that load data
+  # precision: {training.precision}   # bfloat16 on a GPU that has it; or float32, bfloat16
 
 start: {start}   # mixture before the first decision: uniform, natural, or a share for each domain{reason}
 
@@ -390,6 +391,7 @@ decision:
   mode: {decision.mode}   # probe-law, interpolation or gradient
   kl: null   # pull towards the prior; null: what suits the mode; 0 trusts the probes alone
   prior: {decision.prior}   # start, natural or uniform
+  # by: {decision.by}   # of held-out text; with phases and tasks also accuracy
   # candidates: {decision.candidates}   # mode interpolation
   # gradient_evaluations: {decision.gradient_evaluations}   # mode gradient
   cross_checks: false   # true also runs the other modes, for the report
