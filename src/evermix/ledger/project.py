@@ -7,15 +7,18 @@ import hashlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from evermix.errors import ProjectError
 from evermix.files import write_json
 from evermix.ledger.journal import Ledger
+
+_PATIENCE = 2.0  # seconds
 
 
 def content_hash(value: Any) -> str:
@@ -55,12 +58,15 @@ class Project:
     def lock(self) -> Iterator[None]:
         """Hold the project; the kernel releases it when the process dies, however it dies.
 
+        A process that dies while it starts a worker leaves a copy of the lock in it until the worker's program begins:
+        so a held lock is asked for again for two seconds.
+
         Raises:
             ProjectError: if another process holds it; the message names that process.
         """
         with open(self.folder / ".lock", "a+", encoding="utf-8") as stream:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _acquire(stream)
             except BlockingIOError as error:
                 stream.seek(0)
                 raise ProjectError(
@@ -72,3 +78,15 @@ class Project:
             stream.write(f"process {os.getpid()} on {socket.gethostname()}, started {started}\n")
             stream.flush()
             yield
+
+
+def _acquire(stream: TextIO) -> None:
+    """The lock of an open file; BlockingIOError if another process keeps it for longer than a dying one does."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
