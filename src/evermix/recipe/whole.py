@@ -155,7 +155,7 @@ class Recipe(Model):
 
     @model_validator(mode="after")
     def _tasks_have_names_of_their_own(self) -> Self:
-        taken = {domain.name for domain in self.domains}
+        taken = set(self.labels.sources)
         for position, task in enumerate(self.tasks):
             if task.name in taken:
                 message = f"a task must have a name of its own: '{task.name}' names a domain or another task"

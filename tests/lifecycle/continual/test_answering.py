@@ -178,6 +178,9 @@ def test_what_cannot_decide_is_refused(life: Make, tmp_path: Path) -> None:
     recipe = life(tmp_path)
     with pytest.raises(ValidationError, match="no gradient"):
         Recipe.model_validate(recipe | {"decision": {"by": "accuracy", "mode": "gradient"}})
+    twins = [recipe["tasks"][0] | {"name": "letters"}]
+    with pytest.raises(ValidationError, match="name of its own: 'letters' names a domain"):  # of a later phase
+        Recipe.model_validate(recipe | {"tasks": twins})
     only_reported = [task | {"role": "held-out"} for task in recipe["tasks"]]
     with pytest.raises(ValidationError, match="role fit"):
         Recipe.model_validate(recipe | {"tasks": only_reported})
