@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from evermix.domains import DomainSet
 from evermix.errors import MixtureError
 from evermix.mixture import Mixture
-from evermix.schedule import MixtureSchedule, Phase
+from evermix.schedule import MixtureSchedule, MixtureSegment
 
 DOMAINS = DomainSet(["a", "b", "c"])
 
@@ -42,7 +42,7 @@ def test_a_phase_holds_from_its_start() -> None:
 @pytest.mark.parametrize("starts", [[], [1], [0, 5, 5], [0, 7, 3]])
 def test_phases_must_start_at_zero_and_increase(starts: list[int]) -> None:
     with pytest.raises(MixtureError, match="start at 0 and strictly increase"):
-        MixtureSchedule(tuple(Phase(s, Mixture.uniform(DOMAINS)) for s in starts))
+        MixtureSchedule(tuple(MixtureSegment(s, Mixture.uniform(DOMAINS)) for s in starts))
 
 
 def test_phases_must_share_their_domains() -> None:

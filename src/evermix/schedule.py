@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Phase:
+class MixtureSegment:
     """A mixture and the first sequence (counted from 0 over the run) that is drawn from it."""
 
     start_sequence: int
@@ -28,42 +28,42 @@ class MixtureSchedule:
     """A piecewise-constant mixture over the sequences of a run.
 
     Raises:
-        MixtureError: unless phases start at 0, strictly increase, and share one domain set.
+        MixtureError: unless segments start at 0, strictly increase, and share one domain set.
     """
 
-    phases: tuple[Phase, ...]
+    segments: tuple[MixtureSegment, ...]
 
     def __post_init__(self) -> None:
-        starts = [phase.start_sequence for phase in self.phases]
+        starts = [segment.start_sequence for segment in self.segments]
         if not starts or starts[0] != 0 or any(b <= a for a, b in pairwise(starts)):
-            raise MixtureError("phases of a schedule must start at 0 and strictly increase", received=starts)
-        if len({phase.mixture.domains.names for phase in self.phases}) > 1:
-            raise MixtureError("phases of a schedule must share one domain set")
+            raise MixtureError("segments of a schedule must start at 0 and strictly increase", received=starts)
+        if len({segment.mixture.domains.names for segment in self.segments}) > 1:
+            raise MixtureError("segments of a schedule must share one domain set")
 
     @classmethod
     def constant(cls, mixture: Mixture) -> MixtureSchedule:
         """One mixture for the whole run."""
-        return cls((Phase(0, mixture),))
+        return cls((MixtureSegment(0, mixture),))
 
     @property
     def domains(self) -> DomainSet:
-        """The domain set of every phase."""
-        return self.phases[0].mixture.domains
+        """The domain set of every segment."""
+        return self.segments[0].mixture.domains
 
     def then(self, start_sequence: int, mixture: Mixture) -> MixtureSchedule:
         """The same schedule, with `mixture` from `start_sequence` on."""
-        return MixtureSchedule((*self.phases, Phase(start_sequence, mixture)))
+        return MixtureSchedule((*self.segments, MixtureSegment(start_sequence, mixture)))
 
     def mixture_at(self, sequence: int) -> Mixture:
         """The mixture that sequence number `sequence` is drawn from."""
-        return next(p.mixture for p in reversed(self.phases) if p.start_sequence <= sequence)
+        return next(p.mixture for p in reversed(self.segments) if p.start_sequence <= sequence)
 
     def sequences_spent(self, n_sequences: int) -> Floats:
         """Expected sequences drawn per domain among the first `n_sequences`, shape (domains,)."""
-        ends = [p.start_sequence for p in self.phases[1:]] + [max(n_sequences, self.phases[-1].start_sequence)]
+        ends = [p.start_sequence for p in self.segments[1:]] + [max(n_sequences, self.segments[-1].start_sequence)]
         total = np.zeros(len(self.domains))
-        for phase, end in zip(self.phases, ends, strict=True):
-            total += max(min(end, n_sequences) - phase.start_sequence, 0) * phase.mixture.weights
+        for segment, end in zip(self.segments, ends, strict=True):
+            total += max(min(end, n_sequences) - segment.start_sequence, 0) * segment.mixture.weights
         return total
 
     def average(self, n_sequences: int) -> Mixture:

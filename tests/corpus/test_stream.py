@@ -11,7 +11,7 @@ from evermix.corpus.stream import MixtureStream
 from evermix.domains import DomainSet
 from evermix.errors import CorpusError
 from evermix.mixture import Mixture
-from evermix.schedule import MixtureSchedule, Phase
+from evermix.schedule import MixtureSchedule, MixtureSegment
 
 ABC = DomainSet(["a", "b", "c"])
 
@@ -21,7 +21,7 @@ def mix(*weights: float) -> Mixture:
 
 
 def stream(*phases: tuple[int, Mixture], sizes: tuple[int, ...] = (7, 50, 1), seed: int = 3) -> MixtureStream:
-    return MixtureStream(sizes, ABC.names, MixtureSchedule(tuple(Phase(s, m) for s, m in phases)), seed)
+    return MixtureStream(sizes, ABC.names, MixtureSchedule(tuple(MixtureSegment(s, m) for s, m in phases)), seed)
 
 
 @st.composite
@@ -125,7 +125,7 @@ def test_a_phase_appended_on_the_way_equals_one_planned_before():
     s.append_phase(mix(0.9, 0.1, 0))
     s.append_phase(mix(0.1, 0.2, 0.7))  # a second change at the same place replaces the first
     np.testing.assert_array_equal(np.concatenate([first, s.draw(83)]), whole)
-    assert [p.start_sequence for p in s.schedule.phases] == [0, 37]
+    assert [p.start_sequence for p in s.schedule.segments] == [0, 37]
     ahead = stream((0, mix(0.5, 0.3, 0.2)))
     ahead.draw(10)
     ahead.append_phase(mix(0.1, 0.2, 0.7), start_sequence=37)
@@ -154,7 +154,7 @@ def test_an_empty_domain_may_only_have_share_zero():
     assert s.draw(10).max() == 7
     with pytest.raises(CorpusError, match="domain 'b' must hold a train sequence"):
         s.append_phase(mix(0.4, 0.2, 0.4))
-    np.testing.assert_array_equal(s.schedule.phases[-1].mixture.weights, [0.5, 0, 0.5])
+    np.testing.assert_array_equal(s.schedule.segments[-1].mixture.weights, [0.5, 0, 0.5])
 
 
 @pytest.mark.parametrize(

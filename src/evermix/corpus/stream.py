@@ -21,7 +21,7 @@ import numpy.typing as npt
 from evermix.domains import DomainSet
 from evermix.errors import CorpusError
 from evermix.mixture import Mixture
-from evermix.schedule import MixtureSchedule, Phase
+from evermix.schedule import MixtureSchedule, MixtureSegment
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -62,7 +62,7 @@ class MixtureStream:
         self._size_list: list[int] = self.sizes.tolist()
         self._offsets = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
         self._phases: list[_StreamPhase] = []
-        for phase in schedule.phases:
+        for phase in schedule.segments:
             self._add_phase(phase.start_sequence, phase.mixture.weights)
         self._orders: dict[int, tuple[int, Indices]] = {}
         self._current, self._position = 0, 0
@@ -88,7 +88,7 @@ class MixtureStream:
     def schedule(self) -> MixtureSchedule:
         """The mixtures of all phases, also those to come."""
         domains = DomainSet(self.names)
-        return MixtureSchedule(tuple(Phase(p.start, Mixture(domains, p.weights)) for p in self._phases))
+        return MixtureSchedule(tuple(MixtureSegment(p.start, Mixture(domains, p.weights)) for p in self._phases))
 
     def draw(self, n_sequences: int) -> Indices:
         """The next `n_sequences` flat indices, shape (n_sequences,)."""

@@ -100,14 +100,14 @@ def arm_row(bench: Workbench, arm: ArmResult) -> dict[str, Any]:
         for part, value in decision.record["seconds_by_part"].items():
             seconds[part] = seconds.get(part, 0.0) + value
     return {
-        "mixture": dict(reached.schedule.phases[-1].mixture.as_dict),
+        "mixture": dict(reached.schedule.segments[-1].mixture.as_dict),
         "average_mixture": dict(reached.schedule.average(reached.step * bench.batch_sequences).as_dict),
         "schedule": [
             {
                 "start_token": phase.start_sequence * bench.store.sequence_length,
                 "mixture": dict(phase.mixture.as_dict),
             }
-            for phase in reached.schedule.phases
+            for phase in reached.schedule.segments
         ],
         "objective_value": float(bench.objective.value(losses)),
         **_means(losses, bits, np.array(bench.objective.weights)),

@@ -78,7 +78,7 @@ def _run_id(bench: Workbench, before: TrainedTo | None, schedule: MixtureSchedul
         {
             "bench": bench.fingerprint,
             "before": before.run_id if before else None,
-            "phase_starts": [phase.start_sequence for phase in schedule.phases],
+            "phase_starts": [phase.start_sequence for phase in schedule.segments],
             "mixture": [weight.hex() for weight in mixture.weights.tolist()],
             "end_step": end_step,
         }
@@ -105,7 +105,7 @@ def _train(
             "arm": arm,
             "start_step": start,
             "end_step": end_step,
-            "mixture": schedule.phases[-1].mixture.as_dict,
+            "mixture": schedule.segments[-1].mixture.as_dict,
             "recipe": bench.recipe.model_dump(mode="json"),
         },
     )

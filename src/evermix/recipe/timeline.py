@@ -14,14 +14,14 @@ from evermix.recipe.yaml_faults import LocatedError
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A phase at its place in an order.
+class Phase:
+    """A phase of a training run: a phase of the recipe at its place in an order.
 
     Names are those of the text: a domain that a phase revises is called `name (2)` from then on.
 
     Attributes:
         number: from 0.
-        phase: as the recipe has it.
+        recipe: as it is written.
         domains: there in this stage, those known before first.
         new: the ones among them that no earlier stage had.
         training: how it is trained, its budget included.
@@ -30,7 +30,7 @@ class Stage:
     """
 
     number: int
-    phase: PhaseRecipe
+    recipe: PhaseRecipe
     domains: tuple[str, ...]
     new: tuple[str, ...]
     training: TrainingRecipe
@@ -40,7 +40,7 @@ class Stage:
     @property
     def name(self) -> str:
         """The phase's name."""
-        return self.phase.name
+        return self.recipe.name
 
     @cached_property
     def known(self) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def timeline(
     training: TrainingRecipe,
     sequence_length: int,
     labels: Labels | None = None,
-) -> tuple[Stage, ...]:
+) -> tuple[Phase, ...]:
     """The stages of one order of the phases.
 
     Args:
@@ -156,7 +156,7 @@ def timeline(
     names = labels or Labels.of(domains, phases)
     there = {domain.name: domain.name for domain in domains}  # domain -> name of its text
     seen: set[str] = set()
-    stages: list[Stage] = []
+    stages: list[Phase] = []
     first_row = 0
     for number, phase in enumerate(phases):
         _change(there, phase, names, number)
@@ -165,7 +165,7 @@ def timeline(
         n_steps = _steps(phase, own, sequence_length, number)
         known = [name for name in today if name in seen]
         new = tuple(name for name in today if name not in seen)
-        stages.append(Stage(number, phase, (*known, *new), new, own, n_steps, first_row))
+        stages.append(Phase(number, phase, (*known, *new), new, own, n_steps, first_row))
         seen.update(today)
         first_row = stages[-1].end_row
     return tuple(stages)

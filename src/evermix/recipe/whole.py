@@ -30,7 +30,7 @@ from evermix.recipe.phases import PhaseRecipe, ReplayRecipe, RetentionRecipe
 from evermix.recipe.study import StudyRecipe
 from evermix.recipe.swarm import SwarmRecipe
 from evermix.recipe.tasks import TaskRecipe
-from evermix.recipe.timeline import Labels, Stage, base_name, phase_orders, timeline
+from evermix.recipe.timeline import Labels, Phase, base_name, phase_orders, timeline
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error, unknown_key
 
 
@@ -250,7 +250,7 @@ class Recipe(Model):
         """The texts of all phases by name."""
         return Labels.of(self.domains, self.phases)
 
-    def timeline(self, order: Sequence[PhaseRecipe]) -> tuple[Stage, ...]:
+    def timeline(self, order: Sequence[PhaseRecipe]) -> tuple[Phase, ...]:
         """The stages of one order of the phases."""
         return timeline(self.domains, order, self.training, self.corpus.sequence_length, self.labels)
 

@@ -42,7 +42,7 @@ def test_nothing_was_learnt_before_the_first_row() -> None:
 def test_the_same_mixture_goes_on_as_one_phase() -> None:
     life = Life(ROWS).then(mixture([1, 1, 0, 0]), 10).then(mixture([1, 1, 0, 0]), 5)
     assert life.schedule is not None
-    assert len(life.schedule.phases) == 1
+    assert len(life.schedule.segments) == 1
     assert life.n_rows == 15
 
 

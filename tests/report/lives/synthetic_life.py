@@ -14,7 +14,7 @@ STEP = 1e9
 def life(
     n_stages: int = 4, n_orders: int = 1, arms: dict[str, float] | None = None, *, accuracy: bool = False
 ) -> dict[str, Any]:
-    """Stage k has domains 0 to k; every order has another luck, the same for all arms but a little."""
+    """Phase k has domains 0 to k; every order has another luck, the same for all arms but a little."""
     shifts = ARMS if arms is None else arms
     lives = {
         arm: [_life(arm, shift, n_stages, order, accuracy) for order in range(n_orders)]

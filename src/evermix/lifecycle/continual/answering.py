@@ -23,7 +23,7 @@ from evermix.lifecycle.continual.scoring import TaskScores, accuracy_of, score_o
 from evermix.lifecycle.probing import Evidence, TaskEvidence
 from evermix.measure.probes import load_probe
 from evermix.recipe import TaskRecipe
-from evermix.recipe.timeline import Stage, base_name
+from evermix.recipe.timeline import Phase, base_name
 from evermix.tasks import Task
 
 Floats = npt.NDArray[np.float64]
@@ -38,7 +38,7 @@ class CountedTask:
     metric: str
 
 
-def counted_tasks(bench: LifeBench, stage: Stage) -> tuple[CountedTask, ...]:
+def counted_tasks(bench: LifeBench, stage: Phase) -> tuple[CountedTask, ...]:
     """The tasks that the decision of a stage counts: of its domains or of none, of role fit, with an accuracy.
 
     None of them where decisions are by loss.

@@ -9,13 +9,13 @@ from evermix.errors import RecipeError
 from evermix.ledger import content_hash
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Stage, base_name
+from evermix.recipe.timeline import Phase, base_name
 
 _KIND = "stage-begun"
 _WHOLE_LIFE = ("seed", "model", "tokenizer", "start", "decision", "replay", "retention")
 
 
-def check_unchanged(bench: LifeBench, orders: Sequence[Sequence[Stage]]) -> None:
+def check_unchanged(bench: LifeBench, orders: Sequence[Sequence[Phase]]) -> None:
     """Compare the recipe with what was begun under it before.
 
     Raises:
@@ -39,21 +39,21 @@ def check_unchanged(bench: LifeBench, orders: Sequence[Sequence[Stage]]) -> None
             )
 
 
-def note_begun(bench: LifeBench, stages: Sequence[Stage], in_first_order: bool) -> None:
+def note_begun(bench: LifeBench, stages: Sequence[Phase], in_first_order: bool) -> None:
     """Keep what the last of `stages` is, now that an arm begins it."""
     path = [stage.name for stage in stages]
     record = {"path": path, "in_first_order": in_first_order, "content": _content(bench, stages[-1])}
     bench.project.ledger.append(_KIND, content_hash([path, in_first_order]), record)
 
 
-def _content(bench: LifeBench, stage: Stage) -> dict[str, Any]:
+def _content(bench: LifeBench, stage: Phase) -> dict[str, Any]:
     """All of the recipe that a stage depends on; rules about domains of later phases are not among it."""
     recipe = bench.recipe
     texts = {name: bench.rows.domains[bench.rows.index(name)].fingerprint for name in stage.domains}
     return {
         "domains": texts,
-        "kind": stage.phase.kind,
-        "trainer": stage.phase.trainer,
+        "kind": stage.recipe.kind,
+        "trainer": stage.recipe.trainer,
         "steps": stage.n_steps,
         "training": stage.training.model_dump(mode="json", exclude={"tokens", "evaluations", "checkpoints", "workers"}),
         "corpus": recipe.corpus.model_dump(mode="json", exclude={"store", "workers"}),
@@ -68,7 +68,7 @@ def _plain(recipe: Recipe, key: str) -> Any:
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
-def _of_domains(rules: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
+def _of_domains(rules: Mapping[str, Any], stage: Phase) -> dict[str, Any]:
     """Rules without those about domains that the stage does not have."""
     there = {base_name(name) for name in stage.domains}
     return {

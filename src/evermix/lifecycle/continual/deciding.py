@@ -28,7 +28,7 @@ from evermix.lifecycle.probing import (
 )
 from evermix.mixture import Mixture
 from evermix.objective import Objective
-from evermix.recipe.timeline import Stage, base_name
+from evermix.recipe.timeline import Phase, base_name
 
 Floats = npt.NDArray[np.float64]
 _RELEASE_WORTH = 1e-3  # of the predicted objective: what the release of one domain must gain to be made
@@ -60,7 +60,7 @@ class Question:
         tasks: whose accuracy it is for; none: it is for the objective.
     """
 
-    stage: Stage
+    stage: Phase
     sharing: Sharing
     n_rows: int
     purities: tuple[float, ...]
@@ -79,7 +79,7 @@ class Question:
         return (*own, *(by_domain.get(each.recipe.domain or "") for each in self.tasks))
 
 
-def decide_stage(bench: LifeBench, learner: Learner, stage: Stage) -> StageDecision | None:
+def decide_stage(bench: LifeBench, learner: Learner, stage: Phase) -> StageDecision | None:
     """Decide the mixture of a stage by probes of the model; None where nothing learnt before is left to mix in."""
     replay = bench.recipe.replay
     sharing = Sharing.of(bench, learner.life, stage, _released(replay.release, stage))
@@ -101,14 +101,14 @@ def decide_stage(bench: LifeBench, learner: Learner, stage: Stage) -> StageDecis
     return decide(bench, learner, question)
 
 
-def _released(release: str | tuple[str, ...], stage: Stage) -> tuple[str, ...]:
+def _released(release: str | tuple[str, ...], stage: Phase) -> tuple[str, ...]:
     """The domains learnt before that are released from the beginning."""
     if isinstance(release, tuple):
         return tuple(name for name in stage.known if base_name(name) in release)
     return stage.known if release == "all" else ()
 
 
-def decide_on_the_way(bench: LifeBench, learner: Learner, stage: Stage) -> StageDecision:
+def decide_on_the_way(bench: LifeBench, learner: Learner, stage: Phase) -> StageDecision:
     """Decide the mixture of the rest of a pretraining, every domain's share anew."""
     decision = bench.recipe.decision
     sharing = Sharing.of_all(bench, learner.life, stage.domains)
@@ -122,7 +122,7 @@ def decide_on_the_way(bench: LifeBench, learner: Learner, stage: Stage) -> Stage
     return decide(bench, learner, question)
 
 
-def start_mixture(bench: LifeBench, stage: Stage, named: str = "start") -> Mixture:
+def start_mixture(bench: LifeBench, stage: Phase, named: str = "start") -> Mixture:
     """The recipe's start (or natural, uniform) over a stage's domains; shares by name hold for the first stage only."""
     start = bench.recipe.start if named == "start" else named
     leaves = bench.leaves(stage.domains)
@@ -249,7 +249,7 @@ def _objective(bench: LifeBench, question: Question) -> Objective:
     return Objective.from_dict((*names, *weights), weights, "metric")
 
 
-def _ceilings(bench: LifeBench, stage: Stage, evidence: Evidence) -> Floats | None:
+def _ceilings(bench: LifeBench, stage: Phase, evidence: Evidence) -> Floats | None:
     """Retention: no domain learnt before may be predicted to be worse than now by more than so many nats."""
     most = bench.recipe.retention.max_rise
     if most is None:

@@ -33,7 +33,7 @@ class Life:
         """Go on with `n_rows` of `mixture`."""
         if self.schedule is None:
             schedule = MixtureSchedule.constant(mixture)
-        elif self.schedule.phases[-1].mixture == mixture:
+        elif self.schedule.segments[-1].mixture == mixture:
             schedule = self.schedule
         else:
             schedule = self.schedule.then(self.n_rows, mixture)

@@ -19,7 +19,7 @@ from evermix.lifecycle.probing import ProbeNeeds, candidate_count, plan_probes
 from evermix.lifecycle.workbench import decision_steps
 from evermix.models.ladder import counted_parameters
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Stage, base_name
+from evermix.recipe.timeline import Phase, base_name
 
 _TRAINING, _ADAPTER, _READING = 6.0, 4.0, 2.0
 
@@ -47,7 +47,7 @@ class Piece:
 
 
 Pieces = list[Piece]
-Estimate = Callable[[Recipe, Sequence[Stage]], Pieces]
+Estimate = Callable[[Recipe, Sequence[Phase]], Pieces]
 """(recipe, stages so far) -> what the arm will do in the last one."""
 
 
@@ -72,13 +72,13 @@ def plan(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _stage(recipe: Recipe, stage: Stage) -> dict[str, Any]:
+def _stage(recipe: Recipe, stage: Phase) -> dict[str, Any]:
     probed = _probes(recipe, stage) if "evermix" in recipe.arms else None
     return {
         "number": stage.number,
         "stage": stage.name,
-        "kind": stage.phase.kind,
-        "trainer": stage.phase.trainer,
+        "kind": stage.recipe.kind,
+        "trainer": stage.recipe.trainer,
         "domains": list(stage.domains),
         "new": list(stage.new),
         "n_steps": stage.n_steps,
@@ -88,7 +88,7 @@ def _stage(recipe: Recipe, stage: Stage) -> dict[str, Any]:
     }
 
 
-def _cost(recipe: Recipe, arm: str, orders: Sequence[Sequence[Stage]], counted: int | None) -> dict[str, Any]:
+def _cost(recipe: Recipe, arm: str, orders: Sequence[Sequence[Phase]], counted: int | None) -> dict[str, Any]:
     """Tokens and FLOPs by part over a whole life, means over orders."""
     each = [
         [piece for k in range(len(stages)) for piece in _ESTIMATES[arm](recipe, stages[: k + 1])] for stages in orders
@@ -117,17 +117,17 @@ def _not_estimated(recipe: Recipe) -> list[str]:
     return found
 
 
-def _trained(recipe: Recipe, stage: Stage, part: str | None = None) -> Piece:
+def _trained(recipe: Recipe, stage: Phase, part: str | None = None) -> Piece:
     tokens = stage.n_rows * recipe.corpus.sequence_length
     return Piece(part or ("training" if stage.number else "prefix"), tokens, _TRAINING)
 
 
-def _once(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
+def _once(recipe: Recipe, stages: Sequence[Phase]) -> Pieces:
     """Arms that train every stage once on a mixture that costs nothing to choose."""
     return [_trained(recipe, stages[-1])]
 
 
-def _retrain(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
+def _retrain(recipe: Recipe, stages: Sequence[Phase]) -> Pieces:
     """All stages so far, from the first weights."""
     last = stages[-1]
     n_steps = sum(stage.n_rows for stage in stages) // last.batch_rows
@@ -145,14 +145,14 @@ class _Probes:
     read_with_gradient: float
 
 
-def _decided_at(recipe: Recipe, stage: Stage) -> tuple[float, ...]:
+def _decided_at(recipe: Recipe, stage: Phase) -> tuple[float, ...]:
     """Points of the stage at which `evermix` decides: on the way of a pretraining, at the beginning of what follows."""
-    if stage.phase.kind == "pretrain":
+    if stage.recipe.kind == "pretrain":
         return recipe.decision.at if len(stage.domains) > 1 else ()
     return (0.0,) if _decides(stage) else ()
 
 
-def _released(recipe: Recipe, stage: Stage) -> tuple[str, ...]:
+def _released(recipe: Recipe, stage: Phase) -> tuple[str, ...]:
     """Domains learnt before whose shares are decided one by one; those that `auto` releases need no more probes."""
     release = recipe.replay.release
     if isinstance(release, tuple):
@@ -160,11 +160,11 @@ def _released(recipe: Recipe, stage: Stage) -> tuple[str, ...]:
     return stage.known if release == "all" else ()
 
 
-def _decides(stage: Stage) -> bool:
+def _decides(stage: Phase) -> bool:
     return bool(stage.number and stage.new and stage.known)
 
 
-def _probes(recipe: Recipe, stage: Stage) -> _Probes | None:
+def _probes(recipe: Recipe, stage: Phase) -> _Probes | None:
     """The probes of a stage; None where nothing is decided.
 
     A single domain that is probed has a probe per purity; several have one each, beside one of what was learnt before.
@@ -174,7 +174,7 @@ def _probes(recipe: Recipe, stage: Stage) -> _Probes | None:
         return None
     released = _released(recipe, stage)
     m = len(stage.new) + len(released) + (len(released) < len(stage.known))
-    own_probes = decision.mode != "probe-law" or stage.phase.kind == "pretrain"
+    own_probes = decision.mode != "probe-law" or stage.recipe.kind == "pretrain"
     n_probed = len(stage.new) + (len(released) if own_probes else 0)
     n_probes = 1 + n_probed if n_probed > 1 else len(recipe.replay.purities)
     candidates = candidate_count(decision, m)
@@ -191,7 +191,7 @@ def _probes(recipe: Recipe, stage: Stage) -> _Probes | None:
     )
 
 
-def _deciding(recipe: Recipe, stage: Stage) -> Pieces:
+def _deciding(recipe: Recipe, stage: Phase) -> Pieces:
     probes = _probes(recipe, stage)
     if probes is None:
         return []
@@ -202,10 +202,10 @@ def _deciding(recipe: Recipe, stage: Stage) -> Pieces:
     ]
 
 
-def _evermix(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
+def _evermix(recipe: Recipe, stages: Sequence[Phase]) -> Pieces:
     stage = stages[-1]
     whole, at = _trained(recipe, stage), _decided_at(recipe, stage)
-    if stage.phase.kind != "pretrain" or not at:
+    if stage.recipe.kind != "pretrain" or not at:
         return [*_deciding(recipe, stage), whole]
     first = decision_steps(at, stage.n_steps)[0] / stage.n_steps
     before = replace(whole, n_tokens=first * whole.n_tokens)
@@ -213,18 +213,18 @@ def _evermix(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
     return [before, *_deciding(recipe, stage), after]
 
 
-def _lora_merge(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
+def _lora_merge(recipe: Recipe, stages: Sequence[Phase]) -> Pieces:
     """The probes are the training, where there are any before a stage."""
     return _deciding(recipe, stages[-1]) if _decides(stages[-1]) else _evermix(recipe, stages)
 
 
-def _scoring(recipe: Recipe, stage: Stage, n_models: int, most: int | None = None) -> Piece:
+def _scoring(recipe: Recipe, stage: Phase, n_models: int, most: int | None = None) -> Piece:
     """Reading at most so many held-out sequences of every domain, by default all."""
     sequences = min(recipe.corpus.heldout_sequences, most or recipe.corpus.heldout_sequences) * len(stage.domains)
     return Piece("evaluation", n_models * sequences * recipe.corpus.sequence_length, _READING)
 
 
-def _oracle(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
+def _oracle(recipe: Recipe, stages: Sequence[Phase]) -> Pieces:
     """The stage at every share, and every model scored."""
     stage = stages[-1]
     if not _decides(stage):
@@ -232,7 +232,7 @@ def _oracle(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
     return [*[_trained(recipe, stage)] * len(SHARES), _scoring(recipe, stage, len(SHARES))]
 
 
-def _mergemix(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
+def _mergemix(recipe: Recipe, stages: Sequence[Phase]) -> Pieces:
     """One model per component, merged candidates, then the stage."""
     stage = stages[-1]
     if not _decides(stage):
@@ -242,7 +242,7 @@ def _mergemix(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
     return [*specialists, merges, _trained(recipe, stage)]
 
 
-def _wsd_restart(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
+def _wsd_restart(recipe: Recipe, stages: Sequence[Phase]) -> Pieces:
     """The trunk, and a branch that decays at the end of the stage."""
     stage = stages[-1]
     trunk = _trained(recipe, stage)
@@ -250,7 +250,7 @@ def _wsd_restart(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
     return [trunk, replace(trunk, part="decay", n_tokens=decay * trunk.n_tokens)]
 
 
-def _proxy_swarm(recipe: Recipe, stages: Sequence[Stage]) -> Pieces:
+def _proxy_swarm(recipe: Recipe, stages: Sequence[Phase]) -> Pieces:
     """A swarm of proxies over the stage's domains, then the stage."""
     stage, swarm = stages[-1], recipe.swarm
     if len(stage.domains) < 2:

@@ -13,14 +13,14 @@ from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.cost import Cost
 from evermix.lifecycle.continual.scoring import TaskScores, score, score_on_tasks, tasks_seen
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Stage, base_name
+from evermix.recipe.timeline import Phase, base_name
 
 StageRow = dict[str, Any]
 _MEANS = ("objective_value", "mean_loss_nats", "mean_bits_per_byte", "mean_perplexity", "mean_forgetting_nats")
 _ACCURACY = "mean_accuracy"
 
 
-def stage_row(bench: LifeBench, arm: str, stage: Stage, outcome: Outcome, before: Sequence[StageRow]) -> StageRow:
+def stage_row(bench: LifeBench, arm: str, stage: Phase, outcome: Outcome, before: Sequence[StageRow]) -> StageRow:
     """What one arm was trained on in a stage, how it scores on all domains seen so far, and what it cost.
 
     Forgetting of a domain is how much its loss has risen above the least it had after any earlier stage, in nats.
@@ -37,7 +37,7 @@ def stage_row(bench: LifeBench, arm: str, stage: Stage, outcome: Outcome, before
         "arm": arm,
         "stage": stage.name,
         "number": stage.number,
-        "kind": stage.phase.kind,
+        "kind": stage.recipe.kind,
         "new": list(stage.new),
         "n_rows": stage.n_rows,
         "mixture": {name: share for name, share in outcome.mixture.as_dict.items() if share > 0},
@@ -57,7 +57,7 @@ def stage_row(bench: LifeBench, arm: str, stage: Stage, outcome: Outcome, before
     return row | _task_scores(bench, stage, outcome, before)
 
 
-def _task_scores(bench: LifeBench, stage: Stage, outcome: Outcome, before: Sequence[StageRow]) -> dict[str, Any]:
+def _task_scores(bench: LifeBench, stage: Phase, outcome: Outcome, before: Sequence[StageRow]) -> dict[str, Any]:
     """Scores on the tasks of all domains that there are or were, and their cost, which is in no total."""
     domains = {base_name(name) for row in before for name in row["per_domain"]} | set(map(base_name, stage.domains))
     tasks = tasks_seen(bench, domains)

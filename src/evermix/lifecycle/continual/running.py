@@ -20,7 +20,7 @@ from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.stale import drop_stale_result
 from evermix.lifecycle.text import corpus_record, pin_tokenizer
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Phase
 
 Lives = dict[str, list[list[StageRow]]]
 
@@ -55,7 +55,7 @@ def run(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
     return result
 
 
-def live(bench: LifeBench, arm: str, stages: Sequence[Stage], *, in_first_order: bool = True) -> list[StageRow]:
+def live(bench: LifeBench, arm: str, stages: Sequence[Phase], *, in_first_order: bool = True) -> list[StageRow]:
     """One arm through the stages of one order."""
     learner, rows = Learner.newborn(bench), list[StageRow]()
     for number, stage in enumerate(stages):

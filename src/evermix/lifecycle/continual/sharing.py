@@ -12,7 +12,7 @@ from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.life import Life
 from evermix.measure.probes import Component
 from evermix.mixture import Mixture
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Phase
 from evermix.reuse import CollapsedSpace
 
 _OLD = "old"
@@ -41,7 +41,7 @@ class Sharing:
         return None if old is None else cls(bench.leaves(names), old, None, tuple(names))
 
     @classmethod
-    def of(cls, bench: LifeBench, life: Life, stage: Stage, released: Sequence[str] = ()) -> Sharing | None:
+    def of(cls, bench: LifeBench, life: Life, stage: Phase, released: Sequence[str] = ()) -> Sharing | None:
         """The components of a stage; None where there is nothing to decide, for nothing learnt before is left."""
         leaves = bench.leaves(stage.domains)
         known = life.proportions(stage.known) if stage.known else None

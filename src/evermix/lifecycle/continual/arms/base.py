@@ -14,7 +14,7 @@ from evermix.lifecycle.continual.deciding import start_mixture
 from evermix.lifecycle.continual.learner import Cost, Learner, Training, train
 from evermix.lifecycle.workbench import optimisation_of
 from evermix.mixture import Mixture
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Phase
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Outcome:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-Arm = Callable[[LifeBench, Learner, Sequence[Stage]], Outcome]
+Arm = Callable[[LifeBench, Learner, Sequence[Phase]], Outcome]
 """(bench, learner, stages so far, the one to go through last) -> outcome."""
 
 
 def train_stage(
-    bench: LifeBench, learner: Learner, stage: Stage, mixture: Mixture, part: str | None = None
+    bench: LifeBench, learner: Learner, stage: Phase, mixture: Mixture, part: str | None = None
 ) -> tuple[Learner, Cost]:
     """The whole stage on one mixture (over the life's texts), with an optimiser of its own.
 
@@ -51,25 +51,25 @@ def train_stage(
     """
     optimisation = optimisation_of(stage.training, stage.n_steps)
     end, label = stage.n_steps, f"{stage.name}: training"
-    training = Training(mixture, optimisation, end, end, label, stage.phase.trainer)
+    training = Training(mixture, optimisation, end, end, label, stage.recipe.trainer)
     default = "training" if stage.number else "prefix"
     reached, cost = train(bench, learner.rested(), training, part or default)
     return reached.rested(), cost
 
 
-def on_mixture(bench: LifeBench, learner: Learner, stage: Stage, mixture: Mixture) -> Outcome:
+def on_mixture(bench: LifeBench, learner: Learner, stage: Phase, mixture: Mixture) -> Outcome:
     """The outcome of training the stage on one mixture."""
     reached, cost = train_stage(bench, learner, stage, mixture)
     assert reached.checkpoint is not None  # it was trained
     return Outcome(reached, reached.checkpoint, reached.run_id, mixture, (cost,))
 
 
-def on_start(bench: LifeBench, learner: Learner, stage: Stage) -> Outcome:
+def on_start(bench: LifeBench, learner: Learner, stage: Phase) -> Outcome:
     """The outcome of training the stage on the recipe's start: the first one, before which nothing was learnt."""
     return on_mixture(bench, learner, stage, first_mixture(bench, stage))
 
 
-def first_mixture(bench: LifeBench, stage: Stage) -> Mixture:
+def first_mixture(bench: LifeBench, stage: Phase) -> Mixture:
     """The recipe's start over all texts of the life."""
     return bench.over_all(start_mixture(bench, stage))
 
@@ -80,7 +80,7 @@ def spread(bench: LifeBench, names: Sequence[str], *, by_rows: bool = False) -> 
     return bench.over_all(Mixture.natural(leaves) if by_rows else Mixture.uniform(leaves))
 
 
-def blended(bench: LifeBench, stage: Stage, new_share: float, old: Mixture | None) -> Mixture:
+def blended(bench: LifeBench, stage: Phase, new_share: float, old: Mixture | None) -> Mixture:
     """`new_share` uniformly over the stage's new domains, the rest over `old`; over all texts of the life."""
     if not stage.new:
         return old if old is not None else spread(bench, stage.domains)

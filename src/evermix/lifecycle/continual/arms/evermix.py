@@ -11,13 +11,13 @@ from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.deciding import decide_on_the_way, decide_stage
 from evermix.lifecycle.continual.learner import Cost, Learner, Training, train
 from evermix.lifecycle.workbench import decision_steps, optimisation_of
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Phase
 
 
-def evermix(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outcome:
+def evermix(bench: LifeBench, learner: Learner, stages: Sequence[Phase]) -> Outcome:
     """Decide the last stage's mixture, then train it; in a pretraining decide on the way."""
     stage = stages[-1]
-    if stage.phase.kind == "pretrain":
+    if stage.recipe.kind == "pretrain":
         return _pretrain(bench, learner, stage)
     decision = decide_stage(bench, learner, stage)
     if decision is None:
@@ -26,7 +26,7 @@ def evermix(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outc
     return replace(outcome, costs=(*decision.costs, *outcome.costs), record=decision.record)
 
 
-def _pretrain(bench: LifeBench, learner: Learner, stage: Stage) -> Outcome:
+def _pretrain(bench: LifeBench, learner: Learner, stage: Phase) -> Outcome:
     """The start mixture up to the first decision, then each decided one up to the next, with one optimiser."""
     at = bench.recipe.decision.at if len(stage.domains) > 1 else ()
     optimisation = optimisation_of(stage.training, stage.n_steps)

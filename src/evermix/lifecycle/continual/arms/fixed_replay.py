@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from evermix.lifecycle.continual.arms.base import Outcome, blended, on_mixture, on_start, spread
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.learner import Learner
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Phase
 
 NEW_SHARE = 0.9
 
 
-def fixed_replay(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outcome:
+def fixed_replay(bench: LifeBench, learner: Learner, stages: Sequence[Phase]) -> Outcome:
     """Train the last stage with a fixed share of replay."""
     stage = stages[-1]
     if not stage.number:

@@ -33,17 +33,17 @@ from evermix.measure.interpolation import Interpolation
 from evermix.measure.merging import save_interpolated
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Phase
 
 Floats = npt.NDArray[np.float64]
 _CHECKPOINT = "merged"
 _ROUNDING = 1e-12
 
 
-def lora_merge(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outcome:
+def lora_merge(bench: LifeBench, learner: Learner, stages: Sequence[Phase]) -> Outcome:
     """Decide the last stage's mixture as `evermix` does, and merge the probes at it."""
     stage = stages[-1]
-    decision = None if stage.phase.kind == "pretrain" else decide_stage(bench, learner, stage)
+    decision = None if stage.recipe.kind == "pretrain" else decide_stage(bench, learner, stage)
     if decision is None:
         return evermix(bench, learner, stages)
     probes = _probes(bench, learner, decision.record)

@@ -29,13 +29,13 @@ from evermix.lifecycle.continual.learner import Cost, Learner
 from evermix.lifecycle.continual.sharing import Sharing
 from evermix.measure.merging import Merging
 from evermix.mixture import Mixture
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Phase
 
 Floats = npt.NDArray[np.float64]
 N_CANDIDATES = 12
 
 
-def mergemix(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outcome:
+def mergemix(bench: LifeBench, learner: Learner, stages: Sequence[Phase]) -> Outcome:
     """Train the specialists of the last stage, judge their merges, train the stage on the best one's mixture."""
     stage = stages[-1]
     sharing = Sharing.of(bench, learner.life, stage)
@@ -65,7 +65,7 @@ def mergemix(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Out
     return replace(outcome, costs=tuple(costs), record=record)
 
 
-def _candidates(bench: LifeBench, learner: Learner, stage: Stage, sharing: Sharing) -> Floats:
+def _candidates(bench: LifeBench, learner: Learner, stage: Phase, sharing: Sharing) -> Floats:
     """Shares of the components, shape (candidates, components), moved into the recipe's bounds.
 
     Between two components the middles of twelve equal parts of the line; among more of them Dirichlet draws around the
@@ -89,7 +89,7 @@ class _Merges:
 
     bench: LifeBench
     learner: Learner
-    stage: Stage
+    stage: Phase
     specialists: Sequence[Learner]
 
     def losses(self, shares: Floats) -> tuple[Floats, Cost]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from evermix.lifecycle.continual.arms.base import Outcome, on_mixture, spread
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.learner import Learner
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Phase
 
 
-def natural(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outcome:
+def natural(bench: LifeBench, learner: Learner, stages: Sequence[Phase]) -> Outcome:
     """Train the last stage on the natural mixture of its domains."""
     return on_mixture(bench, learner, stages[-1], spread(bench, stages[-1].domains, by_rows=True))

@@ -6,10 +6,10 @@ from evermix.ledger import content_hash
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.learner import Cost, Learner
 from evermix.mixture import Mixture
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Phase
 
 
-def note_decision(bench: LifeBench, learner: Learner, stage: Stage, mode: str, mixture: Mixture, cost: Cost) -> None:
+def note_decision(bench: LifeBench, learner: Learner, stage: Phase, mode: str, mixture: Mixture, cost: Cost) -> None:
     """Add a `stage-decision` to the ledger, once.
 
     Args:

@@ -12,12 +12,12 @@ from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.learner import Cost, Learner
 from evermix.lifecycle.continual.scoring import score
 from evermix.lifecycle.continual.sharing import Sharing
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Phase
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
 
 
-def oracle(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outcome:
+def oracle(bench: LifeBench, learner: Learner, stages: Sequence[Phase]) -> Outcome:
     """Train the last stage at every share of its new domains, the old ones in their proportions."""
     stage = stages[-1]
     sharing = Sharing.of(bench, learner.life, stage)

@@ -30,7 +30,7 @@ from evermix.measure.swarm import JOB, Measured, Proxy, Swarm
 from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe.study import StudyConstraintRecipe, StudyRecipe
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Phase
 from evermix.study.fitting import fit
 from evermix.study.next_runs import DesignRequest, first_design
 from evermix.study.proposing import Recommendation, propose
@@ -39,7 +39,7 @@ Floats = npt.NDArray[np.float64]
 LAW = "power-link"
 
 
-def proxy_swarm(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outcome:
+def proxy_swarm(bench: LifeBench, learner: Learner, stages: Sequence[Phase]) -> Outcome:
     """Decide the last stage's mixture by a swarm, then train the stage on it."""
     stage = stages[-1]
     if len(stage.domains) < 2:
@@ -57,7 +57,7 @@ class _StageSwarm:
     """The proxies of a stage. Domains are in the order of the text, so that all orders of phases ask for the same."""
 
     bench: LifeBench
-    stage: Stage
+    stage: Phase
 
     @cached_property
     def swarm(self) -> Swarm:
@@ -129,7 +129,7 @@ class _Decision:
     """A stage's mixture from its swarm; kept, so that it is made once."""
 
     bench: LifeBench
-    stage: Stage
+    stage: Phase
     swarm: _StageSwarm
     learner: Learner
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from evermix.lifecycle.continual.arms.base import Outcome, first_mixture, on_mixture, spread
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.learner import Learner
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Phase
 
 
-def retrain(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outcome:
+def retrain(bench: LifeBench, learner: Learner, stages: Sequence[Phase]) -> Outcome:
     """Train from the first weights on the start mixture (uniform or natural) of the last stage's domains."""
     stage = stages[-1]
     n_steps = sum(each.n_rows for each in stages) // stage.batch_rows

@@ -19,14 +19,14 @@ from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.learner import Learner, Training, train
 from evermix.lifecycle.workbench import optimisation_of
 from evermix.mixture import Mixture
-from evermix.recipe.timeline import Stage
+from evermix.recipe.timeline import Phase
 from evermix.training.learning_rate import LearningRate
 
 _BRANCH = "decay"
 _KEPT_BY_OPTIMISER = {"batch_sequences", "gradient_accumulation", "learning_rate", "weight_decay"}
 
 
-def wsd_restart(bench: LifeBench, learner: Learner, stages: Sequence[Stage]) -> Outcome:
+def wsd_restart(bench: LifeBench, learner: Learner, stages: Sequence[Phase]) -> Outcome:
     """Train the trunk through the last stage on the uniform mixture of its domains, and a branch to its end."""
     stage, carried = stages[-1], _carries_on(stages)
     trunk = learner if carried else learner.rested()
@@ -55,7 +55,7 @@ class _Route:
     """A stage in optimiser steps of the trunk, which has done `start` of them before."""
 
     bench: LifeBench
-    stage: Stage
+    stage: Phase
     start: int
     mixture: Mixture
 
@@ -81,11 +81,11 @@ class _Route:
 
     def _training(self, rate: LearningRate, end: int, what: str, *, is_trunk: bool = False) -> Training:
         optimisation = replace(optimisation_of(self.stage.training, self.stage.n_steps), schedule=rate)
-        label, trainer = f"{self.stage.name}: {what}", self.stage.phase.trainer
+        label, trainer = f"{self.stage.name}: {what}", self.stage.recipe.trainer
         return Training(self.mixture, optimisation, end, self.end, label, trainer, is_trunk)
 
 
-def _carries_on(stages: Sequence[Stage]) -> bool:
+def _carries_on(stages: Sequence[Phase]) -> bool:
     """Whether the optimiser of the stage before fits this one: it keeps its rates, and rows are counted in batches."""
     if len(stages) < 2:
         return False
@@ -93,5 +93,5 @@ def _carries_on(stages: Sequence[Stage]) -> bool:
     return before == now
 
 
-def _updates(stage: Stage) -> dict[str, Any]:
-    return {"trainer": stage.phase.trainer, **stage.training.model_dump(include=_KEPT_BY_OPTIMISER)}
+def _updates(stage: Phase) -> dict[str, Any]:
+    return {"trainer": stage.recipe.trainer, **stage.training.model_dump(include=_KEPT_BY_OPTIMISER)}
