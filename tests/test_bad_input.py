@@ -515,7 +515,7 @@ def _remove_all_but_runs(path: Path) -> None:
     """A project whose ledger is lost, with a damaged record of a finished part: the record has to be read."""
     for ledger in path.glob("ledger.sqlite*"):
         ledger.unlink()
-    _cut(next(path.glob("runs/probe-*/probe.json")))
+    _cut(next(path.glob("runs/probe-*/done.json")))
 
 
 @pytest.mark.parametrize(

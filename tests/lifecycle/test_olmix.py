@@ -59,7 +59,7 @@ def _files(text_folder: Path, name: str, domain: str | None = None) -> DomainRec
 
 
 def _trained(project: Path) -> set[str]:
-    return {folder.name for folder in (project / "runs").glob("proxy-*") if (folder / "trained.json").exists()}
+    return {folder.name for folder in (project / "runs").glob("proxy-*") if (folder / "done.json").exists()}
 
 
 @pytest.fixture(scope="module")

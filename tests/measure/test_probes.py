@@ -71,7 +71,7 @@ def test_a_finished_probe_is_read_and_a_torn_one_redone(store: TokenStore, base:
     second = train_probe(base, store, component, SETTINGS, heldout, tmp_path / "p", steps.append)
     assert steps == []
     assert np.array_equal(first.loss_nats, second.loss_nats)
-    (tmp_path / "p" / "probe.json").unlink()
+    (tmp_path / "p" / "done.json").unlink()
     third = train_probe(base, store, component, SETTINGS, heldout, tmp_path / "p", steps.append)
     assert steps[-1] == 6
     assert np.array_equal(first.loss_nats, third.loss_nats)

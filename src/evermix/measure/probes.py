@@ -20,7 +20,7 @@ import torch
 from transformers import PreTrainedModel
 
 from evermix.corpus.store import TokenStore
-from evermix.files import read_record, remove_tree, write_json
+from evermix.executors.cached import CachedJob
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.schedule import MixtureSchedule
@@ -30,7 +30,6 @@ from evermix.training.learning_rate import LearningRate
 from evermix.training.segment import Optimisation, Precision, Segment, StepReport, train_segment
 
 Floats = npt.NDArray[np.float64]
-_MARKER = "probe.json"
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,8 @@ def train_probe(
     report: StepReport | None = None,
 ) -> Probe:
     """Train one probe of the checkpoint `base` into `folder`, or read it if it was finished before."""
-    if not (folder / _MARKER).exists():
-        remove_tree(folder)
-        folder.mkdir(parents=True)
+
+    def work(folder: Path) -> dict[str, Any]:
         started = time.monotonic()
         model = _adapted(base, settings)
         train_segment(model, store, _segment(component, settings), folder, report=report)
@@ -104,7 +102,7 @@ def train_probe(
         with full_disk_named(folder):
             model.save_pretrained(str(folder / "adapter"), safe_serialization=True)
         n_rows = settings.steps * settings.batch_sequences
-        record = {
+        return {
             "component": component.name,
             "trained_on": component.trained_on.as_dict,
             "settings": asdict(settings),
@@ -112,8 +110,10 @@ def train_probe(
             "n_tokens": round(n_rows * float(component.trained_on.weights @ store.mean_lengths)),
             "seconds": time.monotonic() - started,
         }
-        write_json(folder / _MARKER, record)
-    return _read(folder, component)
+
+    record = CachedJob(folder, ("loss_nats", "n_tokens", "seconds")).run(work)
+    losses = np.array(record["loss_nats"])
+    return Probe(component, folder / "adapter", losses, record["n_tokens"], record["seconds"])
 
 
 def load_probe(base: Path, adapter: Path) -> PreTrainedModel:
@@ -122,12 +122,6 @@ def load_probe(base: Path, adapter: Path) -> PreTrainedModel:
 
     model: Any = PeftModel.from_pretrained(load_model(base), str(adapter))
     return model
-
-
-def _read(folder: Path, component: Component) -> Probe:
-    record = read_record(folder / _MARKER, "loss_nats", "n_tokens", "seconds")
-    losses = np.array(record["loss_nats"])
-    return Probe(component, folder / "adapter", losses, record["n_tokens"], record["seconds"])
 
 
 def _segment(component: Component, settings: ProbeSettings) -> Segment:

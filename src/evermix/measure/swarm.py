@@ -3,10 +3,10 @@
 A proxy is a job of its own, named by its content: the text that it is trained on, the model, the settings and the seed.
 Its weights are kept, so that a metric that appears later (a new domain's held-out text, a new task) costs an evaluation
 and no training. Layout of `runs/proxy-<id>/`:
-    config.json               what is trained, for people
-    weights/                  safetensors; `trained.json` beside them is written last
-    scores/<metric>.json      one metric's values, named by the metric's content
-    measured-<metrics>.json   the marker: all wanted metrics together
+    config.json           what is trained, for people
+    weights/              safetensors; `done.json` beside them is written last
+    scores/<metric>/      one metric's values, named by the metric's content
+    measured-<metrics>/   all wanted metrics together; its `done.json` is what an executor waits for
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 
 from evermix.corpus.store import TokenStore
 from evermix.errors import CorpusError
-from evermix.files import read_record, remove_tree, write_json
+from evermix.executors.cached import CachedJob
+from evermix.files import remove_tree, write_json
 from evermix.ledger import content_hash
 from evermix.measure.metrics import Metric, open_metrics
 from evermix.mixture import Mixture
@@ -34,9 +35,8 @@ from evermix.training.checkpoints import full_disk_named
 from evermix.training.flops import ModelSize
 from evermix.training.learning_rate import LearningRate
 from evermix.training.segment import Optimisation, Segment, spread_steps, train_segment
+from evermix.version import TRAINING_VERSION
 
-_VERSION = 1  # raise it when the same configuration would give other weights
-_TRAINED = "trained.json"
 JOB = "evermix.measure.swarm:measure_proxy"
 Report = Callable[[int, int], None]
 
@@ -120,7 +120,7 @@ class Proxy:
         swarm = self.swarm
         return content_hash(
             {
-                "version": _VERSION,
+                "version": TRAINING_VERSION,
                 "store": self._store.manifest,
                 "limits": self._store.train_limits,
                 "shares": [self.shares[name].hex() for name in self._store.domains.names],
@@ -136,15 +136,29 @@ class Proxy:
         return self.swarm.runs / f"proxy-{self.run_id}"
 
     @property
-    def marker(self) -> Path:
-        """There if and only if it is trained and scored on every metric of the swarm."""
+    def weights(self) -> CachedJob:
+        """Its training, gone on with where it was killed."""
+        return CachedJob(self.folder, ("seconds",))
+
+    @property
+    def measurement(self) -> CachedJob:
+        """All metrics of the swarm together: done if and only if it is trained and scored on every one."""
         wanted = content_hash([metric.key for metric in self.swarm.metrics])
-        return self.folder / f"measured-{wanted}.json"
+        return CachedJob(self.folder / f"measured-{wanted}", ("metrics", "n_tokens", "flops", "seconds"))
+
+    def scores(self, metric: Metric) -> CachedJob:
+        """The scoring on one metric."""
+        return CachedJob(self.folder / "scores" / metric.key, ("values", "seconds"))
+
+    @property
+    def marker(self) -> Path:
+        """What an executor waits for."""
+        return self.measurement.marker
 
     @property
     def is_trained(self) -> bool:
         """Whether its weights are there."""
-        return (self.folder / _TRAINED).exists()
+        return self.weights.is_done
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -170,7 +184,7 @@ class Proxy:
             FileNotFoundError: if it is not finished.
             ProjectError: if its record is damaged.
         """
-        record = read_record(self.marker, "metrics", "n_tokens", "flops", "seconds")
+        record = self.measurement.record()
         return Measured(self.run_id, record["metrics"], record["n_tokens"], record["flops"], record["seconds"])
 
 
@@ -189,29 +203,40 @@ def measure_proxy(arguments: Mapping[str, Any], report: Report) -> None:
     """Train a proxy unless its weights are there, score what is not scored yet, write the marker; a worker's job."""
     swarm = _swarm(json.dumps({k: v for k, v in arguments.items() if k not in ("shares", "kept_as")}))
     proxy = Proxy(swarm, arguments["shares"], arguments["kept_as"])
-    trained = _trained(proxy, report)
-    scores: dict[str, float] = {}
-    scoring_seconds, model = 0.0, None
-    for metric in swarm.metrics:
-        kept = proxy.folder / "scores" / f"{metric.key}.json"
-        if not kept.exists():
-            model = model or load_to_score(proxy.folder / "weights")
-            started = time.monotonic()
-            values = metric.score(model)
-            write_json(kept, {"values": values, "seconds": time.monotonic() - started})
-        record = read_record(kept, "values", "seconds")
-        scores |= record["values"]
-        scoring_seconds += record["seconds"]
+    proxy.measurement.run(lambda _: _measure(proxy, report))
+
+
+def _measure(proxy: Proxy, report: Report) -> dict[str, Any]:
+    """The record of a proxy that is trained and scored; what is there already is read."""
+    if proxy.kept_as is not None and not proxy.is_trained:
+        raise CorpusError("an earlier proxy's weights must be there to be scored anew", received=str(proxy.folder))
+    trained = proxy.weights.run(lambda folder: _train(proxy, folder, report), resumable=True)
+    swarm, model = proxy.swarm, _Loaded(proxy.folder / "weights")
+    records = [proxy.scores(metric).run(functools.partial(_score, metric, model)) for metric in swarm.metrics]
     size, n_scored = swarm.size(), sum(metric.n_tokens for metric in swarm.metrics)
-    write_json(
-        proxy.marker,
-        {
-            "metrics": scores,
-            "n_tokens": swarm.n_tokens,
-            "flops": size.training(swarm.n_tokens) + size.evaluation(n_scored),
-            "seconds": trained["seconds"] + scoring_seconds,
-        },
-    )
+    return {
+        "metrics": {name: value for record in records for name, value in record["values"].items()},
+        "n_tokens": swarm.n_tokens,
+        "flops": size.training(swarm.n_tokens) + size.evaluation(n_scored),
+        "seconds": trained["seconds"] + sum(record["seconds"] for record in records),
+    }
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A trained model, loaded when it is first asked for."""
+
+    weights: Path
+
+    @functools.cached_property
+    def model(self) -> Any:
+        return load_to_score(self.weights)
+
+
+def _score(metric: Metric, loaded: _Loaded, _: Path) -> dict[str, Any]:
+    model = loaded.model
+    started = time.monotonic()
+    return {"values": metric.score(model), "seconds": time.monotonic() - started}
 
 
 @functools.lru_cache(maxsize=4)
@@ -233,26 +258,22 @@ def _swarm(described: str) -> Swarm:
     )
 
 
-def _trained(proxy: Proxy, report: Report) -> dict[str, Any]:
-    """The record of the trained proxy; trains it if it is not there."""
-    marker = proxy.folder / _TRAINED
-    if not marker.exists():
-        if proxy.kept_as is not None:
-            raise CorpusError("an earlier proxy's weights must be there to be scored anew", received=str(proxy.folder))
-        proxy.folder.mkdir(parents=True, exist_ok=True)
-        settings = proxy.swarm.training.model_dump(mode="json")
-        write_json(proxy.folder / "config.json", {"shares": proxy.shares, "steps": proxy.swarm.steps, **settings})
-        model = proxy.swarm.build()
-        started = time.monotonic()
-        progress = train_segment(
-            model, proxy._store, _segment(proxy), proxy.folder, report=lambda step: report(step, proxy.swarm.steps)
-        )
-        with full_disk_named(proxy.folder):
-            model.save_pretrained(proxy.folder / "weights")
-        write_json(marker, {"seconds": max(progress.seconds, time.monotonic() - started)})
-        for checkpoint in proxy.folder.glob("checkpoint-*"):
-            remove_tree(checkpoint)
-    return read_record(marker, "seconds")
+def _train(proxy: Proxy, folder: Path, report: Report) -> dict[str, Any]:
+    """Train a proxy into `folder`, from the checkpoint that a killed attempt left if there is one."""
+    swarm = proxy.swarm
+    settings = swarm.training.model_dump(mode="json")
+    write_json(folder / "config.json", {"shares": proxy.shares, "steps": swarm.steps, **settings})
+    model = swarm.build()
+    started = time.monotonic()
+    progress = train_segment(
+        model, proxy._store, _segment(proxy), folder, report=lambda step: report(step, swarm.steps)
+    )
+    with full_disk_named(folder):
+        model.save_pretrained(folder / "weights")
+    seconds = max(progress.seconds, time.monotonic() - started)
+    for checkpoint in folder.glob("checkpoint-*"):
+        remove_tree(checkpoint)
+    return {"seconds": seconds}
 
 
 def _segment(proxy: Proxy) -> Segment:

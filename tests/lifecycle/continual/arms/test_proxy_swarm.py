@@ -59,7 +59,7 @@ def test_costs_of_the_swarm_count_what_an_earlier_stage_has_trained_once(
         trained, scored = new * 8 * 4 * 32, (new * n_domains + shared) * 8 * 32
         assert part["n_tokens"] == pytest.approx(trained + scored)
         assert part["flops"] == pytest.approx(n * (6 * trained + 2 * scored))
-        markers = [project / "runs" / f"proxy-{run_id}" / "trained.json" for run_id in proxies - earlier]
+        markers = [project / "runs" / f"proxy-{run_id}" / "done.json" for run_id in proxies - earlier]
         assert part["seconds"] > sum(json.loads(marker.read_text())["seconds"] for marker in markers)
         earlier |= proxies
 
@@ -73,12 +73,12 @@ def test_bounds_count_what_was_spent_and_a_swarm_is_paid_once(life: Any, tmp_pat
     bench = open_life(recipe, Project(recipe.project_folder), Reporter(Project(recipe.project_folder), None))
     stages = recipe.timeline(recipe.phase_orders[0])
     first = proxy_swarm(bench, Learner.newborn(bench), stages[:1])
-    trained = {path: path.stat().st_mtime_ns for path in tmp_path.glob("project/runs/proxy-*/trained.json")}
+    trained = {path: path.stat().st_mtime_ns for path in tmp_path.glob("project/runs/proxy-*/done.json")}
     assert len(trained) == 6
     assert first.mixture["prose"] <= 0.3 + 1e-9
     second = proxy_swarm(bench, first.learner, stages)
     assert second.record["proxies"] == first.record["proxies"]
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("project/runs/proxy-*/trained.json")} == trained
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("project/runs/proxy-*/done.json")} == trained
     assert [cost.flops > 0 for cost in (*first.costs, *second.costs)] == [True, True, False, True]
     np.testing.assert_allclose(first.mixture.weights, second.mixture.weights, atol=1e-9)
 

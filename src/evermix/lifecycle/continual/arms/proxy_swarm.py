@@ -116,8 +116,7 @@ class _StageSwarm:
             new = [metric for metric in self.swarm.metrics if metric.key not in known]
             scored += sum(metric.n_tokens for metric in new)
             if known:
-                kept = (proxy.folder / "scores" / f"{metric.key}.json" for metric in new)
-                seconds += sum(read_record(path, "seconds")["seconds"] for path in kept)
+                seconds += sum(proxy.scores(metric).record()["seconds"] for metric in new)
             else:
                 trained += rows * sum(share * lengths[name] for name, share in proxy.shares.items())
                 seconds += measured[proxy.run_id].seconds
