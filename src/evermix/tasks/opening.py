@@ -12,6 +12,7 @@ from evermix.tasks.base import Task
 from evermix.tasks.choice import ChoiceTask
 from evermix.tasks.exact import ExactTask
 from evermix.tasks.generation import DEFAULT_NEW_TOKENS, Generation
+from evermix.tasks.harness import open_harness_task
 from evermix.tasks.items import read_exact_items, read_scorer_items
 from evermix.tasks.prompts import Render
 from evermix.tasks.scorer import ScorerTask, load_scorer
@@ -40,8 +41,6 @@ def open_tasks(recipes: Sequence[TaskRecipe], base: Path, render: Render | None 
 
 def _open(recipe: TaskRecipe, base: Path, render: Render | None) -> Task:
     if recipe.kind == "lm-eval":
-        from evermix.tasks.harness_opening import open_harness_task
-
         return open_harness_task(recipe, base)
     file = base / Path(recipe.file or "").expanduser()
     if recipe.kind in ("answer", "choice"):
