@@ -23,12 +23,12 @@ from harness import RUNS, Target, mean_and_error, write_results
 from reuse import Bench, target_scores, train_targets
 from scipy.stats import spearmanr
 
+from evermix.deciding import fit, propose
 from evermix.executors import Job, LocalProcesses
 from evermix.measure.swarm import JOB
 from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe.study import StudyRecipe
-from evermix.study import fit, propose
 
 Floats = npt.NDArray[np.float64]
 LAST = 5

@@ -30,6 +30,8 @@ from harness import HERE, Target, write_results  # sets one thread, so before nu
 from olmix_restarts import DELTA, by_restarts
 from swarms import DROPPED, SWARMS, dclm, need_swarms
 
+from evermix.deciding import FittedLaw, propose
+from evermix.deciding.fitting import build_objective, choose_prior, chosen_law
 from evermix.laws.base import MixingLaw
 from evermix.laws.live import LiveLaw
 from evermix.laws.log_linear import LogLinearLaw
@@ -39,9 +41,6 @@ from evermix.observations import Observations
 from evermix.recipe.study import StudyRecipe
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
-from evermix.study import FittedLaw, propose
-from evermix.study.fitting import build_objective, chosen_law
-from evermix.study.prior import choose_prior
 from evermix.trust.calibration import Calibration
 
 FACTS = yaml.safe_load((HERE / "olmix_base.yaml").read_text())
@@ -216,7 +215,7 @@ class Bench:
 
 
 def fitted_to(setting: Setting, bench: Bench) -> FittedLaw:
-    """What `evermix.study.fit` gives, without cross-validation, which no row needs."""
+    """What `evermix.deciding.fit` gives, without cross-validation, which no row needs."""
     table, recipe = setting.metrics.observations(bench.swarm, setting.runs), setting.recipe
     goal, prior = build_objective(table, recipe.objective), choose_prior(table, recipe.prior)
     asked = FittedLaw(recipe, table, chosen_law(recipe.law), goal, prior, NOT_JUDGED, ())

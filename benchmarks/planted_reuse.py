@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.constraints import Constraints
+from evermix.deciding.fitting import FittedLaw, fit
 from evermix.designs.dirichlet import dirichlet_design
 from evermix.domains import Domain, DomainSet
 from evermix.laws.base import MixingLaw
@@ -28,7 +29,6 @@ from evermix.reuse import Add, CollapsedSpace, DomainUpdate, Revise, ghost
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
-from evermix.study.fitting import FittedLaw, fit
 
 Floats = npt.NDArray[np.float64]
 Shape = Literal["log-linear", "power-link"]

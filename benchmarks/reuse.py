@@ -25,13 +25,14 @@ from case_study import MAX_EPOCHS, TARGET_TOKENS, full_design, one_thread, proxi
 from evolving import open_text, stages
 from harness import RUNS, Target, write_results
 
+from evermix.deciding import fit, propose
 from evermix.files import write_json
 from evermix.measure.swarm import Measured, Proxy, Swarm, measure_proxy
 from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe.study import StudyRecipe
 from evermix.reuse import Add, Change, Partition, Remove, Revise
-from evermix.study import Study, fit, propose
+from evermix.study import Study
 
 STUDIES = RUNS / "evolving" / "studies"
 RELEASED = {"add sources": ("topic:reference",), "partition manuals": ("source:wordnet",)}  # what a person would free

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evermix.constraints import Constraints
+    from evermix.deciding import fit, propose, what_if
     from evermix.domains import Domain, DomainSet
     from evermix.draft import draft_recipe
     from evermix.errors import EvermixError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from evermix.recipe.study import StudyRecipe
     from evermix.report import report, status
     from evermix.schedule import MixtureSchedule
-    from evermix.study import Study, fit, propose, what_if
+    from evermix.study import Study
 
 _HOMES = {
     "Constraints": "evermix.constraints",
@@ -39,16 +40,16 @@ _HOMES = {
     "TextUpdate": "evermix.lifecycle",
     "Updating": "evermix.lifecycle",
     "draft_recipe": "evermix.draft",
-    "fit": "evermix.study",
+    "fit": "evermix.deciding",
     "plan": "evermix.lifecycle",
     "plan_update": "evermix.lifecycle",
-    "propose": "evermix.study",
+    "propose": "evermix.deciding",
     "read_observations": "evermix.observations",
     "run": "evermix.lifecycle",
     "status": "evermix.report",
     "undo": "evermix.lifecycle",
     "update": "evermix.lifecycle",
-    "what_if": "evermix.study",
+    "what_if": "evermix.deciding",
 }
 _ROOMS = ("errors", "report")
 

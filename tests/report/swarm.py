@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from evermix.deciding import AssessedProposal, FittedLaw, fit, propose
 from evermix.observations import Reading, read_observations
 from evermix.recipe.study import StudyRecipe
-from evermix.study import FittedLaw, Recommendation, fit, propose
 
 SWARM = Path(__file__).parents[2] / "examples" / "swarm"
 
@@ -33,7 +33,7 @@ def fitted() -> FittedLaw:
 
 
 @functools.cache
-def recommendation(**changes: Any) -> Recommendation:
+def recommendation(**changes: Any) -> AssessedProposal:
     """What it recommends."""
     recipe = fitted().recipe
     return propose(fitted(), StudyRecipe.model_validate({**recipe.model_dump(exclude_unset=True), **changes}))

@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from evermix.deciding import fit
 from evermix.recipe.study import StudyRecipe
 from evermix.report.effects_plot import STEP, Effects
 from evermix.report.prediction_plot import draw_predictions
 from evermix.report.swarm_plots import draw_fit, draw_proposal
-from evermix.study import fit
 
 from .swarm import fitted, reading, recommendation
 

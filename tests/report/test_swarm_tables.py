@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from evermix.deciding import fit, propose, what_if
 from evermix.designs import Settledness
 from evermix.domains import DomainSet
 from evermix.mixture import Mixture
@@ -20,7 +21,6 @@ from evermix.report.metric_changes import MetricChanges
 from evermix.report.proposal_tables import duals_table, headline, mixture_table, print_proposal, spread_table
 from evermix.report.what_if_tables import headline as what_if_headline
 from evermix.report.what_if_tables import print_what_if
-from evermix.study import fit, propose, what_if
 from evermix.trust import screen
 
 from .swarm import fitted, reading, recommendation, text

@@ -8,6 +8,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
+from evermix.deciding.fitting import FittedLaw, fit
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ConstraintError, DomainError
 from evermix.mixture import Mixture
@@ -15,7 +16,6 @@ from evermix.observations import Observations
 from evermix.recipe.study import StudyConstraintRecipe, StudyRecipe
 from evermix.reuse import CollapsedSpace
 from evermix.study.diagnosis import diagnose, tangent_coefficients
-from evermix.study.fitting import FittedLaw, fit
 from evermix.study.releasing import DiagnosisOptions, interval_of_worth
 
 OLD = ("web", "code", "books", "law")

@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from evermix.cli.design_options import DesignArguments
+from evermix.deciding import fit, next_mixtures
+from evermix.deciding.next_runs import prior_before_runs, settled
 from evermix.designs import (
     LevelOptions,
     SpaceFillingOptions,
@@ -17,8 +19,6 @@ from evermix.designs import (
 )
 from evermix.mixture import Mixture
 from evermix.report.design_tables import Designed
-from evermix.study import fit, next_mixtures
-from evermix.study.next_runs import prior_before_runs, settled
 
 _NEXT_RUNS = 8
 

@@ -11,7 +11,7 @@ from evermix.cli.options import AsJson, console, print_json
 from evermix.cli.swarm_options import SwarmArguments, takes_swarm
 
 if TYPE_CHECKING:
-    from evermix.study import FittedLaw
+    from evermix.deciding import FittedLaw
     from evermix.trust import Screened
 
 Plots = Annotated[Path | None, typer.Option("--plots", help="Write plots (SVG and PNG) into this folder.")]

@@ -36,8 +36,8 @@ def propose(
       evermix propose runs/my-study --plots plots/
     """
     from evermix.cli.progress import bar
+    from evermix.deciding import propose
     from evermix.report import fit_tables, proposal_tables
-    from evermix.study import propose
 
     reading = swarm.reading()
     with bar("fitting, solving and resampling") as advance:

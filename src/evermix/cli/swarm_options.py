@@ -15,9 +15,10 @@ from evermix.cli.joined import Verb, joined
 from evermix.errors import MixtureError, RecipeError
 
 if TYPE_CHECKING:
+    from evermix.deciding import FittedLaw
     from evermix.observations import Reading
     from evermix.recipe.study import StudyRecipe
-    from evermix.study import FittedLaw, Study
+    from evermix.study import Study
 
 _SOURCE = "Runs: a folder with ratios and metrics tables, one table (CSV, JSONL, Parquet), or a study's folder."
 _OPTIONS: dict[str, Any] = {
@@ -136,7 +137,7 @@ class SwarmArguments:
 
     def fitted(self, reading: Reading) -> FittedLaw:
         """The law of the runs; of a study within what its era froze, over the metrics that enough runs know."""
-        from evermix.study import fit
+        from evermix.deciding import fit
 
         if self.is_study:
             return self.study().now().fit()

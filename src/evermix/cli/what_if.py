@@ -13,8 +13,8 @@ from evermix.cli.swarm_options import SwarmArguments, read_shares, shares, takes
 from evermix.errors import MixtureError
 
 if TYPE_CHECKING:
+    from evermix.deciding import FittedLaw
     from evermix.mixture import Mixture
-    from evermix.study import FittedLaw
 
 _FROM = "Start from natural, uniform, prior, best-observed, proposal, or a file that `propose --out` wrote."
 _SET = "So much of a domain; the others keep their proportions; repeatable."
@@ -42,8 +42,8 @@ def what_if(
       evermix what-if swarm/ --from proposal --set code=0 --tokens 1T --json
     """
     from evermix.cli.progress import bar
+    from evermix.deciding import check_measured, what_if
     from evermix.report.what_if_tables import print_what_if
-    from evermix.study import check_measured, what_if
 
     to_set, to_move = shares(set_shares, "--set") or {}, shares(move, "--move", "DOMAIN=+SHARE or -SHARE") or {}
     if not to_set and not to_move:
@@ -63,7 +63,7 @@ def what_if(
 
 def _mixture(fitted: FittedLaw, start: str, kl_before: float | None) -> Mixture:
     """A mixture by its name, or from a JSON file of shares."""
-    from evermix.study import named_mixture, propose
+    from evermix.deciding import named_mixture, propose
 
     if start == "proposal":
         quick = fitted.recipe.model_copy(update={"resamples": 0})

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from evermix.deciding import FittedLaw
 from evermix.report.fit_tables import law_sentence
 from evermix.report.plot_files import figure_file, short
-from evermix.study import FittedLaw
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]

@@ -12,12 +12,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from evermix.deciding import FittedLaw
 from evermix.observations import LeftOut, Observations, Reading
 from evermix.report.figures import choices, extremes, figure, fixed, inner_law, listed
 from evermix.report.layout import items, note, plain_table, rest_row
 from evermix.report.metric_changes import group_objectives
 from evermix.report.units import number, share
-from evermix.study import FittedLaw
 from evermix.trust.calibration import HeldOut, held_out
 from evermix.trust.screening import Screened
 

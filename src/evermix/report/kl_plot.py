@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evermix.deciding import AssessedProposal
 from evermix.report.objective_scale import ObjectiveScale
 from evermix.report.plot_files import BLUE, GREEN, ORANGE, RED, figure_file
 from evermix.solvers.kl_path import KlChoice, PathPoint, kl_path
-from evermix.study import Recommendation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def draw_kl_path(found: Recommendation, folder: Path) -> None:
+def draw_kl_path(found: AssessedProposal, folder: Path) -> None:
     """kl_path.svg and .png: over the strength of the pull, the predicted objective, the one judged by laws of other
     runs (if it was chosen so), the effective number of domains, and the strength in use."""
     path, choice = found.kl.path or kl_path(found.problem, seed=found.recipe.seed), found.kl.choice
@@ -45,7 +45,7 @@ def draw_kl_path(found: Recommendation, folder: Path) -> None:
         figure.suptitle(f"Pull towards the prior ({found.fitted.prior.source})", fontsize=10)
 
 
-def _objective_panel(axes: Axes, found: Recommendation, points: Sequence[PathPoint], zero: float) -> None:
+def _objective_panel(axes: Axes, found: AssessedProposal, points: Sequence[PathPoint], zero: float) -> None:
     scale = ObjectiveScale.of(found.fitted.observations, found.fitted.objective)
     values = [scale.value(point.proposal.objective_value) for point in points]
     axes.plot(_places(points, zero), values, color=GREEN, marker="o", markersize=4)
@@ -87,7 +87,7 @@ def _places(points: Sequence[PathPoint], zero: float) -> list[float]:
     return [max(point.kl, zero) for point in points]
 
 
-def _strength(found: Recommendation, points: Sequence[PathPoint]) -> float:
+def _strength(found: AssessedProposal, points: Sequence[PathPoint]) -> float:
     """The KL weight in use, relative to the spread."""
     strongest = points[-1]
     return float(found.problem.kl_weight * strongest.kl / strongest.proposal.kl_weight)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from rich.table import Table
 from rich.text import Text
 
+from evermix.deciding import FittedLaw, WhatIf
 from evermix.objective import Objective
 from evermix.observations import Observations
 from evermix.report.figures import decimals_for, extremes, families, fixed, span
@@ -18,7 +19,6 @@ from evermix.report.layout import plain_table, rest_row
 from evermix.report.objective_scale import ObjectiveScale
 from evermix.report.units import NOTHING, change
 from evermix.solvers.proposal import Proposal
-from evermix.study import FittedLaw, WhatIf
 from evermix.trust.bootstrap import Bootstrap
 
 Floats = npt.NDArray[np.float64]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from evermix.deciding import FittedLaw
 from evermix.report.fit_tables import law_sentence
 from evermix.report.objective_scale import ObjectiveScale
 from evermix.report.plot_files import BLUE, GREEN, GREY, RED, figure_file, short
 from evermix.report.units import number
-from evermix.study import FittedLaw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

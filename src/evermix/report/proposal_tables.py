@@ -8,6 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from evermix.deciding import AssessedProposal
 from evermix.domains import DomainSet
 from evermix.observations import Reading
 from evermix.report.figures import decimals_for, figure, fixed, span
@@ -17,7 +18,6 @@ from evermix.report.metric_changes import MetricChanges
 from evermix.report.objective_scale import ObjectiveScale
 from evermix.report.units import NOTHING, change, count, known, number, share
 from evermix.solvers.duals import Dual
-from evermix.study import Recommendation
 from evermix.trust.comparison import Row
 from evermix.trust.references import BEST_RUN, NATURAL, PRIOR, PROPOSAL, UNIFORM, counts_known
 
@@ -26,7 +26,7 @@ _DUALS = 10
 _SEVERITY = {"serious": "bold red", "warning": "yellow", "note": "dim"}
 
 
-def print_proposal(found: Recommendation, reading: Reading, console: Console, everything: bool = False) -> None:
+def print_proposal(found: AssessedProposal, reading: Reading, console: Console, everything: bool = False) -> None:
     """All of it, in the order in which one reads it."""
     fitted = found.fitted
     console.print(Text(headline(found), style="bold"))
@@ -46,14 +46,14 @@ def print_proposal(found: Recommendation, reading: Reading, console: Console, ev
     print_cautions(found, console)
 
 
-def reference(found: Recommendation) -> str:
+def reference(found: AssessedProposal) -> str:
     """What the proposal is first compared with: natural, else the prior, else uniform."""
     if found.bootstrap is None:
         return NATURAL if found.fitted.prior.source.startswith(NATURAL) else PRIOR
     return next(name for name in (NATURAL, PRIOR, UNIFORM) if name in found.comparison)
 
 
-def headline(found: Recommendation) -> str:
+def headline(found: AssessedProposal) -> str:
     """'Predicted gain over natural: 1.8% (90% interval 1.2 to 2.5%), over uniform: ...'."""
     rows = [found.comparison[name] for name in (NATURAL, PRIOR, UNIFORM) if name in found.comparison]
     gains = ", ".join(f"over {row.name} {_gain_words(found, row)}" for row in rows)
@@ -64,7 +64,7 @@ def headline(found: Recommendation) -> str:
     return f"{sentence} It beats the best of {found.fitted.observations.n_runs:,} runs with probability {best:.2f}."
 
 
-def _gain_words(found: Recommendation, row: Row) -> str:
+def _gain_words(found: AssessedProposal, row: Row) -> str:
     gain = row.gain
     if gain is None:
         apparent = row.objective_value - found.proposal.objective_value
@@ -79,19 +79,19 @@ def _gain_words(found: Recommendation, row: Row) -> str:
     return f"{fixed(gain.percent, digits)}% (90% interval {ends}%)"
 
 
-def _pull_sentence(found: Recommendation) -> str:
+def _pull_sentence(found: AssessedProposal) -> str:
     """What pulls, how strongly and why, and where that leaves the proposal."""
     away = f"the proposal is {found.proposal.kl_nats:.3g} nats away"
     weight = figure(found.kl.weight)
     return f"Prior: {found.fitted.prior.source}; {away}. KL weight {weight} per nat: {found.kl.source}."
 
 
-def _left_out(found: Recommendation, reading: Reading) -> str:
+def _left_out(found: AssessedProposal, reading: Reading) -> str:
     n = len({*reading.left_out, *found.fitted.left_out})
     return "nothing was left out" if not n else f"{n} left out (`evermix fit` lists what and why)"
 
 
-def mixture_table(found: Recommendation, everything: bool = False) -> Table:
+def mixture_table(found: AssessedProposal, everything: bool = False) -> Table:
     """Rows domains, largest share first; share with interval, prior, epochs, and the bound that holds it."""
     mixture, domains = found.mixture, found.mixture.domains
     ours = found.comparison[PROPOSAL].epochs
@@ -122,7 +122,7 @@ def mixture_table(found: Recommendation, everything: bool = False) -> Table:
     return table
 
 
-def _held_by(found: Recommendation) -> dict[str, str]:
+def _held_by(found: AssessedProposal) -> dict[str, str]:
     """domain -> the rule that it touches; shares of zero that nobody asked for are left out."""
     lower = dict(zip(found.mixture.domains.names, found.problem.bounds.lower, strict=True))
     held = {}
@@ -133,7 +133,7 @@ def _held_by(found: Recommendation) -> dict[str, str]:
     return {**held, **dict.fromkeys(found.fitted.dead_domains, "never sampled")}
 
 
-def _print_epochs_note(found: Recommendation, console: Console) -> None:
+def _print_epochs_note(found: AssessedProposal, console: Console) -> None:
     """What epochs stand beside, or why there are none."""
     domains, n_tokens = found.mixture.domains, found.recipe.tokens
     if found.comparison[PROPOSAL].epochs is None:
@@ -153,7 +153,7 @@ def _missing(domains: DomainSet, n_tokens: float | None) -> str:
     return " and ".join(parts)
 
 
-def comparison_table(found: Recommendation) -> Table:
+def comparison_table(found: AssessedProposal) -> Table:
     """Rows mixtures; the objective with its interval, and the proposal's gain over each."""
     scale, rows = _scale(found), found.comparison.rows
     table = plain_table(f"Comparison: objective ({scale.direction})")
@@ -171,7 +171,7 @@ def comparison_table(found: Recommendation) -> Table:
     return table
 
 
-def spread_table(found: Recommendation) -> Table:
+def spread_table(found: AssessedProposal) -> Table:
     """Rows mixtures; how far each is from the prior, how many domains it uses, and what it repeats most."""
     rows = found.comparison.rows
     table = plain_table("How far from the prior, how spread, how often repeated")
@@ -187,7 +187,7 @@ def spread_table(found: Recommendation) -> Table:
     return table
 
 
-def _row_name(found: Recommendation, row: Row) -> Text:
+def _row_name(found: AssessedProposal, row: Row) -> Text:
     name = f"{row.name} {', '.join(found.comparison.best.run_ids[:3])}" if row.name == BEST_RUN else row.name
     return Text(name, style="bold" if row.name == PROPOSAL else "")
 
@@ -199,7 +199,7 @@ def _interval(scale: ObjectiveScale, row: Row, places: int) -> str:
     return span(fixed(low, places), fixed(high, places))
 
 
-def _gain_cells(found: Recommendation, row: Row, places: int) -> list[str]:
+def _gain_cells(found: AssessedProposal, row: Row, places: int) -> list[str]:
     if row.name == PROPOSAL:
         return [""] * (1 if found.bootstrap is None else 3)
     if row.gain is None:
@@ -209,7 +209,7 @@ def _gain_cells(found: Recommendation, row: Row, places: int) -> list[str]:
     return [fixed(row.gain.corrected, places), ends, share(row.gain.probability, 0)]
 
 
-def _comparison_note(found: Recommendation) -> str:
+def _comparison_note(found: AssessedProposal) -> str:
     best = found.comparison[BEST_RUN]
     places = decimals_for([row.objective_value for row in found.comparison.rows])
     measured = "" if best.measured is None else fixed(_scale(found).value(best.measured), places)
@@ -219,7 +219,7 @@ def _comparison_note(found: Recommendation) -> str:
     return f"{text} Gains and the proposal's interval are corrected for its optimism ({found.bootstrap.reason})."
 
 
-def duals_table(found: Recommendation, everything: bool = False) -> Table:
+def duals_table(found: AssessedProposal, everything: bool = False) -> Table:
     """Rows: rules that bind, most expensive first, and what relaxing each is worth in the objective."""
     duals = _priced(found)
     table = plain_table("What binds, and the gain from relaxing it a little")
@@ -237,13 +237,13 @@ def duals_table(found: Recommendation, everything: bool = False) -> Table:
     return table
 
 
-def _priced(found: Recommendation) -> list[Dual]:
+def _priced(found: AssessedProposal) -> list[Dual]:
     """What binds because somebody asked for it: a domain that was never sampled is held because nothing is known."""
     held = {f"fixed:{name}" for name in found.fitted.dead_domains}
     return [dual for dual in found.proposal.duals if dual.constraint not in held]
 
 
-def _worth(found: Recommendation, dual: Dual) -> list[str]:
+def _worth(found: AssessedProposal, dual: Dual) -> list[str]:
     """Gains: per percentage point of share, per epoch, per 1% more tokens, per 1% of a guarded metric's value."""
     gain = abs(dual.price)
     if dual.constraint.startswith("guard:"):
@@ -252,18 +252,18 @@ def _worth(found: Recommendation, dual: Dual) -> list[str]:
     return [_amount(found, 0.01 * gain), *("" if worth is None else _amount(found, worth) for worth in epochs), ""]
 
 
-def _amount(found: Recommendation, gain: float) -> str:
+def _amount(found: AssessedProposal, gain: float) -> str:
     percent = _scale(found).percent(gain, found.proposal.objective_value)
     return f"{percent:.2g}%" if known(percent) else figure(gain)
 
 
-def _bound(found: Recommendation, dual: Dual) -> str:
+def _bound(found: AssessedProposal, dual: Dual) -> str:
     if dual.constraint.startswith("guard:"):
         return figure(_guarded_value(found, dual), 4)
     return share(dual.bound)
 
 
-def _guarded_value(found: Recommendation, dual: Dual) -> float:
+def _guarded_value(found: AssessedProposal, dual: Dual) -> float:
     """The ceiling of a guarded metric, in its own unit."""
     observations = found.fitted.observations
     i = observations.metrics.index(dual.constraint.removeprefix("guard:"))
@@ -278,7 +278,7 @@ def _how(dual: Dual) -> str:
     return {"floor": "lower", "guard": "loosen"}.get(kind, "raise")
 
 
-def print_cautions(found: Recommendation, console: Console) -> None:
+def print_cautions(found: AssessedProposal, console: Console) -> None:
     """The gravest first; each with what to do about it."""
     if found.bootstrap is None:
         items(console, "Cautions", ["none were looked for, since nothing was resampled (--resamples)"])
@@ -293,5 +293,5 @@ def print_cautions(found: Recommendation, console: Console) -> None:
         console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
-def _scale(found: Recommendation) -> ObjectiveScale:
+def _scale(found: AssessedProposal) -> ObjectiveScale:
     return ObjectiveScale.of(found.fitted.observations, found.fitted.objective)

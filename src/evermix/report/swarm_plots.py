@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evermix.deciding import AssessedProposal, FittedLaw
 from evermix.report.effects_plot import draw_effects
 from evermix.report.kl_plot import draw_kl_path
 from evermix.report.prediction_plot import draw_predictions
 from evermix.report.weights_plot import draw_weights
-from evermix.study import FittedLaw, Recommendation
 
 
 def draw_fit(fitted: FittedLaw, folder: Path) -> None:
@@ -17,7 +17,7 @@ def draw_fit(fitted: FittedLaw, folder: Path) -> None:
     draw_effects(fitted, folder)
 
 
-def draw_proposal(found: Recommendation, folder: Path) -> None:
+def draw_proposal(found: AssessedProposal, folder: Path) -> None:
     """weights and kl_path, each as SVG and PNG; no path where the worst metric is improved, which has none."""
     draw_weights(found, folder)
     if found.recipe.objective.aggregate == "mean":

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from evermix.deciding import AssessedProposal
 from evermix.report.plot_files import BLUE, GREEN, GREY, INK, ORANGE, figure_file, name_rows, short
 from evermix.report.units import share
-from evermix.study import Recommendation
 from evermix.trust.references import PROPOSAL
 
 _MOST = 60
 
 
-def draw_weights(found: Recommendation, folder: Path) -> None:
+def draw_weights(found: AssessedProposal, folder: Path) -> None:
     """weights.svg and .png: a dot per domain, largest share first; epochs on the right where they are known."""
     weights, bounds = found.mixture.weights, found.problem.bounds
     order = np.argsort(-weights, kind="stable")[:_MOST]
@@ -52,7 +52,7 @@ def draw_weights(found: Recommendation, folder: Path) -> None:
             axes.set_title(f"the {len(order)} largest shares; {left} more domains have {rest}", loc="left")
 
 
-def _name_epochs(found: Recommendation, axes: object, order: np.ndarray, right: float) -> None:
+def _name_epochs(found: AssessedProposal, axes: object, order: np.ndarray, right: float) -> None:
     epochs = found.comparison[PROPOSAL].epochs
     if epochs is None:
         return

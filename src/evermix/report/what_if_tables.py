@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evermix.deciding import FittedLaw, WhatIf
 from evermix.report.figures import decimals_for
 from evermix.report.fit_tables import law_sentence, quality_sentence
 from evermix.report.layout import note, plain_table, rest_row
 from evermix.report.metric_changes import MetricChanges
 from evermix.report.objective_scale import ObjectiveScale
 from evermix.report.units import known, share
-from evermix.study import FittedLaw, WhatIf
 
 _SHOWN = 10
 _MOVED = 1e-9

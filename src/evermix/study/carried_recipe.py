@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from evermix.deciding.next_runs import prior_before_runs
 from evermix.domains import DomainSet
 from evermix.mixture import Mixture
 from evermix.observations import LeftOut
 from evermix.recipe.study import StudyRecipe
 from evermix.study.eras import Era, Eras
-from evermix.study.next_runs import prior_before_runs
 
 _SHARES = {"floors": ("least",), "caps": ("greatest",), "fixed": ("least", "greatest")}
 

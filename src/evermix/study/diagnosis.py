@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evermix.deciding.fitting import FittedLaw, Prior
+from evermix.deciding.request import Problems, problems
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ConvergenceError, ObservationError
 from evermix.laws.base import MixingLaw
@@ -24,10 +26,7 @@ from evermix.reuse.coupling import centred, domain_coupling, kappa, mask, reuse_
 from evermix.reuse.space import CollapsedSpace
 from evermix.solvers.kl_path import DEFAULT_KL
 from evermix.solvers.kl_scale import scaled_kl_weight
-from evermix.study.fitting import FittedLaw
-from evermix.study.prior import Prior
 from evermix.study.releasing import DiagnosisOptions, Estimate, Judge, ReleaseRule, ReleaseValue
-from evermix.study.request import Problems, problems
 from evermix.trust.resampling import resamples
 
 Floats = npt.NDArray[np.float64]

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evermix.deciding.next_runs import prior_before_runs, runs_for, runs_per_domain
 from evermix.domains import DomainSet
 from evermix.errors import DomainError, ProjectError
 from evermix.mixture import Mixture
@@ -23,7 +24,6 @@ from evermix.recipe.study import StudyRecipe
 from evermix.reuse import CollapsedSpace, DomainUpdate, Lineage
 from evermix.study.carrying import Carried, carry_runs
 from evermix.study.eras import FREEZING, STRATEGIES, Strategy
-from evermix.study.next_runs import prior_before_runs, runs_for, runs_per_domain
 from evermix.study.state import State
 
 _NAME = "frozen"

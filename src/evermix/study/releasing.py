@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
+from evermix.deciding.request import Problems
 from evermix.errors import ConstraintError
 from evermix.laws.base import MixingLaw
 from evermix.laws.expanded import ExpandedLaw
@@ -33,7 +34,6 @@ from evermix.mixture import Mixture
 from evermix.reuse.space import CollapsedSpace
 from evermix.reuse.virtual import effective_prior
 from evermix.solvers.solve import solve
-from evermix.study.request import Problems
 
 Floats = npt.NDArray[np.float64]
 

@@ -11,6 +11,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from evermix.deciding.fitting import FittedLaw
+from evermix.deciding.next_runs import DesignRequest, first_design, next_mixtures
+from evermix.deciding.proposing import AssessedProposal, Progress
 from evermix.designs.settled import Settledness
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ObservationError, ProjectError
@@ -21,11 +24,8 @@ from evermix.recipe.study import StudyRecipe
 from evermix.reuse import CollapsedSpace
 from evermix.study.diagnosis import Diagnosis
 from evermix.study.eras import Era, Strategy
-from evermix.study.fitting import FittedLaw
 from evermix.study.history import History
-from evermix.study.next_runs import DesignRequest, first_design, next_mixtures
 from evermix.study.planning import StrategyPlan, UpdatePlan, plan_release
-from evermix.study.proposing import Progress, Recommendation
 from evermix.study.records import Asked, Foretold, Planned, Told
 from evermix.study.releasing import DiagnosisOptions
 from evermix.study.state import State
@@ -187,12 +187,12 @@ class Study:
         """A law over all leaves from every run of the era's line; see `StudyView.evidence`."""
         return self.now().evidence()
 
-    def propose(self, progress: Progress | None = None) -> Recommendation:
+    def propose(self, progress: Progress | None = None) -> AssessedProposal:
         """The mixture to train on, with its evidence; the ledger keeps it, once per state of knowledge."""
         view = self.now()
-        recommendation = view.recommend(progress)
-        write_proposal(view.state, recommendation)
-        return recommendation
+        proposed = view.recommend(progress)
+        write_proposal(view.state, proposed)
+        return proposed
 
     def foretold(self) -> list[Foretold]:
         """What the law said of runs before they were made, beside what was measured: an honest record."""

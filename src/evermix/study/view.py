@@ -8,6 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from evermix.deciding.fitting import FittedLaw, fit
+from evermix.deciding.next_runs import runs_per_domain, settled
+from evermix.deciding.proposing import AssessedProposal, Progress, propose
 from evermix.designs.settled import Settledness
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ProjectError
@@ -19,11 +22,8 @@ from evermix.study.carried_recipe import recipe_of_today
 from evermix.study.carrying import carry_runs
 from evermix.study.diagnosis import Diagnosis, diagnose
 from evermix.study.eras import Era, Strategy
-from evermix.study.fitting import FittedLaw, fit
 from evermix.study.history import History, history
-from evermix.study.next_runs import runs_per_domain, settled
 from evermix.study.planning import UpdatePlan, plan_update
-from evermix.study.proposing import Progress, Recommendation, propose
 from evermix.study.records import Asked, Foretold
 from evermix.study.releasing import DiagnosisOptions
 from evermix.study.state import State
@@ -118,7 +118,7 @@ class StudyView:
         known, scarce = _well_known(carried.observations(over, recipe))
         return fit(known, recipe, carried.left_out + scarce + rules, ghosts=ghosts)
 
-    def recommend(self, progress: Progress | None = None) -> Recommendation:
+    def recommend(self, progress: Progress | None = None) -> AssessedProposal:
         """The mixture to train on, with its evidence; nothing is recorded.
 
         Where kl is auto and the era has too few runs to choose it, the strength of the last mixture proposed holds.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from evermix.deciding.proposing import AssessedProposal
 from evermix.errors import ObservationError, ProjectError
 from evermix.mixture import Mixture
 from evermix.study.carrying import carry_runs
-from evermix.study.proposing import Recommendation
 from evermix.study.records import Asked, Planned, Told
 from evermix.study.state import State
 
@@ -86,7 +86,7 @@ def write_change(state: State, what: str, record: Mapping[str, Any]) -> State:
     return state.again()
 
 
-def write_proposal(state: State, proposed: Recommendation) -> None:
+def write_proposal(state: State, proposed: AssessedProposal) -> None:
     """Append a proposal with the runs and the recipe that it rests on, unless the era's last one is the very same."""
     era = state.era.number
     record: dict[str, Any] = {

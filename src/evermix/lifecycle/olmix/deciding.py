@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evermix.deciding import AssessedProposal
 from evermix.errors import ConstraintError, ConvergenceError, ObservationError
 from evermix.executors import Executor, LocalProcesses
 from evermix.lifecycle.olmix.measuring import LeftOutRun, measure_design, score_earlier
 from evermix.lifecycle.olmix.workshop import Workshop
 from evermix.mixture import Mixture
-from evermix.study import Diagnosis, Recommendation
+from evermix.study import Diagnosis
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class Decided:
     """
 
     mixture: Mixture
-    recommendation: Recommendation | None
+    recommendation: AssessedProposal | None
     diagnosis: Diagnosis | None
     released: tuple[str, ...]
     left_out: tuple[LeftOutRun, ...]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from evermix.deciding.next_runs import runs_for
 from evermix.models.ladder import counted_parameters
 from evermix.recipe import Recipe
-from evermix.study.next_runs import runs_for
 
 
 def plan(recipe: Recipe) -> dict[str, Any]:

@@ -17,6 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.constraints import Bounds
+from evermix.deciding.fitting import fit
+from evermix.deciding.next_runs import DesignRequest, first_design
+from evermix.deciding.proposing import AssessedProposal, propose
 from evermix.errors import ProjectError
 from evermix.executors import Failure, Job, JobEvent, LocalProcesses
 from evermix.files import read_record, write_json
@@ -31,9 +34,6 @@ from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe.study import StudyConstraintRecipe, StudyRecipe
 from evermix.recipe.timeline import Phase
-from evermix.study.fitting import fit
-from evermix.study.next_runs import DesignRequest, first_design
-from evermix.study.proposing import Recommendation, propose
 
 Floats = npt.NDArray[np.float64]
 LAW = "power-link"
@@ -190,7 +190,7 @@ class _Decision:
         weights = np.array([[proxy.shares.get(name, 0.0) for name in names] for proxy in proxies])
         return Observations(self.bench.leaves(names), weights, names, bits / factor)
 
-    def _proposed(self, observations: Observations) -> Recommendation:
+    def _proposed(self, observations: Observations) -> AssessedProposal:
         """The study's fit and proposal, with the life's objective and bounds in the place of a study's."""
         fitted = fit(observations, self.swarm.study)
         fitted = replace(fitted, objective=self.bench.objective(fitted.observations.metrics))

@@ -6,12 +6,14 @@ that the optimum over leaves does too (laws.bundled).
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from evermix.errors import ObservationError
+from evermix.errors import ConstraintError, ConvergenceError, ObservationError
 from evermix.laws.automatic import AutoLaw
 from evermix.laws.base import MixingLaw
 from evermix.laws.bundled import BundledLaw
@@ -20,13 +22,21 @@ from evermix.laws.registry import law_class
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.observations import LeftOut, Observations
-from evermix.recipe.study import StudyObjectiveRecipe, StudyRecipe
+from evermix.recipe.study import PriorName, StudyObjectiveRecipe, StudyRecipe
 from evermix.reuse import CollapsedSpace
-from evermix.study.prior import Prior, choose_prior
 from evermix.trust.calibration import Calibration, calibrate
+from evermix.trust.resampling import choose, resamples
 
 Floats = npt.NDArray[np.float64]
 AUTO_ANY = "auto-any"
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A mixture over all domains, and where it comes from, a phrase for people."""
+
+    mixture: Mixture
+    source: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +122,27 @@ def fit(
     return FittedLaw(recipe, varying, law, objective, prior, calibration, left_out, space, ghosts)
 
 
+def resampled_laws(fitted: FittedLaw, n: int, progress: Callable[[int, int], None] | None = None) -> list[MixingLaw]:
+    """`n` refits, at least 2; resamples that the law cannot be fitted to are left out.
+
+    Raises:
+        ConvergenceError: if fewer than two resamples can be fitted.
+    """
+    observations, law = fitted.observations, fitted.law
+    n = max(n, 2)
+    kind = choose(observations, law).kind
+    laws: list[MixingLaw] = []
+    draws = resamples(kind, observations, law, n, np.random.default_rng(fitted.recipe.seed))
+    for done, draw in enumerate(draws, start=1):
+        with contextlib.suppress(ConvergenceError, ObservationError):
+            laws.append(law.refit(observations.weights, draw.costs, observations.sigma, draw.counts))
+        if progress is not None:
+            progress(done, n)
+    if len(laws) < 2:
+        raise ConvergenceError("at least two resamples must be fitted", received=len(laws), hint="measure more runs")
+    return laws
+
+
 def chosen_law(name: str, seed: int = 0) -> MixingLaw:
     """The unfitted law of a recipe: a family, `auto` among the convex ones, or `auto-any` among all.
 
@@ -136,6 +167,32 @@ def build_objective(observations: Observations, asked: StudyObjectiveRecipe) -> 
         spread = np.nanstd(observations.costs, axis=0)
         return Objective(metrics, tuple(np.array(objective.weights) / spread), "metric")
     return objective
+
+
+def choose_prior(observations: Observations, asked: PriorName | dict[str, float]) -> Prior:
+    """The prior asked for; `auto` is natural where every token count is known, else the swarm's mean.
+
+    Raises:
+        ConstraintError: if natural is asked for and a token count is unknown.
+        DomainError, MixtureError: if given shares name an unknown domain or do not sum to 1.
+    """
+    domains = observations.domains
+    known = all(d.n_tokens is not None for d in domains)
+    if isinstance(asked, dict):
+        return Prior(Mixture.from_dict(domains, asked), "given")
+    if asked == "natural" and not known:
+        missing = next(d.name for d in domains if d.n_tokens is None)
+        raise ConstraintError(
+            "a natural prior needs the tokens of every domain",
+            received=f"none for '{missing}'",
+            hint="put them into tokens.yaml beside the runs, or ask for another prior",
+        )
+    if asked == "natural" or (asked == "auto" and known):
+        return Prior(Mixture.natural(domains), "natural: proportional to the tokens available")
+    if asked == "uniform":
+        return Prior(Mixture.uniform(domains), "uniform")
+    mean = Mixture.normalised(domains, observations.weights.mean(axis=0))
+    return Prior(mean, "the mean of the swarm, which a Dirichlet swarm draws around its prior")
 
 
 def _prior(

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from evermix.deciding.fitting import FittedLaw, resampled_laws
+from evermix.deciding.request import Problems, problems
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.recipe.study import StudyRecipe
@@ -18,9 +20,6 @@ from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal, binding_bounds
 from evermix.solvers.solve import solve
 from evermix.solvers.worst_case import least_worst_change, least_worst_law
-from evermix.study.fitting import FittedLaw
-from evermix.study.request import Problems, problems
-from evermix.study.resampled import resampled_laws
 from evermix.trust.assessment import AssessmentOptions, assess
 from evermix.trust.bootstrap import Bootstrap, BootstrapOptions
 from evermix.trust.cautions import Caution
@@ -64,7 +63,7 @@ class KlStrength:
 
 
 @dataclass(frozen=True, eq=False)
-class Recommendation:
+class AssessedProposal:
     """A proposed mixture and its evidence.
 
     Attributes:
@@ -121,7 +120,7 @@ def propose(
     recipe: StudyRecipe | None = None,
     progress: Progress | None = None,
     kl_before: float | None = None,
-) -> Recommendation:
+) -> AssessedProposal:
     """The optimum of the recipe's objective under its rules, resampled and compared.
 
     Args:
@@ -143,12 +142,12 @@ def propose(
     observations = fitted.observations
     if recipe.resamples == 0:
         comparison = compare(problem, proposal, observations, wanted)
-        return Recommendation(fitted, recipe, problem, proposal, kl, comparison, None, ())
+        return AssessedProposal(fitted, recipe, problem, proposal, kl, comparison, None, ())
     resampling = BootstrapOptions(recipe.resamples, recipe.seed, ceilings=asked.ceilings if asked.guards else None)
     bundled = None if fitted.space is None else fitted.space.bundled
     options = AssessmentOptions(resampling, fitted.calibration, bundled=bundled)
     found = assess(problem, proposal, observations, wanted, options, progress)
-    return Recommendation(fitted, recipe, problem, proposal, kl, found.comparison, found.bootstrap, found.cautions)
+    return AssessedProposal(fitted, recipe, problem, proposal, kl, found.comparison, found.bootstrap, found.cautions)
 
 
 def best_mixture(fitted: FittedLaw, law: MixingLaw | None = None) -> Mixture:

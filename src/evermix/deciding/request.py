@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.constraints import Bounds, Constraints, NoRegression
+from evermix.deciding.fitting import FittedLaw
 from evermix.errors import ConstraintError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.recipe.study import GuardRecipe, StudyRecipe
 from evermix.solvers.problem import MixtureProblem
-from evermix.study.fitting import FittedLaw
 from evermix.trust.measured import best_run, run_objective
 
 Floats = npt.NDArray[np.float64]

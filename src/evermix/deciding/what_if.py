@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evermix.deciding.fitting import FittedLaw, resampled_laws
 from evermix.errors import MixtureError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
-from evermix.study.fitting import FittedLaw
-from evermix.study.resampled import resampled_laws
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from evermix.deciding import FittedLaw, fit, moved, named_mixture, propose, what_if
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ConstraintError, MixtureError, ObservationError, RecipeError
 from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe.study import StudyRecipe
-from evermix.study import FittedLaw, fit, moved, named_mixture, propose, what_if
 from tests.study.planted import DOMAINS, METRICS, measure, true_objective
 
 SET = DomainSet(Domain(name, n_tokens) for name, n_tokens in DOMAINS.items())

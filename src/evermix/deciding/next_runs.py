@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from evermix.deciding.fitting import FittedLaw, resampled_laws
+from evermix.deciding.proposing import best_mixture
 from evermix.designs import SwarmRules, dirichlet_design, nested_design, representative
 from evermix.designs.adaptive import adaptive_design, candidate_pool
 from evermix.designs.belief import Evidence
@@ -18,9 +20,6 @@ from evermix.errors import ObservationError
 from evermix.mixture import Mixture
 from evermix.recipe.study import StudyRecipe
 from evermix.reuse import CollapsedSpace
-from evermix.study.fitting import FittedLaw
-from evermix.study.proposing import best_mixture
-from evermix.study.resampled import resampled_laws
 
 Floats = npt.NDArray[np.float64]
 _N_OPTIMA = 6  # resampled laws whose optima seed the candidates

@@ -1,0 +1,44 @@
+"""Deciding: from a request and runs, whoever made them, to a law, a problem, and a mixture with what it is worth."""
+
+from evermix.deciding.fitting import FittedLaw, Prior, build_objective, choose_prior, chosen_law, fit, resampled_laws
+from evermix.deciding.next_runs import (
+    DesignRequest,
+    first_design,
+    next_mixtures,
+    prior_before_runs,
+    runs_for,
+    runs_per_domain,
+    settled,
+)
+from evermix.deciding.proposing import AssessedProposal, KlStrength, best_mixture, propose
+from evermix.deciding.request import Problems, named_mixture, problems
+from evermix.deciding.what_if import WhatIf, check_measured, moved, predicted_change, what_if
+
+__all__ = [
+    "AssessedProposal",
+    "DesignRequest",
+    "FittedLaw",
+    "KlStrength",
+    "Prior",
+    "Problems",
+    "WhatIf",
+    "best_mixture",
+    "build_objective",
+    "check_measured",
+    "choose_prior",
+    "chosen_law",
+    "first_design",
+    "fit",
+    "moved",
+    "named_mixture",
+    "next_mixtures",
+    "predicted_change",
+    "prior_before_runs",
+    "problems",
+    "propose",
+    "resampled_laws",
+    "runs_for",
+    "runs_per_domain",
+    "settled",
+    "what_if",
+]
