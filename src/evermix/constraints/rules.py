@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from evermix.constraints.bounds import Bounds, GroupBound
-from evermix.constraints.contradictions import total_violation, what_would_do
+from evermix.constraints.bounds import Bounds, GroupBound, total_violation, what_would_do
 from evermix.domains import DomainSet
 from evermix.errors import ConstraintError
 from evermix.mixture import Mixture

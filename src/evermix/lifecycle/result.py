@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import evermix
 from evermix.lifecycle.deciding import Decision
 from evermix.lifecycle.segments import TrainedTo
 from evermix.lifecycle.workbench import Workbench
 from evermix.training.sampler import open_stream
+from evermix.version import VERSION
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def assemble(bench: Workbench, arms: dict[str, ArmResult]) -> dict[str, Any]:
     decisions = [_with_outcome(bench, arm, decision) for arm in arms.values() for decision in arm.decisions]
     objective = bench.objective
     return {
-        "evermix_version": evermix.__version__,
+        "evermix_version": VERSION,
         "recipe_fingerprint": bench.recipe.fingerprint(),
         "seed": bench.recipe.seed,
         "model": bench.recipe.model.checkpoint or bench.recipe.model.rung,

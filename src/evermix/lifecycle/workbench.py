@@ -7,7 +7,6 @@ from functools import cached_property
 
 from transformers import PreTrainedModel
 
-import evermix
 from evermix.constraints import Constraints
 from evermix.corpus.store import TokenStore
 from evermix.domains import DomainSet
@@ -25,6 +24,7 @@ from evermix.training.evaluation import HeldoutText
 from evermix.training.flops import ModelSize
 from evermix.training.learning_rate import LearningRate
 from evermix.training.segment import Optimisation
+from evermix.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Workbench:
         """Hash of what decides every weight of a run but its mixtures."""
         return content_hash(
             {
-                "evermix": evermix.__version__,
+                "evermix": VERSION,
                 "text": corpus_record(self.store),
                 "sequence_length": self.store.sequence_length,
                 "model": self.recipe.model.model_dump(mode="json"),

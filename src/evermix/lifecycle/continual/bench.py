@@ -8,7 +8,6 @@ from functools import cached_property, partial
 
 from transformers import PreTrainedModel
 
-import evermix
 from evermix.constraints import Bounds, Constraints
 from evermix.corpus.store import TokenStore
 from evermix.domains import Domain, DomainSet
@@ -25,6 +24,7 @@ from evermix.recipe.timeline import base_name
 from evermix.tasks import Task, open_tasks
 from evermix.training.evaluation import HeldoutText
 from evermix.training.flops import ModelSize
+from evermix.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class LifeBench:
         """Hash of what is the same in all stages and decides every weight: code, tokenizer, model, seed."""
         return content_hash(
             {
-                "evermix": evermix.__version__,
+                "evermix": VERSION,
                 "tokenizer": self.store.tokenizer_fingerprint,
                 "sequence_length": self.store.sequence_length,
                 "model": self.recipe.model.model_dump(mode="json"),

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-import evermix
 from evermix.lifecycle.continual.arms.base import Outcome
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.cost import Cost
 from evermix.lifecycle.continual.scoring import TaskScores, score, score_on_tasks, tasks_seen
 from evermix.recipe import Recipe
 from evermix.recipe.timeline import Phase, base_name
+from evermix.version import VERSION
 
 StageRow = dict[str, Any]
 _MEANS = ("objective_value", "mean_loss_nats", "mean_bits_per_byte", "mean_perplexity", "mean_forgetting_nats")
@@ -108,7 +108,7 @@ def assemble(
     """What `result.json` holds; `before` is what the checkpoint that all lives begin with scores on the tasks."""
     recipe = bench.recipe
     return {
-        "evermix_version": evermix.__version__,
+        "evermix_version": VERSION,
         "recipe_fingerprint": recipe.fingerprint(),
         "seed": recipe.seed,
         "model": recipe.model.checkpoint or recipe.model.rung,

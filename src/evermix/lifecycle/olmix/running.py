@@ -6,7 +6,6 @@ from typing import Any
 
 from rich.console import Console
 
-import evermix
 from evermix.files import write_json
 from evermix.ledger import Project
 from evermix.lifecycle.olmix.deciding import Decided, decide
@@ -19,6 +18,7 @@ from evermix.mixture import Mixture
 from evermix.recipe import Recipe
 from evermix.recipe.whole import Arm
 from evermix.trust.references import BEST_RUN
+from evermix.version import VERSION
 
 
 def run(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def finish(shop: Workshop) -> dict[str, Any]:
     """Decide the mixture over today's domains, train the target on it, and write `result.json`."""
     decided = decide(shop)
     result = {
-        "evermix_version": evermix.__version__,
+        "evermix_version": VERSION,
         "recipe_fingerprint": shop.recipe.fingerprint(),
         "seed": shop.recipe.seed,
         "method": "olmix",
