@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evermix.corpus import load_tokenizer
-from evermix.corpus.chat import LEARNT, READ, ChatEncoder
+from evermix.corpus.chat import CONTEXT, TARGET, ChatEncoder
 from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.conversation import Conversation
 from evermix.errors import CorpusError
@@ -33,14 +33,14 @@ def text_of(ids, special: bool = True) -> str:
 
 
 def learnt(row) -> str:
-    return text_of(row.ids[row.roles == LEARNT])
+    return text_of(row.ids[row.roles == TARGET])
 
 
 def test_a_plain_pair_is_the_prompt_the_answer_and_the_end():
     (row,) = PLAIN.encode([conversation("two plus two", "four, 語🙂")])
     prompt, answer = TOKENIZER.encode_batch(["two plus two", "four, 語🙂"])
     assert row.ids.tolist() == [*prompt, *answer, TOKENIZER.end_id]
-    assert row.roles.tolist() == [READ] * len(prompt) + [LEARNT] * (len(answer) + 1)
+    assert row.roles.tolist() == [CONTEXT] * len(prompt) + [TARGET] * (len(answer) + 1)
 
 
 def test_every_answer_is_learnt_with_its_end_and_nothing_else():
@@ -51,7 +51,7 @@ def test_every_answer_is_learnt_with_its_end_and_nothing_else():
     (row,) = TAGGED.encode([talk])
     assert text_of(row.ids) == ChatTemplate(CHATML).render(talk.messages, False).removesuffix("\n")
     assert learnt(row) == f"Hello{STOP}four{STOP}"
-    assert row.roles[-1] == LEARNT
+    assert row.roles[-1] == TARGET
 
 
 def test_what_the_template_puts_before_the_end_token_is_learnt_too():
@@ -75,8 +75,8 @@ def test_special_tokens_in_contents_stay_text(prompt, answer):
     kept = [int(i) for i in row.ids if i in (*special, TOKENIZER.end_id)]
     assert kept == [special[0], special[1]] * 3  # system, user, assistant
     assert text_of(row.ids) == ChatTemplate(CHATML).render(conversation(prompt, answer).messages, False)[:-1]
-    assert text_of(row.ids[row.roles == LEARNT][:-1]) == answer
-    n_bytes = TOKENIZER.token_bytes[row.ids[row.roles == LEARNT]].sum()
+    assert text_of(row.ids[row.roles == TARGET][:-1]) == answer
+    n_bytes = TOKENIZER.token_bytes[row.ids[row.roles == TARGET]].sum()
     assert n_bytes == len(answer.encode())
 
 
@@ -86,7 +86,7 @@ def test_a_prompt_has_the_tokens_that_stand_before_its_answer_in_training(conten
         (row,) = encoder.encode([conversation(*contents)])
         prompt = encoder.prompt(conversation(*contents[:-1]).messages)
         assert row.ids[: len(prompt)].tolist() == prompt
-        assert (row.roles[len(prompt) :] == LEARNT).all()
+        assert (row.roles[len(prompt) :] == TARGET).all()
 
 
 def test_without_special_strings_ids_are_those_of_the_whole_rendered_text():
@@ -127,7 +127,7 @@ def test_the_real_chat_model_gets_the_ids_of_its_own_tokenizer():
     (row,) = encoder.encode([talk])
     whole = theirs.apply_chat_template(talk.messages, tokenize=False)
     assert row.ids.tolist() == theirs(whole, add_special_tokens=False)["input_ids"][: len(row.ids)]
-    assert theirs.decode(row.ids[row.roles == LEARNT]) == (
+    assert theirs.decode(row.ids[row.roles == TARGET]) == (
         "Paris, naturellement. 🗼<|im_end|> You're welcome.<|im_end|>"
     )
     asked = theirs.apply_chat_template(talk.messages[:3], tokenize=False, add_generation_prompt=True)

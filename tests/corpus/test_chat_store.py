@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from evermix.corpus import StoreSettings, TextSource, TokenStore, build_store
-from evermix.corpus.chat import LEARNT, PADDING, READ
+from evermix.corpus.chat import CONTEXT, PADDING, TARGET
 from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.dataset import SequenceDataset, trimmed
 from evermix.errors import CorpusError
@@ -57,9 +57,9 @@ def test_rows_are_the_conversations_padded_on_the_right(store):
             n = LENGTH - roles.count(PADDING)
             assert roles[n:] == [PADDING] * (LENGTH - n)
             assert ids[n:] == [store.end_id] * (LENGTH - n)
-            answer = [i for i, role in zip(ids, roles, strict=True) if role == LEARNT]
+            answer = [i for i, role in zip(ids, roles, strict=True) if role == TARGET]
             assert ids[n - 1] == answer[-1] == store.end_id
-            prompt = [i for i, role in zip(ids, roles, strict=True) if role == READ]
+            prompt = [i for i, role in zip(ids, roles, strict=True) if role == CONTEXT]
             texts.append((TOKENIZER.decode(prompt), TOKENIZER.decode(answer[:-1])))
     expected = [(p["prompt"], p["answer"]) for p in [*pairs(60), pairs(1)[0]]]
     assert sorted(found["train"] + found["heldout"]) == sorted(expected)
@@ -88,7 +88,7 @@ def test_roles_are_read_beside_the_tokens(store):
     roles = store.read_roles(picked)
     owner = np.searchsorted(store.flat_offsets, picked, side="right") - 1
     for index, j, row in zip(picked, owner, roles, strict=True):
-        expected = store.roles(0, "train")[index] if j == 0 else np.full(LENGTH, LEARNT)
+        expected = store.roles(0, "train")[index] if j == 0 else np.full(LENGTH, TARGET)
         np.testing.assert_array_equal(row, expected)
     assert (store.is_chat(0), store.is_chat(1), store.has_chat) == (True, False, True)
     assert store.roles(1, "train") is None
@@ -118,7 +118,7 @@ def test_labels_pass_over_what_is_read_and_batches_lose_common_padding(store):
         kept = roles[:, :longest]
         np.testing.assert_array_equal(batch["input_ids"], store.read(order)[:, :longest])
         np.testing.assert_array_equal(batch["attention_mask"], kept != PADDING)
-        np.testing.assert_array_equal(batch["labels"], batch["input_ids"].masked_fill(kept != LEARNT, -100))
+        np.testing.assert_array_equal(batch["labels"], batch["input_ids"].masked_fill(kept != TARGET, -100))
 
 
 def test_only_what_changed_is_tokenised_again(folder, tmp_path):

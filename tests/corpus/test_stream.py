@@ -20,8 +20,8 @@ def mix(*weights: float) -> Mixture:
     return Mixture(ABC, weights)
 
 
-def stream(*phases: tuple[int, Mixture], sizes: tuple[int, ...] = (7, 50, 1), seed: int = 3) -> MixtureStream:
-    return MixtureStream(sizes, ABC.names, MixtureSchedule(tuple(MixtureSegment(s, m) for s, m in phases)), seed)
+def stream(*segments: tuple[int, Mixture], sizes: tuple[int, ...] = (7, 50, 1), seed: int = 3) -> MixtureStream:
+    return MixtureStream(sizes, ABC.names, MixtureSchedule(tuple(MixtureSegment(s, m) for s, m in segments)), seed)
 
 
 @st.composite
@@ -90,9 +90,9 @@ def test_a_domains_order_does_not_depend_on_the_other_domains():
 @given(st.lists(st.integers(0, 40), max_size=12), st.integers(0, 300))
 @settings(max_examples=60, deadline=None)
 def test_draw_sizes_and_resume_do_not_matter(sizes, cut):
-    phases = ((0, mix(0.5, 0.3, 0.2)), (31, mix(0.1, 0.9, 0)), (100, mix(1, 0, 0)), (101, mix(0.3, 0.3, 0.4)))
-    whole = stream(*phases).draw(400)
-    s = stream(*phases)
+    segments = ((0, mix(0.5, 0.3, 0.2)), (31, mix(0.1, 0.9, 0)), (100, mix(1, 0, 0)), (101, mix(0.3, 0.3, 0.4)))
+    whole = stream(*segments).draw(400)
+    s = stream(*segments)
     parts = [s.draw(n) for n in sizes]
     saved = json.loads(json.dumps(s.state_dict()))
     resumed = stream((0, mix(1, 0, 0)))
@@ -104,41 +104,41 @@ def test_draw_sizes_and_resume_do_not_matter(sizes, cut):
 
 
 def test_ranks_share_out_each_global_batch():
-    phases = ((0, mix(0.5, 0.3, 0.2)), (24, mix(0, 0.5, 0.5)))
-    whole = stream(*phases).draw(48)
+    segments = ((0, mix(0.5, 0.3, 0.2)), (24, mix(0, 0.5, 0.5)))
+    whole = stream(*segments).draw(48)
     for world in (1, 2, 4, 12):
-        ranks = [stream(*phases) for _ in range(world)]
+        ranks = [stream(*segments) for _ in range(world)]
         for step in (0, 1, 3, 2):
             batch = np.empty(12, np.int64)
             for rank, s in enumerate(ranks):
                 batch[rank::world] = s.indices_for(step, rank, world, 12)
             np.testing.assert_array_equal(batch, whole[12 * step : 12 * step + 12])
     with pytest.raises(CorpusError, match="divide evenly"):
-        stream(*phases).indices_for(0, 0, 5, 12)
+        stream(*segments).indices_for(0, 0, 5, 12)
 
 
-def test_a_phase_appended_on_the_way_equals_one_planned_before():
+def test_a_segment_appended_on_the_way_equals_one_planned_before():
     planned = stream((0, mix(0.5, 0.3, 0.2)), (37, mix(0.1, 0.2, 0.7)))
     whole = planned.draw(120)
     s = stream((0, mix(0.5, 0.3, 0.2)))
     first = s.draw(37)
-    s.append_phase(mix(0.9, 0.1, 0))
-    s.append_phase(mix(0.1, 0.2, 0.7))  # a second change at the same place replaces the first
+    s.append_segment(mix(0.9, 0.1, 0))
+    s.append_segment(mix(0.1, 0.2, 0.7))  # a second change at the same place replaces the first
     np.testing.assert_array_equal(np.concatenate([first, s.draw(83)]), whole)
     assert [p.start_sequence for p in s.schedule.segments] == [0, 37]
     ahead = stream((0, mix(0.5, 0.3, 0.2)))
     ahead.draw(10)
-    ahead.append_phase(mix(0.1, 0.2, 0.7), start_sequence=37)
+    ahead.append_segment(mix(0.1, 0.2, 0.7), start_sequence=37)
     np.testing.assert_array_equal(ahead.draw(110), whole[10:])
 
 
-def test_a_phase_may_not_begin_in_the_past():
+def test_a_segment_may_not_begin_in_the_past():
     s = stream((0, mix(0.5, 0.3, 0.2)))
     s.draw(5)
     with pytest.raises(CorpusError, match="position 5, got 4"):
-        s.append_phase(mix(1, 0, 0), start_sequence=4)
+        s.append_segment(mix(1, 0, 0), start_sequence=4)
     s.seek(0)
-    s.append_phase(mix(1, 0, 0))
+    s.append_segment(mix(1, 0, 0))
     assert set(s.draw(20)) <= set(range(7))
 
 
@@ -153,7 +153,7 @@ def test_an_empty_domain_may_only_have_share_zero():
     s = stream((0, mix(0.5, 0, 0.5)), sizes=(7, 0, 1))
     assert s.draw(10).max() == 7
     with pytest.raises(CorpusError, match="domain 'b' must hold a train sequence"):
-        s.append_phase(mix(0.4, 0.2, 0.4))
+        s.append_segment(mix(0.4, 0.2, 0.4))
     np.testing.assert_array_equal(s.schedule.segments[-1].mixture.weights, [0.5, 0, 0.5])
 
 

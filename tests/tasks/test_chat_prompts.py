@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evermix.corpus.chat import LEARNT, ChatEncoder
+from evermix.corpus.chat import TARGET, ChatEncoder
 from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.conversation import Conversation
 from evermix.tasks.likelihood import Continuation, encoded_windows
@@ -30,7 +30,7 @@ def test_prompt_and_answer_are_those_of_training(template: ChatTemplate, asked: 
     prompt, answer = "".join(asked), "".join(said)
     turns = (("user", prompt), ("assistant", answer))
     (row,) = ChatEncoder(tokenizer, template).encode([Conversation(turns)])
-    learnt = row.roles == LEARNT
+    learnt = row.roles == TARGET
     render = partial(template.render, generate=True)
     assert PromptEncoder(tokenizer, render).encode([prompt]) == [row.ids[~learnt].tolist()]
     (window,) = encoded_windows(tokenizer, [Continuation(prompt, answer, "here", render)], 0, None)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch.distributions import Categorical, kl_divergence
 
 from evermix.corpus import TokenStore
-from evermix.corpus.chat import LEARNT, ChatEncoder
+from evermix.corpus.chat import TARGET, ChatEncoder
 from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.conversation import Conversation
 from evermix.errors import CheckpointError, RecipeError
@@ -96,7 +96,7 @@ def test_the_teacher_is_asked_again_as_the_template_has_it(template: ChatTemplat
     encoder = ChatEncoder(TOKENIZER, template)
     question, answer = question.strip(), answer.strip()
     (row,) = encoder.encode([Conversation((("user", question), ("assistant", answer)))])
-    prompt, demonstration = row.ids[row.roles != LEARNT].tolist(), row.ids[row.roles == LEARNT].tolist()
+    prompt, demonstration = row.ids[row.roles != TARGET].tolist(), row.ids[row.roles == TARGET].tolist()
     shown = TeacherPrompt.of(TOKENIZER, template).ids(prompt, demonstration)
     turns = [("user", question), ("assistant", answer), ("user", question)]
     exact = encoder.prompt([{"role": role, "content": content} for role, content in turns])
@@ -197,7 +197,7 @@ def test_of_several_answers_the_last_is_written_anew() -> None:
     encoder = ChatEncoder(TOKENIZER, ChatTemplate.plain())
     turns = (("user", "two?"), ("assistant", "is"), ("user", "four?"), ("assistant", "it is"))
     (row,) = encoder.encode([Conversation(turns)])
-    labels = np.where(row.roles == LEARNT, row.ids, -100)
+    labels = np.where(row.roles == TARGET, row.ids, -100)
     (found,) = _rows({"input_ids": torch.tensor([row.ids.tolist()]), "labels": torch.tensor([labels.tolist()])})
     assert TOKENIZER.decode(found.prompt or []) == "two?is<|endoftext|>\n\nfour?"
     assert TOKENIZER.decode(found.demonstration) == "it is<|endoftext|>"

@@ -22,7 +22,7 @@ from evermix.corpus.conversation import Conversation
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CorpusError
 
-PADDING, READ, LEARNT = 0, 1, 2
+PADDING, CONTEXT, TARGET = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ChatRow:
 
     Attributes:
         ids: token ids, shape (tokens,).
-        roles: READ or LEARNT for each, shape (tokens,).
+        roles: CONTEXT or TARGET for each, shape (tokens,).
     """
 
     ids: npt.NDArray[np.int64]
@@ -91,7 +91,7 @@ class ChatEncoder:
         read: list[str] = []
         is_open = False  # an answer whose end token has not come yet
 
-        def flush(role: int = READ) -> None:
+        def flush(role: int = CONTEXT) -> None:
             pieces.append(_Piece("".join(read), role))
             read.clear()
 
@@ -101,7 +101,7 @@ class ChatEncoder:
                     if k % 2 == 0:
                         read.append(part)
                         continue
-                    role = LEARNT if is_open else READ
+                    role = TARGET if is_open else CONTEXT
                     flush(role)
                     pieces.append(_Piece(self._id_of(part), role))
                     is_open = False
@@ -110,13 +110,13 @@ class ChatEncoder:
                 is_open = False
             elif span.kind == "answer":
                 flush()
-                pieces.append(_Piece(span.text, LEARNT))
+                pieces.append(_Piece(span.text, TARGET))
                 is_open = True
             else:
-                pieces.append(_Piece(self.tokenizer.end_id, LEARNT))
+                pieces.append(_Piece(self.tokenizer.end_id, TARGET))
                 is_open = False
         if is_open and is_whole:
-            pieces.append(_Piece(self.tokenizer.end_id, LEARNT))
+            pieces.append(_Piece(self.tokenizer.end_id, TARGET))
         else:
             flush()
         return pieces
@@ -127,7 +127,7 @@ class ChatEncoder:
 
     @staticmethod
     def _up_to_the_last_learnt(pieces: list[_Piece]) -> list[_Piece]:
-        last = max(k for k, piece in enumerate(pieces) if piece.role == LEARNT)
+        last = max(k for k, piece in enumerate(pieces) if piece.role == TARGET)
         return pieces[: last + 1]
 
     def _encoded(self, rows: Sequence[Sequence[_Piece]]) -> list[ChatRow]:

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from evermix.corpus.chat import LEARNT, PADDING
+from evermix.corpus.chat import PADDING, TARGET
 from evermix.corpus.store import TokenStore
 
 Example = dict[str, torch.Tensor]
-NOT_LEARNT = -100  # the label that losses pass over
+IGNORE_INDEX = -100  # the label that losses pass over
 
 
 class SequenceDataset(Dataset[Example]):
@@ -39,7 +39,7 @@ class SequenceDataset(Dataset[Example]):
         if not self.store.has_chat:
             return [{"input_ids": row, "labels": row} for row in rows]
         roles = torch.from_numpy(self.store.read_roles(indices))
-        labels = rows.masked_fill(roles != LEARNT, NOT_LEARNT)
+        labels = rows.masked_fill(roles != TARGET, IGNORE_INDEX)
         masks = (roles != PADDING).long()
         return [
             {"input_ids": row, "labels": label, "attention_mask": mask}

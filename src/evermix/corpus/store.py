@@ -10,7 +10,7 @@ Layout of the folder (all readable with numpy and any JSON reader):
 The key is a hash of the documents, the tokenizer and the settings: adding a domain tokenises only that one.
 
 A sequence of a text domain is full of tokens, all learnt. One of a chat domain is a conversation, padded on the right
-with the end token; its roles are 0 padding, 1 read, 2 learnt.
+with the end token; its roles are 0 padding, 1 context, 2 target.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.corpus.builder import StoreProgress, StoreSettings, build_domains
-from evermix.corpus.chat import LEARNT
+from evermix.corpus.chat import TARGET
 from evermix.corpus.packing import map_sequences
 from evermix.corpus.source import TextSource
 from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer
@@ -216,7 +216,7 @@ class TokenStore:
         Raises:
             CorpusError: if an index lies outside the store.
         """
-        out = np.full((np.size(flat_indices), self.sequence_length), LEARNT, dtype=np.uint8)
+        out = np.full((np.size(flat_indices), self.sequence_length), TARGET, dtype=np.uint8)
         for i, j, row in self._located(flat_indices):
             roles = self.roles(j, "train")
             if roles is not None:

@@ -1,7 +1,7 @@
 """MixtureStream: which sequence of which domain comes next, as a function of seed, schedule and counter alone.
 
 Domains are chosen by Tijdeman's rule for the chairman assignment problem (R. Tijdeman, Discrete Mathematics 32, 1980):
-with shares p_j > 0 of m domains, at the n-th draw of a phase let s_j = n p_j - c_j, c_j the draws so far; among the
+with shares p_j > 0 of m domains, at the n-th draw of a segment let s_j = n p_j - c_j, c_j the draws so far; among the
 domains with s_j >= g, g = 1 / (2m - 2), take the one with least (1 - g - s_j) / p_j. Then |c_j - n p_j| <= 1 - g.
 
 The k-th draw of a domain is entry k mod N of the permutation of epoch k div N, which depends on (seed, domain name,
@@ -29,10 +29,10 @@ _LEAST_SHARE = 1e-15  # a share below this is drawn less than once in any run: t
 
 
 @dataclass
-class _StreamPhase:
+class _StreamSegment:
     start: int
     weights: Floats
-    counts: Indices  # draws of each domain before the phase began, known once it is reached
+    counts: Indices  # draws of each domain before the segment began, known once it is reached
 
 
 class MixtureStream:
@@ -41,7 +41,7 @@ class MixtureStream:
     Args:
         store_sizes: train sequences of each domain, shape (domains,).
         domain_names: their names, in the same order.
-        schedule: mixtures over these domains; phase starts are sequence counts.
+        schedule: mixtures over these domains; segment starts are sequence counts.
         seed: of the order within each domain.
 
     Raises:
@@ -61,9 +61,9 @@ class MixtureStream:
             )
         self._size_list: list[int] = self.sizes.tolist()
         self._offsets = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
-        self._phases: list[_StreamPhase] = []
-        for phase in schedule.segments:
-            self._add_phase(phase.start_sequence, phase.mixture.weights)
+        self._segments: list[_StreamSegment] = []
+        for segment in schedule.segments:
+            self._add_segment(segment.start_sequence, segment.mixture.weights)
         self._orders: dict[int, tuple[int, Indices]] = {}
         self._current, self._position = 0, 0
         self._counts: Indices = np.zeros(len(self.names), dtype=np.int64)
@@ -86,9 +86,9 @@ class MixtureStream:
 
     @property
     def schedule(self) -> MixtureSchedule:
-        """The mixtures of all phases, also those to come."""
+        """The mixtures of all segments, also those to come."""
         domains = DomainSet(self.names)
-        return MixtureSchedule(tuple(MixtureSegment(p.start, Mixture(domains, p.weights)) for p in self._phases))
+        return MixtureSchedule(tuple(MixtureSegment(p.start, Mixture(domains, p.weights)) for p in self._segments))
 
     def draw(self, n_sequences: int) -> Indices:
         """The next `n_sequences` flat indices, shape (n_sequences,)."""
@@ -97,7 +97,7 @@ class MixtureStream:
     def seek(self, position: int) -> None:
         """Go to any position; the draws from there on are the same as if it had been reached by drawing."""
         if position < self._position:
-            self._rewind(max(i for i, phase in enumerate(self._phases) if phase.start <= position))
+            self._rewind(max(i for i, segment in enumerate(self._segments) if segment.start <= position))
         self._advance(position - self._position)
 
     def indices_for(self, step: int, rank: int, world: int, batch: int) -> Indices:
@@ -117,8 +117,8 @@ class MixtureStream:
 
     # ---- changing the mixture
 
-    def append_phase(self, mixture: Mixture, start_sequence: int | None = None) -> None:
-        """Draw from `mixture` from `start_sequence` on (default: from the next draw); later phases are dropped.
+    def append_segment(self, mixture: Mixture, start_sequence: int | None = None) -> None:
+        """Draw from `mixture` from `start_sequence` on (default: from the next draw); later segments are dropped.
 
         Raises:
             CorpusError: if the start lies before the current position, or the domains differ.
@@ -126,22 +126,22 @@ class MixtureStream:
         start = self._position if start_sequence is None else start_sequence
         if start < self._position:
             raise CorpusError(
-                f"a new phase must not start before the stream's position {self._position}",
+                f"a new segment must not start before the stream's position {self._position}",
                 received=start,
                 hint="start it at a step boundary that has not been drawn yet",
             )
         if mixture.domains.names != self.names:
-            raise CorpusError("a new phase must be over the stream's domains", received=mixture.domains.names)
-        kept = self._phases
-        self._phases = [phase for phase in kept if phase.start < start]
+            raise CorpusError("a new segment must be over the stream's domains", received=mixture.domains.names)
+        kept = self._segments
+        self._segments = [segment for segment in kept if segment.start < start]
         try:
-            self._add_phase(start, mixture.weights)
+            self._add_segment(start, mixture.weights)
         except CorpusError:
-            self._phases = kept
+            self._segments = kept
             raise
-        self._current = min(self._current, len(self._phases) - 1)
+        self._current = min(self._current, len(self._segments) - 1)
         if start == self._position:
-            self._enter(len(self._phases) - 1)
+            self._enter(len(self._segments) - 1)
 
     # ---- state
 
@@ -154,14 +154,14 @@ class MixtureStream:
             "sizes": self.sizes.tolist(),
             "position": self._position,
             "counts": self._counts.tolist(),
-            "phase": self._current,
-            "phases": [
-                {"start": p.start, "weights": p.weights.tolist(), "counts": p.counts.tolist()} for p in self._phases
+            "segment": self._current,
+            "segments": [
+                {"start": p.start, "weights": p.weights.tolist(), "counts": p.counts.tolist()} for p in self._segments
             ],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a saved state, phases included.
+        """Take over a saved state, segments included.
 
         Raises:
             CorpusError: the state belongs to another seed, other domains, or a store of other sizes.
@@ -174,30 +174,30 @@ class MixtureStream:
                     received=state.get(field),
                     hint=f"this run has {own[field]}; the corpus or the recipe has changed since",
                 )
-        self._phases = [
-            _StreamPhase(int(p["start"]), np.array(p["weights"], np.float64), np.array(p["counts"], np.int64))
-            for p in state["phases"]
+        self._segments = [
+            _StreamSegment(int(p["start"]), np.array(p["weights"], np.float64), np.array(p["counts"], np.int64))
+            for p in state["segments"]
         ]
         self._position = int(state["position"])
         self._counts = np.array(state["counts"], dtype=np.int64)
-        self._current = int(state["phase"])
+        self._current = int(state["segment"])
 
     # ---- inside
 
-    def _add_phase(self, start: int, weights: Floats) -> None:
+    def _add_segment(self, start: int, weights: Floats) -> None:
         weights = np.array(weights, dtype=np.float64)
         for name, weight, size in zip(self.names, weights, self.sizes, strict=True):
             if weight > _LEAST_SHARE and size == 0:
                 raise CorpusError(f"domain '{name}' must hold a train sequence to have a share", received=float(weight))
-        self._phases.append(_StreamPhase(start, weights, np.zeros(len(self.names), dtype=np.int64)))
+        self._segments.append(_StreamSegment(start, weights, np.zeros(len(self.names), dtype=np.int64)))
 
     def _enter(self, number: int) -> None:
         self._current = number
-        self._phases[number].counts = self._counts.copy()
+        self._segments[number].counts = self._counts.copy()
 
     def _rewind(self, number: int) -> None:
-        phase = self._phases[number]
-        self._current, self._position, self._counts = number, phase.start, phase.counts.copy()
+        segment = self._segments[number]
+        self._current, self._position, self._counts = number, segment.start, segment.counts.copy()
 
     def _advance(self, n_sequences: int) -> tuple[Indices, Indices]:
         """Domains of the next draws and the number of earlier draws of each one's domain, both (n_sequences,)."""
@@ -208,12 +208,12 @@ class MixtureStream:
         done = 0
         while done < n_sequences:
             following = self._current + 1
-            if following < len(self._phases) and self._phases[following].start <= self._position:
+            if following < len(self._segments) and self._segments[following].start <= self._position:
                 self._enter(following)
                 continue
             left = n_sequences - done
-            if following < len(self._phases):
-                left = min(left, self._phases[following].start - self._position)
+            if following < len(self._segments):
+                left = min(left, self._segments[following].start - self._position)
             chosen[done : done + left] = self._apportion(left)
             self._counts += np.bincount(chosen[done : done + left], minlength=len(self.names))
             self._position += left
@@ -221,18 +221,18 @@ class MixtureStream:
         return chosen, before[chosen] + _occurrences(chosen)
 
     def _apportion(self, n_sequences: int) -> Indices:
-        """Domains of the next draws within the current phase (the module's rule), shape (n_sequences,)."""
-        phase = self._phases[self._current]
-        live = np.flatnonzero(phase.weights > _LEAST_SHARE)
-        if len(live) == 1:
-            return np.full(n_sequences, live[0], dtype=np.int64)
-        share = phase.weights[live] / phase.weights[live].sum()
-        drawn = (self._counts - phase.counts)[live].astype(np.float64)
+        """Domains of the next draws within the current segment (the module's rule), shape (n_sequences,)."""
+        segment = self._segments[self._current]
+        sampled = np.flatnonzero(segment.weights > _LEAST_SHARE)
+        if len(sampled) == 1:
+            return np.full(n_sequences, sampled[0], dtype=np.int64)
+        share = segment.weights[sampled] / segment.weights[sampled].sum()
+        drawn = (self._counts - segment.counts)[sampled].astype(np.float64)
         picks = np.empty(n_sequences, dtype=np.int64)
-        first = self._position - phase.start + 1
-        gap, inverse = 1 / (2 * len(live) - 2), 1 / share
+        first = self._position - segment.start + 1
+        gap, inverse = 1 / (2 * len(sampled) - 2), 1 / share
         due, late = np.empty_like(share), np.empty_like(share)
-        early = np.empty(len(live), dtype=np.bool_)
+        early = np.empty(len(sampled), dtype=np.bool_)
         for i in range(n_sequences):
             np.multiply(share, first + i, out=due)
             np.subtract(due, drawn, out=due)
@@ -243,7 +243,7 @@ class MixtureStream:
             j = late.argmin()
             drawn[j] += 1
             picks[i] = j
-        return live[picks]
+        return sampled[picks]
 
     def _locate(self, chosen: Indices, turns: Indices) -> Indices:
         """Flat index of the turns[i]-th draw of domain chosen[i], shape (n,)."""

@@ -23,8 +23,8 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from evermix.corpus.chat import LEARNT, PADDING
-from evermix.corpus.dataset import NOT_LEARNT
+from evermix.corpus.chat import PADDING, TARGET
+from evermix.corpus.dataset import IGNORE_INDEX
 from evermix.corpus.store import TokenStore
 from evermix.domains import DomainSet
 
@@ -59,7 +59,7 @@ class HeldoutText:
         domains: which domains, in order.
         sequences: per domain, token ids of shape (sequences, length).
         n_bytes: shape (domains,), UTF-8 bytes of the predicted tokens.
-        roles: per domain, shape (sequences, length): 0 padding, 1 read, 2 learnt; None where all of it is learnt.
+        roles: per domain, shape (sequences, length): 0 padding, 1 context, 2 target; None where all of it is learnt.
     """
 
     domains: DomainSet
@@ -80,7 +80,7 @@ class HeldoutText:
             ids = np.asarray(store.heldout(j))[:most].astype(np.int64)
             kinds = store.roles(j, "heldout")
             lengths = store.token_bytes[ids[:, 1:]]
-            n_bytes[j] = lengths.sum() if kinds is None else lengths[kinds[:most, 1:] == LEARNT].sum()
+            n_bytes[j] = lengths.sum() if kinds is None else lengths[kinds[:most, 1:] == TARGET].sum()
             sequences.append(torch.from_numpy(ids))
             roles.append(None if kinds is None else torch.from_numpy(kinds[:most].copy()))
         return cls(store.domains, tuple(sequences), n_bytes, tuple(roles))
@@ -105,7 +105,7 @@ class HeldoutText:
         ids, roles = self.sequences[j], self.roles[j]
         if roles is None:
             return np.full(ids.shape[0], ids.shape[1] - 1, dtype=np.float64)
-        return (roles[:, 1:] == LEARNT).sum(dim=1).double().numpy()
+        return (roles[:, 1:] == TARGET).sum(dim=1).double().numpy()
 
     @property
     def n_tokens(self) -> int:
@@ -128,14 +128,14 @@ class HeldoutText:
             size = max(1, batch_tokens // int((roles != PADDING).sum(dim=1).max()))
             for batch, kinds in zip(torch.split(ids, size), torch.split(roles, size), strict=True):
                 longest = int((kinds != PADDING).sum(dim=1).max())
-                labels = batch.masked_fill(kinds != LEARNT, NOT_LEARNT)
+                labels = batch.masked_fill(kinds != TARGET, IGNORE_INDEX)
                 yield HeldoutBatch(j, batch[:, :longest], labels[:, :longest])
 
     def share_of_loss(self, losses: torch.Tensor, batch: HeldoutBatch) -> torch.Tensor:
         """What a batch with these sequence losses, shape (batch,), adds to its domain's loss; shape ()."""
         if self.roles[batch.domain] is None:
             return losses.sum() / len(self.sequences[batch.domain])
-        counts = (batch.labels[:, 1:] != NOT_LEARNT).sum(dim=1)
+        counts = (batch.labels[:, 1:] != IGNORE_INDEX).sum(dim=1)
         return (losses * counts).sum() / float(self.n_predicted[batch.domain])
 
 
@@ -183,9 +183,9 @@ def sequence_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         logits[:, :-1].reshape(-1, logits.shape[-1]).float(),
         targets.reshape(-1),
         reduction="none",
-        ignore_index=NOT_LEARNT,
+        ignore_index=IGNORE_INDEX,
     ).view(labels.shape[0], -1)
-    learnt = targets != NOT_LEARNT
+    learnt = targets != IGNORE_INDEX
     return each.mean(dim=1) if bool(learnt.all()) else each.sum(dim=1) / learnt.sum(dim=1)
 
 

@@ -47,10 +47,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from evermix.corpus.chat import LEARNT, ChatEncoder
+from evermix.corpus.chat import TARGET, ChatEncoder
 from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.conversation import Conversation
-from evermix.corpus.dataset import NOT_LEARNT, Example, SequenceDataset, trimmed
+from evermix.corpus.dataset import IGNORE_INDEX, Example, SequenceDataset, trimmed
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CheckpointError, RecipeError
 from evermix.training.checkpoints import TEACHER_FILE
@@ -74,7 +74,7 @@ class TeacherPrompt:
         """As `template` writes a conversation in which one question is asked twice."""
         asked_twice = Conversation((("user", "a"), ("assistant", "b"), ("user", "a"), ("assistant", "b")))
         (row,) = ChatEncoder(tokenizer, template).encode([asked_twice])
-        starts, ends = _learnt_spans(row.roles == LEARNT)
+        starts, ends = _learnt_spans(row.roles == TARGET)
         first, second = row.ids[: starts[0]].tolist(), row.ids[ends[0] : starts[-1]].tolist()
         alike = 0
         while alike < min(len(first), len(second)) and first[-1 - alike] == second[-1 - alike]:
@@ -254,7 +254,7 @@ def _rows(inputs: Example) -> Iterator[_Row]:
     masks = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
     for ids, labels, mask in zip(inputs["input_ids"].cpu(), inputs["labels"].cpu(), masks.cpu(), strict=True):
         n = int(mask.sum())
-        row, learnt = ids[:n].tolist(), (labels[:n] != NOT_LEARNT).tolist()
+        row, learnt = ids[:n].tolist(), (labels[:n] != IGNORE_INDEX).tolist()
         if learnt[0]:
             yield _Row(row, learnt)
             continue

@@ -64,7 +64,7 @@ class Segment:
         end_step: optimiser step at which the segment ends.
         seed: of the order of the sequences.
         evaluate_at, checkpoint_at: steps at which the loss curve gets a point, and a checkpoint is written.
-        first_sequence: of `mixtures`, the one that step 0 begins with; not 0 where the run is a later part of a life.
+        first_sequence: of `mixtures`, the one that step 0 begins with; not 0 where steps are counted anew in a phase.
     """
 
     mixtures: MixtureSchedule
