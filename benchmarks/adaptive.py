@@ -24,9 +24,9 @@ from scipy.stats import spearmanr
 from swarms import dclm, regmix
 
 from evermix.designs.adaptive import choose_next
-from evermix.designs.belief import Evidence
 from evermix.designs.space_filling import representative
 from evermix.laws.power_link import PowerLinkLaw
+from evermix.observations.runs import Runs
 
 ARMS = ("random", "exploit", "adaptive", "adaptive from even")
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -91,7 +91,7 @@ def add(arm: str, swarm: Swarm, law: PowerLinkLaw, done: list[int], n: int, rng:
         return list(rng.choice(rest, n, replace=False))
     if arm == "exploit":
         return list(rest[np.argsort(value(law.predict(swarm.mixtures[rest])))[:n]])
-    known = Evidence(swarm.mixtures[done], swarm.costs[done])
+    known = Runs(swarm.mixtures[done], swarm.costs[done])
     return list(rest[choose_next(law, known, value, swarm.mixtures[rest], n, rng).positions])
 
 
@@ -106,7 +106,7 @@ def trajectory(arm: str, swarm: Swarm, seed: int) -> list[dict[str, float]]:
     rows = []
     for k, following in zip(sizes(m), [*sizes(m)[1:], 0], strict=True):
         start = time.process_time()
-        law = PowerLinkLaw().fit(swarm.mixtures[done], swarm.costs[done])
+        law = PowerLinkLaw().fit(Runs.of(swarm.mixtures[done], swarm.costs[done]))
         predicted = value(law.predict(swarm.mixtures))
         rest = np.setdiff1d(np.arange(len(predicted)), done)
         rows.append(

@@ -48,7 +48,7 @@ def problem_of(law: MixingLaw, observations: Observations) -> MixtureProblem:
 
 def measured(law: MixingLaw, observations: Observations, n_resamples: int) -> dict[str, Any]:
     """One row: seconds, and what the bootstrap says."""
-    law.fit(observations.weights, observations.costs, observations.sigma)
+    law.fit(observations.runs)
     problem = problem_of(law, observations)
     proposal = solve(problem)
     options = BootstrapOptions(n_resamples)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -34,6 +35,7 @@ from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.observations import Observations
+from evermix.observations.runs import Runs
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 from evermix.trust import BootstrapOptions, bootstrap, calibrate
@@ -69,7 +71,7 @@ def planted(seed: int, n_runs: int, n_resamples: int, law_type: LawType) -> dict
     goal = Objective.from_dict(metrics)
     bounds = Bounds(np.zeros(M), np.ones(M), ("",) * M)
     prior = Mixture.natural(domains)
-    fitted = law_type().fit(runs.weights, runs.costs)
+    fitted = law_type().fit(Runs.of(runs.weights, runs.costs))
     best = solve(MixtureProblem(law, goal, bounds, prior, KL)).mixture.weights
     problem = MixtureProblem(fitted, goal, bounds, prior, KL)
     rmse = calibrate(fitted, runs, goal).objective.rmse
@@ -98,13 +100,13 @@ def real(runs: Observations, seed: int, n_runs: int, n_resamples: int) -> dict[s
     order = rng.permutation(runs.n_runs)
     seen, pool = runs.subset(runs=np.sort(order[:n_runs])), runs.subset(runs=np.sort(order[n_runs:]))
     goal = Objective.from_dict(runs.metrics)
-    law = PowerLinkLaw().fit(seen.weights, seen.costs)
+    law = PowerLinkLaw().fit(Runs.of(seen.weights, seen.costs))
     rmse = calibrate(law, seen, goal, seed=seed).objective.rmse
     full = np.asarray(goal.value(law.predict(pool.weights)))
     chosen = int(full.argmin())
     errors = []
     for draw in resamples(choose(seen, law).kind, seen, law, n_resamples, rng):
-        again = law.refit(seen.weights, draw.costs, None, draw.counts)
+        again = law.refit(replace(draw, sigma=None))
         value = np.asarray(goal.value(again.predict(pool.weights)))
         pick = int(value.argmin())
         errors.append(value[pick] - full[pick])

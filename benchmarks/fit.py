@@ -29,6 +29,7 @@ from swarms import dclm, need_swarms, regmix
 from evermix.laws.base import MixingLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
+from evermix.observations.runs import Runs
 
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-6
@@ -121,7 +122,7 @@ def timed_fit(law: MixingLaw, P: Table, Y: Table) -> tuple[MixingLaw, float]:
     times = []
     for _ in range(3):
         started = time.process_time()
-        fitted = law.clone().fit(P, Y)
+        fitted = law.clone().fit(Runs.of(P, Y))
         times.append(time.process_time() - started)
     return fitted, min(times)
 
@@ -154,11 +155,11 @@ def compare(case: Case, n_restarts: int) -> list[dict[str, Any]]:
 
 def resampling(law: MixingLaw, P: Table, Y: Table) -> dict[str, Any]:
     """CPU seconds of 200 refits to resampled runs."""
-    fitted, rng, unconverged = law.fit(P, Y), np.random.default_rng(0), 0.0
+    fitted, rng, unconverged = law.fit(Runs.of(P, Y)), np.random.default_rng(0), 0.0
     started = time.process_time()
     for _ in range(N_RESAMPLES):
         counts = np.bincount(rng.integers(0, len(P), len(P)), minlength=len(P))
-        unconverged += float((~fitted.refit(P, Y, counts=counts).converged_).mean()) / N_RESAMPLES
+        unconverged += float((~fitted.refit(Runs.of(P, Y, counts=counts)).converged_).mean()) / N_RESAMPLES
     row = {
         "law": law.name,
         "settings": repr(law.get_params()),
@@ -190,7 +191,7 @@ def main() -> None:
     train, topics = regmix("train"), dclm(dropped=False)
     P, Y, D, Z = train.weights, train.values, topics.weights, topics.values
     published, power = LogLinearLaw(huber_delta=0.02, scaled=False), PowerLinkLaw()
-    published.fit(P[:54], Y[:54])  # the first products wake the linear algebra up
+    published.fit(Runs.of(P[:54], Y[:54]))  # the first products wake the linear algebra up
     rows = [resampling(PowerLinkLaw(), D, Z), resampling(LogLinearLaw(), D, Z)]
     rows += [default_time(P[:54], Y[:54], "regmix-1m"), default_time(*planted("log-linear"), "planted")]
     sample = tuple(range(0, 110, -(-110 // given.sample)))

@@ -31,6 +31,7 @@ from evermix.files import write_json
 from evermix.laws import LAWS, AutoLaw, MixingLaw, PooledPowerLinkLaw, ResidualLaw
 from evermix.laws.cross_validation import spearman
 from evermix.laws.live import LiveLaw
+from evermix.observations.runs import Runs
 
 CELLS = RUNS / "laws"
 NAMES = {"regmix-1m": "RegMix", "olmix-dclm": "DCLM"}
@@ -69,7 +70,7 @@ def fitted(family: str, P: np.ndarray, Y: np.ndarray) -> MixingLaw:
     live = (P > 0).any(axis=0)
     if family == "log-linear" and not live.all():
         law = LiveLaw(law, tuple(bool(x) for x in live), 0.0)
-    return law.fit(P, Y)
+    return law.fit(Runs.of(P, Y))
 
 
 def score(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
@@ -159,7 +160,7 @@ def published() -> list[dict[str, Any]]:
         trees.append(model.fit(P, Y[:, i], eval_set=[(Q, Z[:, i])], eval_metric="l2", callbacks=[stop]).predict(Q))
     predictions["LightGBM"] = np.stack(trees, axis=1)
     for family, law in FAMILIES.items():
-        predictions[f"evermix {family}"] = law.clone().fit(P, Y).predict(Q)
+        predictions[f"evermix {family}"] = law.clone().fit(Runs.of(P, Y)).predict(Q)
     rows = []
     for name, predicted in predictions.items():
         ranks = 100 * spearman(predicted, Z)

@@ -38,6 +38,7 @@ from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.observations import Observations
+from evermix.observations.runs import Runs
 from evermix.recipe.study import StudyRecipe
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
@@ -137,7 +138,7 @@ def over_live(law: MixingLaw, asked: FittedLaw) -> MixingLaw:
     if asked.dead_domains:
         live = tuple(name not in asked.dead_domains for name in table.domains.names)
         law = LiveLaw(law, live, sum(asked.prior.mixture[name] for name in asked.dead_domains))
-    return law.fit(table.weights, table.costs)
+    return law.fit(Runs.of(table.weights, table.costs))
 
 
 def published_loss(asked: FittedLaw) -> MixingLaw:
@@ -174,7 +175,7 @@ class Bench:
         counted = ways_to_count(swarm)
         table = counted["52 tasks"].observations(swarm, np.arange(swarm.n_runs))
         laws = (LogLinearLaw(huber_delta=DELTA, scaled=False), PowerLinkLaw())
-        judges = {law.name: law.fit(table.weights, table.values) for law in laws}
+        judges = {law.name: law.fit(Runs.of(table.weights, table.values)) for law in laws}
         shares = [FACTS["update_0"][name] for name in swarm.domains.names]
         prior = yaml.safe_load((SWARMS / "olmix-dclm" / "tokens.yaml").read_text())["relative_sizes"]
         return cls(swarm, counted, Mixture.normalised(swarm.domains, shares), prior, judges)

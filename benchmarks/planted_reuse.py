@@ -23,7 +23,7 @@ from evermix.domains import Domain, DomainSet
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective
-from evermix.observations import Observations
+from evermix.observations import Observations, Runs
 from evermix.recipe.study import StudyRecipe
 from evermix.reuse import Add, CollapsedSpace, DomainUpdate, Revise, ghost
 from evermix.solvers.kl_scale import scaled_kl_weight
@@ -210,7 +210,7 @@ class World:
         live = weights.max(axis=0) > 0
         domains = DomainSet(d for d, inside in zip(self.universe, live, strict=True) if inside)
         prior = Mixture(domains, self.old_prior.weights[live])
-        fitted = law.fit(weights[:, live], values)
+        fitted = law.fit(Runs.of(weights[:, live], values))
         weight = scaled_kl_weight(fitted, self.objective, prior, np.random.default_rng(0), KL)
         problem = MixtureProblem(fitted, self.objective, Constraints().bounds(domains, 1.0), prior, weight)
         return Mixture.from_dict(self.universe, dict(solve(problem).mixture.as_dict))

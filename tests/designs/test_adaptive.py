@@ -11,7 +11,6 @@ from evermix.constraints import Constraints
 from evermix.designs import (
     AdaptiveOptions,
     Belief,
-    Evidence,
     SwarmRules,
     adaptive_design,
     candidate_pool,
@@ -22,6 +21,7 @@ from evermix.domains import DomainSet
 from evermix.errors import MixtureError, ObservationError
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
+from evermix.observations.runs import Runs
 
 Floats = np.ndarray
 
@@ -50,8 +50,8 @@ def test_a_run_that_tells_contenders_apart_comes_first() -> None:
 
 def test_no_candidate_is_taken_twice_and_the_seed_decides() -> None:
     P, Y = world(0)
-    law = PowerLinkLaw().fit(P[:12], Y[:12])
-    known = Evidence(P[:12], Y[:12])
+    known = Runs(P[:12], Y[:12])
+    law = PowerLinkLaw().fit(known)
     chosen = choose_next(law, known, mean_cost, P[12:60], 48, np.random.default_rng(1)).positions
     assert sorted(chosen.tolist()) == list(range(48))
     again = choose_next(law, known, mean_cost, P[12:60], 48, np.random.default_rng(1)).positions
@@ -66,9 +66,9 @@ def test_a_better_choice_than_from_as_many_random_runs() -> None:
         rng = np.random.default_rng(seed)
         done = [int(k) for k in rng.choice(len(P), 8, replace=False)]
         for _ in range(3):
-            law = PowerLinkLaw().fit(P[done], Y[done])
+            known = Runs(P[done], Y[done])
+            law = PowerLinkLaw().fit(known)
             rest = np.setdiff1d(np.arange(len(P)), done)
-            known = Evidence(P[done], Y[done])
             done += [int(rest[k]) for k in choose_next(law, known, mean_cost, P[rest], 4, rng).positions]
         random = [int(k) for k in np.random.default_rng(100 + seed).choice(len(P), 20, replace=False)]
         for name, runs in (("adaptive", done), ("random", random)):
@@ -97,19 +97,19 @@ def test_sixty_four_domains_and_fifty_metrics_take_seconds() -> None:
     prior = Mixture.uniform(domains)
     P = np.array([rng.dirichlet(np.full(64, 0.2)) for _ in range(70)])
     Y = 1 + (0.1 + P @ rng.gamma(0.5, 1, (64, 50))) ** -0.5
-    law = PowerLinkLaw().fit(P, Y)
+    law = PowerLinkLaw().fit(Runs.of(P, Y))
     start = time.process_time()
     pool = candidate_pool(prior, [prior], rng)
-    chosen = adaptive_design(law, Evidence(P, Y), mean_cost, pool, 16, rng)
+    chosen = adaptive_design(law, Runs(P, Y), mean_cost, pool, 16, rng)
     assert time.process_time() - start < 20
     assert len(set(chosen)) == 16
 
 
 def test_wrong_requests_are_refused() -> None:
     P, Y = world(0)
-    known = Evidence(P[:12], Y[:12])
-    law = PowerLinkLaw().fit(P[:12], Y[:12])
+    known = Runs(P[:12], Y[:12])
+    law = PowerLinkLaw().fit(known)
     with pytest.raises(MixtureError, match="must be as many"):
         choose_next(law, known, mean_cost, P[:3], 4, np.random.default_rng(0))
-    with pytest.raises(ObservationError, match="weights, as the evidence"):
+    with pytest.raises(ObservationError, match="weights, as the runs"):
         choose_next(law, known, mean_cost, P[:, :4], 2, np.random.default_rng(0))

@@ -5,26 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evermix.designs.belief import Belief, Evidence, believe
+from evermix.designs.belief import Belief, believe
 from evermix.errors import ObservationError
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
+from evermix.observations.runs import Runs
 
 
 def mean_cost(costs: np.ndarray) -> np.ndarray:
     return np.asarray(costs.mean(axis=-1))
 
 
-def planted(n_runs: int, m: int = 5, seed: int = 0) -> Evidence:
+def planted(n_runs: int, m: int = 5, seed: int = 0) -> Runs:
     rng = np.random.default_rng(seed)
     P = rng.dirichlet(np.full(m, 0.7), n_runs)
     tau = np.random.default_rng(7).uniform(0.1, 2, (m, 3))
-    return Evidence(P, 1 + (P**0.7 @ tau) ** -0.5 + 0.003 * rng.standard_normal((n_runs, 3)))
+    return Runs(P, 1 + (P**0.7 @ tau) ** -0.5 + 0.003 * rng.standard_normal((n_runs, 3)))
 
 
 def test_mean_is_the_law_and_runs_are_the_least_uncertain() -> None:
     known = planted(14)
-    law = PowerLinkLaw().fit(known.mixtures, known.costs)
+    law = PowerLinkLaw().fit(known)
     new = np.random.default_rng(5).dirichlet(np.full(5, 0.3), 40)
     belief = believe(law, known, mean_cost, np.vstack([known.mixtures, new]), np.random.default_rng(0))
     np.testing.assert_allclose(belief.mean, mean_cost(law.predict(np.vstack([known.mixtures, new]))))
@@ -38,9 +39,9 @@ def test_a_domain_never_seen_is_uncertain() -> None:
     P = known.mixtures.copy()
     P[:, 4] = 0
     P /= P.sum(axis=1, keepdims=True)
-    evidence = Evidence(P, known.costs)
-    law = PowerLinkLaw().fit(P, known.costs)
-    belief = believe(law, evidence, mean_cost, np.eye(5), np.random.default_rng(0))
+    runs = Runs(P, known.values)
+    law = PowerLinkLaw().fit(runs)
+    belief = believe(law, runs, mean_cost, np.eye(5), np.random.default_rng(0))
     assert np.diag(belief.covariance).argmax() == 4
 
 
@@ -60,22 +61,23 @@ def test_rank_one_update_is_conditioning() -> None:
 
 def test_missing_cells_and_laws_that_need_more_runs_than_a_fold_has() -> None:
     known = planted(12)
-    costs = known.costs.copy()
+    costs = known.values.copy()
     costs[3, 1] = np.nan
-    law = PowerLinkLaw().fit(known.mixtures, costs)
-    belief = believe(law, Evidence(known.mixtures, costs), mean_cost, np.eye(5), np.random.default_rng(0))
+    holed = Runs(known.mixtures, costs)
+    law = PowerLinkLaw().fit(holed)
+    belief = believe(law, holed, mean_cost, np.eye(5), np.random.default_rng(0))
     assert np.isfinite(belief.covariance).all()
     small = planted(7)
-    strict = LogLinearLaw().fit(small.mixtures, small.costs)
+    strict = LogLinearLaw().fit(small)
     belief = believe(strict, small, mean_cost, small.mixtures, np.random.default_rng(0))
     assert np.isfinite(belief.covariance).all()
 
 
 def test_a_law_that_explodes_leaves_the_belief_finite() -> None:
     known = planted(8)
-    law = PowerLinkLaw().fit(known.mixtures, known.costs)
+    law = PowerLinkLaw().fit(known)
 
-    limit = max(mean_cost(law.predict(known.mixtures)).max(), mean_cost(known.costs).max())
+    limit = max(mean_cost(law.predict(known.mixtures)).max(), mean_cost(known.values).max())
 
     def exploding(costs: np.ndarray) -> np.ndarray:
         return np.where(mean_cost(costs) > limit, np.inf, mean_cost(costs))
@@ -87,8 +89,8 @@ def test_a_law_that_explodes_leaves_the_belief_finite() -> None:
     assert np.isfinite(belief.covariance).all()
 
 
-def test_too_little_evidence_is_refused() -> None:
+def test_too_few_runs_are_refused() -> None:
     with pytest.raises(ObservationError, match="at least 4 runs"):
-        planted(3)
+        believe(PowerLinkLaw().fit(planted(3)), planted(3), mean_cost, np.eye(5), np.random.default_rng(0))
     with pytest.raises(ObservationError, match="of the same runs"):
-        Evidence(np.ones((4, 1)), np.ones((5, 1)))
+        Runs(np.ones((4, 1)), np.ones((5, 1)))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evermix.designs import Evidence, Settledness, StoppingRule, how_settled, recommended_runs
+from evermix.designs import Settledness, StoppingRule, how_settled, recommended_runs
 from evermix.domains import DomainSet
 from evermix.errors import ObservationError
 from evermix.laws.base import MixingLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
+from evermix.observations.runs import Runs
 
 M = 4
 DOMAINS = DomainSet([f"d{j}" for j in range(M)])
@@ -32,7 +33,8 @@ def settled(n_runs: int, noise: float, seed: int = 0) -> Settledness:
     P = rng.dirichlet(np.ones(M), n_runs)
     tau = np.array([[2.0, 0.3, 0.5, 0.1], [0.2, 1.5, 0.4, 0.1]]).T
     Y = 1 + (0.05 + P**0.7 @ tau) ** -0.5 + noise * rng.standard_normal((n_runs, 2))
-    return how_settled(PowerLinkLaw().fit(P, Y), Evidence(P, Y), mean_cost, propose, rng, 20)
+    runs = Runs(P, Y)
+    return how_settled(PowerLinkLaw().fit(runs), runs, mean_cost, propose, rng, 20)
 
 
 def test_more_runs_and_less_noise_settle_the_mixture() -> None:

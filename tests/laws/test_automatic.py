@@ -13,6 +13,7 @@ from evermix.laws.gaussian_process import GaussianProcessLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.nearest import NearestLaw
 from evermix.laws.power_link import PowerLinkLaw
+from evermix.observations.runs import Runs
 
 M = 6
 
@@ -36,7 +37,7 @@ CANDIDATES = {"power-link": PowerLinkLaw(), "log-linear": LogLinearLaw(), "gp": 
 @pytest.mark.parametrize(("kind", "wanted"), [("power-link", "power-link"), ("log-linear", "log-linear")])
 def test_finds_the_family_of_a_planted_world(kind: str, wanted: str) -> None:
     P, Y = world(kind)
-    law = AutoLaw(CANDIDATES).fit(P[:60], Y[:60])
+    law = AutoLaw(CANDIDATES).fit(Runs.of(P[:60], Y[:60]))
     assert law.scores_[wanted].mean() == min(law.scores_[name].mean() for name in CANDIDATES)
     assert law.scores_[law.swarm_choice_].mean() <= law.scores_[wanted].mean() * 1.1
     rank = [spearmanr(law.predict(P[60:])[:, i], Y[60:, i]).statistic for i in range(4)]
@@ -49,7 +50,7 @@ def test_is_near_the_best_of_its_candidates(kind: str) -> None:
     fit, rest = slice(0, 40), slice(40, None)
 
     def rank(law) -> float:
-        predicted = law.fit(P[fit], Y[fit]).predict(P[rest])
+        predicted = law.fit(Runs.of(P[fit], Y[fit])).predict(P[rest])
         return float(np.mean([spearmanr(predicted[:, i], Y[rest][:, i]).statistic for i in range(4)]))
 
     assert rank(AutoLaw(CANDIDATES)) > max(rank(law.clone()) for law in CANDIDATES.values()) - 0.02
@@ -59,7 +60,7 @@ def test_metrics_of_different_kinds_get_different_laws() -> None:
     P, Y = world("power-link")
     Z = world("log-linear")[1]
     two = {"power-link": PowerLinkLaw(), "log-linear": LogLinearLaw()}
-    law = AutoLaw(two).fit(P[:120], np.hstack([Y, Z])[:120])
+    law = AutoLaw(two).fit(Runs.of(P[:120], np.hstack([Y, Z])[:120]))
     straight = np.hstack([Y, Z])
     left = ((law.predict(P[120:]) - straight[120:]) ** 2).mean(axis=0) / straight.var(axis=0)
     assert (left < 0.01).all()
@@ -71,13 +72,15 @@ def test_without_evidence_the_preferred_candidate_stays() -> None:
     rng = np.random.default_rng(2)
     P = rng.dirichlet(np.full(M, 0.7), 15)
     Y = 3 + 0.1 * rng.standard_normal((15, 3))
-    law = AutoLaw({"power-link": PowerLinkLaw(ridge=100.0), "nearest": NearestLaw(power=1.0)}, caution=3.0).fit(P, Y)
+    law = AutoLaw({"power-link": PowerLinkLaw(ridge=100.0), "nearest": NearestLaw(power=1.0)}, caution=3.0).fit(
+        Runs.of(P, Y)
+    )
     assert (law.choice_ == "power-link").all()
 
 
 def test_says_what_it_chose_and_what_it_left_out() -> None:
     P, Y = world("power-link", k=8)
-    law = AutoLaw({"power-link": PowerLinkLaw(), "log-linear": LogLinearLaw()}).fit(P, Y)
+    law = AutoLaw({"power-link": PowerLinkLaw(), "log-linear": LogLinearLaw()}).fit(Runs.of(P, Y))
     assert law.choice_.shape == (4,)
     assert set(law.left_out_) == {"log-linear"}
     text = law.describe()
@@ -88,12 +91,12 @@ def test_says_what_it_chose_and_what_it_left_out() -> None:
 def test_no_usable_candidate_is_refused() -> None:
     P, Y = world("power-link", k=6)
     with pytest.raises(ObservationError, match="auto needs a candidate that the runs suffice for"):
-        AutoLaw({"log-linear": LogLinearLaw()}).fit(P, Y)
+        AutoLaw({"log-linear": LogLinearLaw()}).fit(Runs.of(P, Y))
 
 
 def test_convex_only_gives_exact_expressions() -> None:
     P, Y = world("quadratic")
-    law = AutoLaw(CANDIDATES, convex=True).fit(P[:40], Y[:40])
+    law = AutoLaw(CANDIDATES, convex=True).fit(Runs.of(P[:40], Y[:40]))
     assert law.is_convex
     assert "gp" not in law.scores_
     variable = cp.Variable(M, nonneg=True)
@@ -104,9 +107,9 @@ def test_convex_only_gives_exact_expressions() -> None:
 
 def test_refit_keeps_the_choice() -> None:
     P, Y = world("power-link")
-    law = AutoLaw(CANDIDATES, n_folds=3).fit(P[:30], Y[:30])
+    law = AutoLaw(CANDIDATES, n_folds=3).fit(Runs.of(P[:30], Y[:30]))
     counts = np.random.default_rng(3).multinomial(30, np.full(30, 1 / 30))
-    again = law.refit(P[:30], Y[:30], counts=counts)
+    again = law.refit(Runs.of(P[:30], Y[:30], counts=counts))
     assert (again.choice_ == law.choice_).all()
     assert np.abs(again.predict(P) - law.predict(P)).mean() < 0.2 * Y.std()
 
@@ -115,6 +118,6 @@ def test_the_default_candidates_fit_few_runs() -> None:
     assert "boosted-trees" in default_candidates(200, M)
     assert "boosted-trees" not in default_candidates(100, M)
     P, Y = world("power-link")
-    law = AutoLaw(n_folds=3).fit(P[: M + 1], Y[: M + 1])
+    law = AutoLaw(n_folds=3).fit(Runs.of(P[: M + 1], Y[: M + 1]))
     rank = [spearmanr(law.predict(P[M + 1 :])[:, i], Y[M + 1 :, i]).statistic for i in range(4)]
     assert np.mean(rank) > 0.6

@@ -17,6 +17,7 @@ from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective
+from evermix.observations.runs import Runs
 from evermix.reuse import CollapsedSpace
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
@@ -34,12 +35,12 @@ def runs(k: int = 30, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(params=[LogLinearLaw, PowerLinkLaw])
 def law(request: pytest.FixtureRequest) -> BundledLaw:
-    return BundledLaw(request.param(), SPACE).fit(*runs())
+    return BundledLaw(request.param(), SPACE).fit(Runs.of(*runs()))
 
 
 def test_it_is_the_inner_law_of_the_totals(law: BundledLaw) -> None:
     P, Y = runs()
-    inner = law.inner.clone().fit(SPACE.collapse(P), Y)
+    inner = law.inner.clone().fit(Runs.of(SPACE.collapse(P), Y))
     anywhere = np.random.default_rng(1).dirichlet(np.ones(6), 9)
     np.testing.assert_allclose(law.predict(anywhere), inner.predict(SPACE.collapse(anywhere)))
     assert law.n_domains_ == 6
@@ -52,7 +53,7 @@ def test_it_has_as_many_parameters_as_the_inner_law_over_components(law: Bundled
     P, Y = runs()
     kept = SPACE.collapse(P)[:, 1] < 0.3
     P = SPACE.expand(np.array([1, 0, 1]) * SPACE.collapse(P[kept]) / (1 - SPACE.collapse(P[kept])[:, 1:2]))
-    assert nested.fit(P, Y[kept]).parameter_count == PowerLinkLaw.n_parameters(2)
+    assert nested.fit(Runs.of(P, Y[kept])).parameter_count == PowerLinkLaw.n_parameters(2)
 
 
 def test_gradient_and_curvature_against_differences(law: BundledLaw) -> None:
@@ -67,14 +68,14 @@ def test_gradient_and_curvature_against_differences(law: BundledLaw) -> None:
 
 def test_a_diagonal_per_metric_only_where_the_bundle_does_not_bend() -> None:
     p = SPACE.expand([0.5, 0.2, 0.3])
-    straight = BundledLaw(LogLinearLaw(), SPACE).fit(*runs())
+    straight = BundledLaw(LogLinearLaw(), SPACE).fit(Runs.of(*runs()))
     d, s = straight.curvature(p)
     g = straight.gradient(p)
     total = 0.3 * (np.diag(d[0]) + s[0] * np.outer(g[0], g[0])) + 0.7 * (np.diag(d[1]) + s[1] * np.outer(g[1], g[1]))
     whole, rows = straight.weighted_curvature(p, np.array([0.3, 0.7]))
     np.testing.assert_allclose(total, np.diag(whole) + rows.T @ rows)
     with pytest.raises(ConstraintError, match="call weighted_curvature"):
-        BundledLaw(PowerLinkLaw(), SPACE).fit(*runs()).curvature(p)
+        BundledLaw(PowerLinkLaw(), SPACE).fit(Runs.of(*runs())).curvature(p)
 
 
 def test_expressions_are_its_predictions(law: BundledLaw) -> None:
@@ -89,21 +90,21 @@ def test_expressions_are_its_predictions(law: BundledLaw) -> None:
 def test_refits_settles_and_clones_as_the_inner_law_does(law: BundledLaw) -> None:
     P, Y = runs()
     counts = np.random.default_rng(3).multinomial(len(P), np.full(len(P), 1 / len(P))).astype(float)
-    refitted = law.inner_.refit(SPACE.collapse(P), Y, counts=counts)
-    np.testing.assert_allclose(law.refit(P, Y, counts=counts).predict(P), refitted.predict(SPACE.collapse(P)))
-    np.testing.assert_allclose(law.settled().fit(P, Y).predict(P), law.predict(P), rtol=1e-6)
+    refitted = law.inner_.refit(Runs.of(SPACE.collapse(P), Y, counts=counts))
+    np.testing.assert_allclose(law.refit(Runs.of(P, Y, counts=counts)).predict(P), refitted.predict(SPACE.collapse(P)))
+    np.testing.assert_allclose(law.settled().fit(Runs.of(P, Y)).predict(P), law.predict(P), rtol=1e-6)
     with pytest.raises(NotFittedError):
         law.clone().predict(P)
     with pytest.raises(NotFittedError):
-        law.clone().refit(P, Y)
+        law.clone().refit(Runs.of(P, Y))
 
 
 def test_flags_are_the_inner_laws() -> None:
     law: MixingLaw = BundledLaw(GaussianProcessLaw(), SPACE)
     assert (law.is_convex, law.has_gradient, law.has_std, law.pools_metrics) == (False, True, True, True)
     P, Y = runs()
-    value, std = law.fit(P, Y).predict_with_std(P)
-    inner = GaussianProcessLaw().fit(SPACE.collapse(P), Y)
+    value, std = law.fit(Runs.of(P, Y)).predict_with_std(P)
+    inner = GaussianProcessLaw().fit(Runs.of(SPACE.collapse(P), Y))
     np.testing.assert_allclose((value, std), inner.predict_with_std(SPACE.collapse(P)))
     with pytest.raises(ObservationError, match="6 weights"):
         law.predict(np.full(3, 1 / 3))

@@ -17,6 +17,7 @@ from evermix.laws.gaussian_process import GaussianProcessLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.laws.registry import LAWS, law_class
+from evermix.observations.runs import Runs
 
 M, N, K = 5, 3, 40
 
@@ -63,7 +64,7 @@ _FITTED: dict[str, MixingLaw] = {}
 def fitted(law_type: type[MixingLaw]) -> MixingLaw:
     """Fitted once: no test may change it."""
     if law_type.name not in _FITTED:
-        _FITTED[law_type.name] = law_type().fit(*planted())
+        _FITTED[law_type.name] = law_type().fit(Runs.of(*planted()))
     return _FITTED[law_type.name]
 
 
@@ -89,14 +90,14 @@ def test_every_law_says_what_it_is() -> None:
 def test_a_fit_counts_its_parameters(law_type: type[MixingLaw]) -> None:
     with pytest.raises(NotFittedError):
         _ = law_type().parameter_count
-    assert law_type().fit(*planted()).parameter_count == law_type.n_parameters(M)
+    assert law_type().fit(Runs.of(*planted())).parameter_count == law_type.n_parameters(M)
 
 
 def test_hyperparameters_are_stored_untouched(law_type: type[MixingLaw]) -> None:
     law = law_type()
     before = dict(vars(law))
     assert set(before) == set(inspect.signature(law_type).parameters)
-    law.fit(*planted())
+    law.fit(Runs.of(*planted()))
     assert {name: getattr(law, name) for name in before} == before
     assert all(name.endswith("_") for name in vars(law) if name not in before)
 
@@ -112,7 +113,7 @@ def test_predicting_before_fitting_is_refused(law_type: type[MixingLaw]) -> None
 
 def test_fit_returns_self_and_says_whether_it_converged(law_type: type[MixingLaw]) -> None:
     law = law_type()
-    assert law.fit(*planted()) is law
+    assert law.fit(Runs.of(*planted())) is law
     assert law.converged_.shape == law.objective_.shape == (N,)
     assert law.converged_.all()
 
@@ -174,7 +175,7 @@ def test_weighted_curvature_is_the_hessian_of_the_weighted_sum(fitted: MixingLaw
 
 def test_settled_repeats_the_fit_without_choosing_anew(fitted: MixingLaw) -> None:
     P, Y = planted()
-    again = fitted.settled().fit(P, Y)
+    again = fitted.settled().fit(Runs.of(P, Y))
     np.testing.assert_allclose(again.predict(P), fitted.predict(P), rtol=1e-6)
     if isinstance(fitted, AutoLaw):
         assert isinstance(again, AutoLaw)
@@ -236,8 +237,8 @@ def test_missing_cells_touch_only_their_metric(law_type: type[MixingLaw], fitted
     P, Y = planted()
     holes = Y.copy()
     holes[:6, 0] = np.nan
-    law = law_type().fit(P, holes)
-    kept = law_type().fit(P[6:], Y[6:])
+    law = law_type().fit(Runs.of(P, holes))
+    kept = law_type().fit(Runs.of(P[6:], Y[6:]))
     if law.pools_metrics:
         assert np.isfinite(law.predict(P)).all()
         return
@@ -248,8 +249,8 @@ def test_missing_cells_touch_only_their_metric(law_type: type[MixingLaw], fitted
 def test_counts_are_repeated_rows(law_type: type[MixingLaw]) -> None:
     P, Y = planted()
     counts = np.random.default_rng(7).integers(0, 4, K)
-    counted = law_type().fit(P, Y, counts=counts).predict(P)
-    repeated = law_type().fit(np.repeat(P, counts, axis=0), np.repeat(Y, counts, axis=0)).predict(P)
+    counted = law_type().fit(Runs.of(P, Y, counts=counts)).predict(P)
+    repeated = law_type().fit(Runs.of(np.repeat(P, counts, axis=0), np.repeat(Y, counts, axis=0))).predict(P)
     tolerance = 0.05 if law_type.name in ("ensemble", "auto") else 3e-3  # their folds follow the order of the rows
     np.testing.assert_allclose(counted, repeated, atol=tolerance)
 
@@ -259,7 +260,7 @@ def test_a_metrics_unit_changes_predictions_by_the_unit(law_type: type[MixingLaw
     P, Y = planted()
     if law_type.name == "log-linear":
         pytest.skip("Olmix's Huber delta is in the metric's unit; `scaled` frees it")
-    law, other = law_type().fit(P, Y), law_type().fit(P, Y * factor)
+    law, other = law_type().fit(Runs.of(P, Y)), law_type().fit(Runs.of(P, Y * factor))
     np.testing.assert_allclose(other.predict(P) / factor, law.predict(P), atol=2e-3)
     np.testing.assert_allclose(other.noise_ / factor, law.noise_, rtol=0.05)
 
@@ -268,7 +269,9 @@ def test_the_order_of_runs_does_not_count(law_type: type[MixingLaw], fitted: Mix
     P, Y = planted()
     order = np.random.default_rng(8).permutation(K)
     tolerance = 0.05 if law_type.name in ("ensemble", "auto") else 2e-3  # folds follow the order of the rows
-    np.testing.assert_allclose(law_type().fit(P[order], Y[order]).predict(P), fitted.predict(P), atol=tolerance)
+    np.testing.assert_allclose(
+        law_type().fit(Runs.of(P[order], Y[order])).predict(P), fitted.predict(P), atol=tolerance
+    )
 
 
 def test_clone_is_unfitted_with_equal_parameters(fitted: MixingLaw) -> None:
@@ -281,7 +284,7 @@ def test_clone_is_unfitted_with_equal_parameters(fitted: MixingLaw) -> None:
 def test_refit_to_the_same_runs_is_the_fit(fitted: MixingLaw) -> None:
     P, Y = planted()
     before = fitted.predict(P)
-    again = fitted.refit(P, Y)
+    again = fitted.refit(Runs.of(P, Y))
     assert again is not fitted
     np.testing.assert_allclose(again.predict(P), before, atol=2e-3)
     np.testing.assert_array_equal(fitted.predict(P), before)
@@ -290,8 +293,8 @@ def test_refit_to_the_same_runs_is_the_fit(fitted: MixingLaw) -> None:
 def test_refit_to_resampled_runs_is_near_a_fit(law_type: type[MixingLaw], fitted: MixingLaw) -> None:
     P, Y = planted()
     counts = np.random.default_rng(9).multinomial(K, np.full(K, 1 / K))
-    warm = fitted.refit(P, Y, counts=counts).predict(P)
-    cold = law_type().fit(P, Y, counts=counts).predict(P)
+    warm = fitted.refit(Runs.of(P, Y, counts=counts)).predict(P)
+    cold = law_type().fit(Runs.of(P, Y, counts=counts)).predict(P)
     assert np.abs(warm - cold).mean() < 0.1 * Y.std()
 
 
@@ -303,7 +306,7 @@ def test_predictions_are_positive_everywhere(fitted: MixingLaw) -> None:
 def test_equivariant_under_permutation_of_domains_and_metrics(law_type: type[MixingLaw], fitted: MixingLaw) -> None:
     P, Y = planted()
     columns, metrics = np.array([3, 0, 4, 1, 2]), np.array([2, 0, 1])
-    turned = law_type().fit(P[:, columns], Y[:, metrics]).predict(P[:, columns])
+    turned = law_type().fit(Runs.of(P[:, columns], Y[:, metrics])).predict(P[:, columns])
     tolerance = 0.1 if law_type.name == "boosted-trees" else 2e-3  # equal splits go to the first column
     np.testing.assert_allclose(turned, fitted.predict(P)[:, metrics], atol=tolerance)
 
@@ -312,7 +315,7 @@ def test_metrics_are_fitted_independently(law_type: type[MixingLaw], fitted: Mix
     if fitted.pools_metrics:
         pytest.skip(f"{fitted.name} learns from all metrics together")
     P, Y = planted()
-    alone = law_type().fit(P, Y[:, :1]).predict(P)
+    alone = law_type().fit(Runs.of(P, Y[:, :1])).predict(P)
     np.testing.assert_allclose(alone[:, 0], fitted.predict(P)[:, 0], atol=2e-3)
 
 
@@ -323,13 +326,15 @@ def test_precise_runs_count_more(law_type: type[MixingLaw]) -> None:
     sigma = np.full_like(Y, 0.01)
     sigma[:5] = 10.0
     fresh, truth = (table[K:] for table in planted(k=300))  # the nearest law returns the runs it was given
-    error = [np.abs(law_type().fit(P, spoilt, s).predict(fresh) - truth).mean() for s in (None, sigma)]
+    error = [np.abs(law_type().fit(Runs.of(P, spoilt, s)).predict(fresh) - truth).mean() for s in (None, sigma)]
     assert error[1] < error[0]
 
 
 def test_equal_standard_errors_change_nothing(law_type: type[MixingLaw]) -> None:
     P, Y = planted()
-    np.testing.assert_allclose(law_type().fit(P, Y, np.full_like(Y, 3.0)).predict(P), law_type().fit(P, Y).predict(P))
+    np.testing.assert_allclose(
+        law_type().fit(Runs.of(P, Y, np.full_like(Y, 3.0))).predict(P), law_type().fit(Runs.of(P, Y)).predict(P)
+    )
 
 
 @pytest.mark.parametrize(
@@ -344,10 +349,10 @@ def test_equal_standard_errors_change_nothing(law_type: type[MixingLaw]) -> None
 )
 def test_bad_input_is_refused(law_type: type[MixingLaw], spoil, message: str) -> None:
     with pytest.raises(ObservationError, match=message):
-        law_type().fit(*spoil(*planted()))
+        law_type().fit(Runs.of(*spoil(*planted())))
 
 
 def test_a_constant_metric_is_predicted_constant(law_type: type[MixingLaw]) -> None:
     P, Y = planted()
     Y[:, 0] = 2.5
-    np.testing.assert_allclose(law_type().fit(P, Y).predict(P)[:, 0], 2.5, atol=1e-3)
+    np.testing.assert_allclose(law_type().fit(Runs.of(P, Y)).predict(P)[:, 0], 2.5, atol=1e-3)

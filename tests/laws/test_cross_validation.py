@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from evermix.errors import ObservationError
-from evermix.laws.cross_validation import cells, cross_validate, fold_labels, held_out, spearman
+from evermix.laws.cross_validation import cross_validate, fold_labels, held_out, spearman
 from evermix.laws.gaussian_process import GaussianProcessLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.nearest import NearestLaw
 from evermix.laws.power_link import PowerLinkLaw
+from evermix.observations.runs import Runs
 
 
 def world(k: int = 30) -> tuple[np.ndarray, np.ndarray]:
@@ -38,10 +39,10 @@ def test_folds_are_balanced_and_keep_replicates_together(n_folds: int, seed: int
 
 def test_a_held_out_value_does_not_change_its_own_prediction() -> None:
     P, Y = world()
-    before = cross_validate(PowerLinkLaw(), P, Y).predicted
+    before = cross_validate(PowerLinkLaw(), Runs.of(P, Y)).predicted
     spoilt = Y.copy()
     spoilt[7] += 5.0
-    after = cross_validate(PowerLinkLaw(), P, spoilt).predicted
+    after = cross_validate(PowerLinkLaw(), Runs.of(P, spoilt)).predicted
     np.testing.assert_allclose(after[7], before[7], rtol=1e-9)
     assert np.abs(after - before).max() > 0.01
 
@@ -49,9 +50,9 @@ def test_a_held_out_value_does_not_change_its_own_prediction() -> None:
 def test_it_is_the_fit_without_the_fold() -> None:
     P, Y = world()
     labels = fold_labels(P, 5, 3)
-    told = cross_validate(NearestLaw(), P, Y, n_folds=5, seed=3)
+    told = cross_validate(NearestLaw(), Runs.of(P, Y), n_folds=5, seed=3)
     out = labels == 2
-    np.testing.assert_allclose(told.predicted[out], NearestLaw().fit(P[~out], Y[~out]).predict(P[out]))
+    np.testing.assert_allclose(told.predicted[out], NearestLaw().fit(Runs.of(P[~out], Y[~out])).predict(P[out]))
     assert told.std is None
     assert told.n_folds == 5
 
@@ -59,7 +60,7 @@ def test_it_is_the_fit_without_the_fold() -> None:
 def test_scores_are_those_of_scipy_and_skip_missing_cells() -> None:
     P, Y = world()
     Y[:4, 1] = np.nan
-    told = cross_validate(GaussianProcessLaw(), P, Y)
+    told = cross_validate(GaussianProcessLaw(), Runs.of(P, Y))
     assert told.std is not None
     assert (told.std > 0).all()
     for i in range(3):
@@ -77,15 +78,15 @@ def test_a_constant_prediction_has_no_rank_correlation() -> None:
 def test_too_few_runs_are_refused_in_the_laws_own_words() -> None:
     P, Y = world(5)
     with pytest.raises(ObservationError, match="log-linear law over 4 domains needs at least 5 runs"):
-        cross_validate(LogLinearLaw(), P, Y)
+        cross_validate(LogLinearLaw(), Runs.of(P, Y))
     with pytest.raises(ObservationError, match="at least 2 folds"):
-        cross_validate(NearestLaw(), P, Y, n_folds=1)
+        cross_validate(NearestLaw(), Runs.of(P, Y), n_folds=1)
     with pytest.raises(ObservationError, match="2 distinct mixtures"):
-        cross_validate(NearestLaw(), np.tile(P[:1], (5, 1)), Y)
+        cross_validate(NearestLaw(), Runs.of(np.tile(P[:1], (5, 1)), Y))
 
 
 def test_the_fitted_law_given_is_not_touched() -> None:
     P, Y = world()
     law = NearestLaw()
-    held_out(law, cells(P, Y), fold_labels(P, 3, 0))
+    held_out(law, Runs.of(P, Y), fold_labels(P, 3, 0))
     assert not hasattr(law, "n_domains_")

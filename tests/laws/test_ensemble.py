@@ -15,6 +15,7 @@ from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.nearest import NearestLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.laws.residual import ResidualLaw
+from evermix.observations.runs import Runs
 
 
 def world(k: int = 40, wave: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +55,7 @@ def test_the_better_member_gets_the_weight_and_few_runs_stay_near_equal() -> Non
 
 def test_an_ensemble_beats_or_equals_its_members_and_averages_them() -> None:
     P, Y = world(400)
-    law = EnsembleLaw([PowerLinkLaw(), NearestLaw()]).fit(P[:60], Y[:60])
+    law = EnsembleLaw([PowerLinkLaw(), NearestLaw()]).fit(Runs.of(P[:60], Y[:60]))
     error = [np.abs(m.predict(P[60:]) - Y[60:]).mean() for m in (law, *law.members_)]
     assert error[0] <= min(error[1:]) * 1.1
     parts = np.stack([m.predict(P[0]) for m in law.members_])
@@ -64,10 +65,10 @@ def test_an_ensemble_beats_or_equals_its_members_and_averages_them() -> None:
 
 def test_what_an_ensemble_can_do_follows_from_its_members() -> None:
     P, Y = world()
-    convex = EnsembleLaw([PowerLinkLaw(), LogLinearLaw()], n_folds=3).fit(P, Y)
+    convex = EnsembleLaw([PowerLinkLaw(), LogLinearLaw()], n_folds=3).fit(Runs.of(P, Y))
     assert convex.is_convex
     assert convex.has_gradient
-    mixed = EnsembleLaw([PowerLinkLaw(), NearestLaw()], n_folds=3, shrinkage=100.0).fit(P, Y)
+    mixed = EnsembleLaw([PowerLinkLaw(), NearestLaw()], n_folds=3, shrinkage=100.0).fit(Runs.of(P, Y))
     assert not mixed.is_convex
     assert not mixed.has_gradient
     with pytest.raises(ConstraintError, match="the ensemble law has no a gradient"):
@@ -76,16 +77,16 @@ def test_what_an_ensemble_can_do_follows_from_its_members() -> None:
 
 def test_members_that_the_runs_are_too_few_for_are_named() -> None:
     P, Y = world(5)
-    law = EnsembleLaw([LogLinearLaw(), PowerLinkLaw()]).fit(P, Y)
+    law = EnsembleLaw([LogLinearLaw(), PowerLinkLaw()]).fit(Runs.of(P, Y))
     assert [name for name, _ in law.left_out_] == ["log-linear"]
     assert "needs at least 5 runs" in law.left_out_[0][1]
     with pytest.raises(ObservationError, match="needs a member that the runs suffice for"):
-        EnsembleLaw([LogLinearLaw()]).fit(P, Y)
+        EnsembleLaw([LogLinearLaw()]).fit(Runs.of(P, Y))
 
 
 def test_the_residual_law_finds_what_its_base_cannot_say() -> None:
     P, Y = world(400, wave=0.3)
-    law = ResidualLaw(LogLinearLaw()).fit(P[:150], Y[:150])
+    law = ResidualLaw(LogLinearLaw()).fit(Runs.of(P[:150], Y[:150]))
     error = [np.abs(m.predict(P[150:]) - Y[150:])[:, 0].mean() for m in (law, law.base_)]
     assert error[0] < 0.5 * error[1]
     assert not law.is_convex
@@ -93,12 +94,12 @@ def test_the_residual_law_finds_what_its_base_cannot_say() -> None:
 
 def test_the_residual_law_adds_nothing_to_a_true_base() -> None:
     P, Y = world(400)
-    law = ResidualLaw(PowerLinkLaw()).fit(P[:100], Y[:100])
+    law = ResidualLaw(PowerLinkLaw()).fit(Runs.of(P[:100], Y[:100]))
     assert np.abs(law.predict(P[100:]) - law.base_.predict(P[100:])).mean() < 0.01
 
 
 def test_the_default_members_fit() -> None:
     P, Y = world(30)
-    law = EnsembleLaw(n_folds=2).fit(P, Y)
+    law = EnsembleLaw(n_folds=2).fit(Runs.of(P, Y))
     assert 1 <= len(law.members_) <= 5
     assert isinstance(law.members_[-1], (PowerLinkLaw, GaussianProcessLaw))

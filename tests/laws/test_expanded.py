@@ -11,6 +11,7 @@ from evermix.errors import ObservationError
 from evermix.laws.expanded import ExpandedLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
+from evermix.observations.runs import Runs
 from evermix.reuse import CollapsedSpace
 
 SPACE = CollapsedSpace.freeze(DomainSet("abcdef"), {"a": 0.3, "c": 0.2, "d": 0.1, "e": 0.0})
@@ -23,7 +24,7 @@ def law(request: pytest.FixtureRequest) -> ExpandedLaw:
     P = rng.dirichlet(np.ones(6), 40)
     tau = np.exp(rng.normal(0, 1, (2, 6)))
     Y = 1 + (P**0.7 @ tau.T) ** -0.3 + rng.normal(0, 0.005, (40, 2))
-    return ExpandedLaw(request.param().fit(P, Y), SPACE)
+    return ExpandedLaw(request.param().fit(Runs.of(P, Y)), SPACE)
 
 
 def test_it_says_what_the_law_says_of_the_expanded_mixture(law: ExpandedLaw) -> None:
@@ -65,4 +66,4 @@ def test_it_has_the_parameters_of_the_law_over_leaves(law: ExpandedLaw) -> None:
 
 def test_a_view_is_not_fitted(law: ExpandedLaw) -> None:
     with pytest.raises(ObservationError, match="cannot be fitted"):
-        law.fit([[1.0]], [[1.0]])
+        law.fit(Runs.of([[1.0]], [[1.0]]))

@@ -10,6 +10,7 @@ from evermix.laws.levenberg_marquardt import CurveFits, LeastSquares, Patience, 
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.laws.weighted_gram import WeightedGram
+from evermix.observations.runs import Runs
 
 
 def linear_fits(
@@ -87,9 +88,9 @@ def curved(kind: str) -> tuple[CurveFits, np.ndarray]:
     rng = np.random.default_rng(1)
     P, Y = rng.dirichlet(np.ones(4), 20), rng.uniform(1, 3, (20, 3))
     if kind == "log-linear":
-        log_linear = LogLinearLaw(ridge=0.1).fit(P, Y, counts=rng.integers(1, 3, 20))
+        log_linear = LogLinearLaw(ridge=0.1).fit(Runs.of(P, Y, counts=rng.integers(1, 3, 20)))
         return log_linear.fits_, np.abs(rng.normal(0, 0.5, (3, 5)))
-    power = PowerLinkLaw(own=[0, None, 2]).fit(P, Y, np.abs(rng.normal(1, 0.2, (20, 3))))
+    power = PowerLinkLaw(own=[0, None, 2]).fit(Runs.of(P, Y, np.abs(rng.normal(1, 0.2, (20, 3)))))
     return power.fits_, np.abs(rng.normal(0, 0.5, (3, 7)))
 
 

@@ -8,6 +8,7 @@ from evermix.errors import NotFittedError, ObservationError
 from evermix.laws.gaussian_process import GaussianProcessLaw
 from evermix.laws.live import LiveLaw
 from evermix.laws.power_link import PowerLinkLaw
+from evermix.observations.runs import Runs
 
 LIVE = (True, False, True, True, False)
 COLUMNS = np.flatnonzero(LIVE)
@@ -23,7 +24,7 @@ def runs(seed: int = 0, k: int = 30) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def law() -> LiveLaw:
-    return LiveLaw(PowerLinkLaw(), LIVE, 0.2).fit(*runs())
+    return LiveLaw(PowerLinkLaw(), LIVE, 0.2).fit(Runs.of(*runs()))
 
 
 def allowed(seed: int = 1) -> np.ndarray:
@@ -35,7 +36,7 @@ def allowed(seed: int = 1) -> np.ndarray:
 
 def test_it_is_the_inner_law_of_what_is_live(law: LiveLaw) -> None:
     P, Y = runs()
-    inner = PowerLinkLaw().fit(P[:, COLUMNS], Y)
+    inner = PowerLinkLaw().fit(Runs.of(P[:, COLUMNS], Y))
     p = allowed()
     np.testing.assert_allclose(law.predict(P), inner.predict(P[:, COLUMNS]))
     np.testing.assert_allclose(law.predict(p), inner.predict(p[COLUMNS] / 0.8))
@@ -86,10 +87,10 @@ def test_refits_and_settles_as_the_inner_law_does(law: LiveLaw) -> None:
     P, Y = runs()
     counts = np.random.default_rng(3).multinomial(len(P), np.full(len(P), 1 / len(P))).astype(float)
     np.testing.assert_allclose(
-        law.refit(P, Y, counts=counts).predict(P),
-        law.inner_.refit(P[:, COLUMNS], Y, counts=counts).predict(P[:, COLUMNS]),
+        law.refit(Runs.of(P, Y, counts=counts)).predict(P),
+        law.inner_.refit(Runs.of(P[:, COLUMNS], Y, counts=counts)).predict(P[:, COLUMNS]),
     )
-    np.testing.assert_allclose(law.settled().fit(P, Y).predict(P), law.predict(P), rtol=1e-6)
+    np.testing.assert_allclose(law.settled().fit(Runs.of(P, Y)).predict(P), law.predict(P), rtol=1e-6)
 
 
 def test_flags_are_the_inner_laws() -> None:
@@ -102,8 +103,8 @@ def test_flags_are_the_inner_laws() -> None:
 def test_runs_on_dead_domains_and_mixtures_without_live_ones_are_refused(law: LiveLaw) -> None:
     P, Y = runs()
     with pytest.raises(ObservationError, match="no run may be trained on a dead domain"):
-        law.fit(np.roll(P, 1, axis=1), Y)
+        law.fit(Runs.of(np.roll(P, 1, axis=1), Y))
     with pytest.raises(ObservationError, match="shares of 5 domains"):
-        law.fit(P[:, :3], Y)
+        law.fit(Runs.of(P[:, :3] / P[:, :3].sum(axis=1, keepdims=True), Y))
     with pytest.raises(ObservationError, match="must have mass on a domain"):
         law.predict(np.array([0, 0.5, 0, 0, 0.5]))

@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 
 from evermix.errors import ObservationError
 from evermix.laws.log_linear import LogLinearLaw
+from evermix.observations.runs import Runs
 
 M = 6
 PUBLISHED = {"huber_delta": 0.02, "scaled": False}
@@ -24,7 +25,7 @@ def planted(k: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray
 
 def test_recovers_planted_predictions() -> None:
     P, Y = planted(200, 0.0)
-    law = LogLinearLaw().fit(P[:60], Y[:60])
+    law = LogLinearLaw().fit(Runs.of(P[:60], Y[:60]))
     np.testing.assert_allclose(law.predict(P[60:]), Y[60:], atol=1e-4)
     np.testing.assert_allclose(law.c_, 0.6, atol=0.01)
 
@@ -41,7 +42,7 @@ def huber(theta: np.ndarray, P: np.ndarray, y: np.ndarray, delta: float) -> tupl
 @pytest.mark.parametrize("seed", [0, 1])
 def test_objective_is_no_worse_than_scipy_with_30_restarts(seed: int) -> None:
     P, Y = planted(30, 0.05, seed)
-    law = LogLinearLaw(**PUBLISHED).fit(P, Y)
+    law = LogLinearLaw(**PUBLISHED).fit(Runs.of(P, Y))
     rng = np.random.default_rng(1)
     for i in range(Y.shape[1]):
         best = min(
@@ -52,7 +53,7 @@ def test_objective_is_no_worse_than_scipy_with_30_restarts(seed: int) -> None:
 
 def test_objective_is_the_huber_loss_of_its_parameters() -> None:
     P, Y = planted(30, 0.05)
-    law = LogLinearLaw(**PUBLISHED).fit(P, Y)
+    law = LogLinearLaw(**PUBLISHED).fit(Runs.of(P, Y))
     for i in range(4):
         theta = np.append(max(law.c_[i], -700.0), law.t_[i])
         assert law.objective_[i] == pytest.approx(huber(theta, P, Y[:, i], 0.02)[0], rel=1e-8)
@@ -64,7 +65,9 @@ def test_an_outlier_moves_it_little() -> None:
     spoilt[3] += 5.0
 
     def moved(law: LogLinearLaw) -> float:
-        return float(np.abs(law.clone().fit(P, spoilt).predict(P) - law.clone().fit(P, Y).predict(P)).mean())
+        return float(
+            np.abs(law.clone().fit(Runs.of(P, spoilt)).predict(P) - law.clone().fit(Runs.of(P, Y)).predict(P)).mean()
+        )
 
     assert moved(LogLinearLaw(**PUBLISHED)) < 0.01
     assert moved(LogLinearLaw()) < 0.4 * moved(LogLinearLaw(huber_delta=1e6))
@@ -73,22 +76,22 @@ def test_an_outlier_moves_it_little() -> None:
 def test_too_few_runs_are_refused_unless_ridged() -> None:
     P, Y = planted(M, 0.01)
     with pytest.raises(ObservationError, match=r"needs at least 7 runs of metric 0, got 6.*ridge"):
-        LogLinearLaw().fit(P, Y)
-    assert np.isfinite(LogLinearLaw(ridge=1e-3).fit(P, Y).predict(P)).all()
+        LogLinearLaw().fit(Runs.of(P, Y))
+    assert np.isfinite(LogLinearLaw(ridge=1e-3).fit(Runs.of(P, Y)).predict(P)).all()
 
 
 def test_a_domain_without_runs_is_refused_unless_ridged() -> None:
     P, Y = planted(30, 0.01)
     dead = np.insert(P, 2, 0.0, axis=1)
     with pytest.raises(ObservationError, match="domain 2 never does"):
-        LogLinearLaw().fit(dead, Y)
-    law = LogLinearLaw(ridge=1e-4).fit(dead, Y)
+        LogLinearLaw().fit(Runs.of(dead, Y))
+    law = LogLinearLaw(ridge=1e-4).fit(Runs.of(dead, Y))
     np.testing.assert_allclose(law.t_[:, 2], np.delete(law.t_, 2, 1).mean(axis=1), atol=1e-3)
 
 
 def test_scaled_targets_do_not_depend_on_the_unit() -> None:
     P, Y = planted(40, 0.02)
-    nats, bits = LogLinearLaw(scaled=True).fit(P, Y), LogLinearLaw(scaled=True).fit(P, Y / np.log(2))
+    nats, bits = LogLinearLaw(scaled=True).fit(Runs.of(P, Y)), LogLinearLaw(scaled=True).fit(Runs.of(P, Y / np.log(2)))
     np.testing.assert_allclose(bits.predict(P) * np.log(2), nats.predict(P), atol=2e-3)
 
 
@@ -99,7 +102,7 @@ def test_runs_that_are_all_noise_leave_numbers_everywhere(seed: int) -> None:
     n_runs = int(rng.integers(6, 12))
     P = rng.dirichlet(np.full(5, 0.3), n_runs)
     Y = np.exp(rng.normal(0, 3, (n_runs, 2)))
-    law = LogLinearLaw(n_restarts=3).fit(P, Y)
+    law = LogLinearLaw(n_restarts=3).fit(Runs.of(P, Y))
     corners = np.eye(5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from evermix.errors import ObservationError
 from evermix.laws.nearest import NearestLaw
+from evermix.observations.runs import Runs
 
 
 def runs(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -20,7 +21,7 @@ def runs(seed: int) -> tuple[np.ndarray, np.ndarray]:
 @given(st.integers(0, 10_000))
 def test_no_mixture_beats_the_best_observed_run(seed: int) -> None:
     P, Y = runs(seed)
-    law = NearestLaw().fit(P, Y)
+    law = NearestLaw().fit(Runs.of(P, Y))
     everywhere = law.predict(np.random.default_rng(seed + 1).dirichlet(np.full(4, 0.3), 300)).mean(axis=1)
     assert everywhere.min() >= Y.mean(axis=1).min() - 1e-9
 
@@ -29,11 +30,11 @@ def test_an_observed_mixture_is_predicted_as_observed_and_replicates_by_their_me
     P, Y = runs(0)
     twice = np.vstack([P, P[:1]])
     values = np.vstack([Y, Y[:1] + 0.4])
-    law = NearestLaw().fit(twice, values)
+    law = NearestLaw().fit(Runs.of(twice, values))
     np.testing.assert_allclose(law.predict(P[1:]), Y[1:], atol=1e-6)
     np.testing.assert_allclose(law.predict(P[0]), Y[0] + 0.2, atol=1e-6)
 
 
 def test_power_must_be_positive() -> None:
     with pytest.raises(ObservationError, match="power of the nearest law must be > 0"):
-        NearestLaw(power=0.0).fit(*runs(0))
+        NearestLaw(power=0.0).fit(Runs.of(*runs(0)))

@@ -7,6 +7,7 @@ from scipy.stats import spearmanr
 
 from evermix.laws.pooled_power_link import PooledPowerLinkLaw, _shared
 from evermix.laws.power_link import PowerLinkLaw
+from evermix.observations.runs import Runs
 
 M, N = 8, 12
 
@@ -21,7 +22,7 @@ def world(alike: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rank(law: PowerLinkLaw, P: np.ndarray, Y: np.ndarray, k: int) -> float:
-    predicted = law.fit(P[:k], Y[:k]).predict(P[k:])
+    predicted = law.fit(Runs.of(P[:k], Y[:k])).predict(P[k:])
     return float(np.mean([spearmanr(predicted[:, i], Y[k:, i]).statistic for i in range(N)]))
 
 
@@ -37,7 +38,10 @@ def test_pooling_helps_a_little_where_metrics_are_alike_and_does_not_hurt_where_
 
 def test_a_metric_alone_is_a_plain_power_link() -> None:
     P, Y = world(0.5, 0)
-    plain, pooled = PowerLinkLaw().fit(P[:30], Y[:30, :1]), PooledPowerLinkLaw().fit(P[:30], Y[:30, :1])
+    plain, pooled = (
+        PowerLinkLaw().fit(Runs.of(P[:30], Y[:30, :1])),
+        PooledPowerLinkLaw().fit(Runs.of(P[:30], Y[:30, :1])),
+    )
     np.testing.assert_allclose(pooled.predict(P), plain.predict(P), rtol=1e-2)
     assert not pooled.shared_log_tau_.any()
 

@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 
 from evermix.errors import ObservationError
 from evermix.laws.power_link import PowerLinkLaw
+from evermix.observations.runs import Runs
 
 ROOT = Path(__file__).parents[2]
 SWARM = next((s for s in (ROOT / "shared", ROOT.parent / "shared") if s.is_dir()), ROOT) / "data/swarms/regmix-1m"
@@ -29,7 +30,7 @@ def planted(k: int, noise: float, g: float = 0.7, seed: int = 0) -> tuple[np.nda
 @pytest.mark.parametrize("g", [0.5, 0.7, 1.0])
 def test_recovers_planted_predictions(g: float) -> None:
     P, Y = planted(200, 0.0, g)
-    law = PowerLinkLaw(g=g, ridge=1e-6, prior_weight_a=1e-6).fit(P[:80], Y[:80])
+    law = PowerLinkLaw(g=g, ridge=1e-6, prior_weight_a=1e-6).fit(Runs.of(P[:80], Y[:80]))
     np.testing.assert_allclose(law.predict(P[80:]), Y[80:], atol=5e-3)
 
 
@@ -43,7 +44,7 @@ def objective(theta: np.ndarray, P: np.ndarray, y: np.ndarray, law: PowerLinkLaw
 @pytest.mark.parametrize("k", [6, 25])
 def test_objective_is_no_worse_than_scipy_with_restarts(k: int) -> None:
     P, Y = planted(k, 0.03, seed=1)
-    law = PowerLinkLaw(noise_rounds=0).fit(P, Y)
+    law = PowerLinkLaw(noise_rounds=0).fit(Runs.of(P, Y))
     rng = np.random.default_rng(1)
     bounds = [(0, None), (-8, 8), (-5, 3), *[(-15, 15)] * M]
     for i in range(3):
@@ -66,7 +67,7 @@ def noisy_world(seed: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_the_prior_grows_with_the_noise_found() -> None:
     """n_i = (noise / (0.1 sd))^2: the objective in units of the noise, whatever the metric's own."""
     P, _, values = noisy_world(0, 30)
-    first, law = PowerLinkLaw(noise_rounds=0).fit(P, values), PowerLinkLaw().fit(P, values)
+    first, law = PowerLinkLaw(noise_rounds=0).fit(Runs.of(P, values)), PowerLinkLaw().fit(Runs.of(P, values))
     assert (first.noise_share_ == 0.1).all()
     np.testing.assert_allclose(law.noise_share_, np.clip(first.noise_ / values.std(axis=0), 0.05, 1.0), rtol=0.05)
     for i, strength in enumerate((law.noise_share_ / 0.1) ** 2):
@@ -79,14 +80,14 @@ def test_a_noisy_metric_is_not_overfitted() -> None:
     errors = []
     for seed in range(8):
         P, Y, values = noisy_world(seed, 100)
-        laws = [PowerLinkLaw(noise_rounds=rounds).fit(P[: M + 2], values[: M + 2]) for rounds in (0, 1)]
+        laws = [PowerLinkLaw(noise_rounds=rounds).fit(Runs.of(P[: M + 2], values[: M + 2])) for rounds in (0, 1)]
         errors.append([np.abs(law.predict(P) - Y)[M + 2 :, 2].mean() for law in laws])
     assert np.mean(errors, axis=0)[1] < 0.95 * np.mean(errors, axis=0)[0]
 
 
 def test_fits_with_no_more_runs_than_domains() -> None:
     P, Y = planted(100, 0.0)
-    law = PowerLinkLaw().fit(P[:M], Y[:M])
+    law = PowerLinkLaw().fit(Runs.of(P[:M], Y[:M]))
     assert law.converged_.all()
     rank = [spearmanr(law.predict(P[M:])[:, i], Y[M:, i]).statistic for i in range(3)]
     assert np.mean(rank) > 0.5
@@ -107,7 +108,7 @@ def probe_matrix(m: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Pow
 
 def test_probe_law_ranks_mixtures_from_its_probes() -> None:
     P, Y, truth = probe_matrix()
-    law = PowerLinkLaw.for_probes(own=range(6)).fit(P, Y)
+    law = PowerLinkLaw.for_probes(own=range(6)).fit(Runs.of(P, Y))
     np.testing.assert_array_equal(np.diag(law.tau_), 1.0)
     assert law.converged_.all()
     new = np.random.default_rng(1).dirichlet(np.full(6, 2.0), 300)
@@ -118,7 +119,7 @@ def test_probe_law_ranks_mixtures_from_its_probes() -> None:
 
 def test_probe_law_takes_metrics_that_are_no_domain() -> None:
     P, Y, _ = probe_matrix()
-    law = PowerLinkLaw.for_probes(own=[0, None, *range(2, 6)]).fit(P, Y)
+    law = PowerLinkLaw.for_probes(own=[0, None, *range(2, 6)]).fit(Runs.of(P, Y))
     assert law.tau_[0, 0] == 1
     assert law.tau_[1].argmax() == 1
     assert law.converged_.all()
@@ -128,19 +129,19 @@ def test_own_out_of_range_is_refused() -> None:
     P, Y, _ = probe_matrix()
     for own in ([0, 1], [0, 1, 2, 3, 4, 6]):
         with pytest.raises(ObservationError, match="own must give each of 6 metrics"):
-            PowerLinkLaw.for_probes(own=own).fit(P, Y)
+            PowerLinkLaw.for_probes(own=own).fit(Runs.of(P, Y))
 
 
 @pytest.mark.parametrize("g", [0.0, 1.2])
 def test_g_that_is_not_convex_is_refused(g: float) -> None:
     with pytest.raises(ObservationError, match=r"g of the power-link law must be in \(0, 1\]"):
-        PowerLinkLaw(g=g).fit(*planted(20, 0.0))
+        PowerLinkLaw(g=g).fit(Runs.of(*planted(20, 0.0)))
 
 
 def test_predictions_do_not_depend_on_the_unit() -> None:
     P, Y = planted(30, 0.02)
     np.testing.assert_allclose(
-        PowerLinkLaw().fit(P, Y * 3).predict(P), PowerLinkLaw().fit(P, Y).predict(P) * 3, atol=0.01
+        PowerLinkLaw().fit(Runs.of(P, Y * 3)).predict(P), PowerLinkLaw().fit(Runs.of(P, Y)).predict(P) * 3, atol=0.01
     )
 
 
@@ -149,7 +150,7 @@ def test_thirteen_metrics_of_54_runs_over_17_domains_fit_quickly() -> None:
     P = rng.dirichlet(np.full(17, 0.5), 54)
     Y = 2 + (P**0.7 @ np.exp(rng.normal(0, 1, (17, 13)))) ** -0.5 + 0.02 * rng.standard_normal((54, 13))
     started = time.process_time()
-    PowerLinkLaw().fit(P, Y)
+    PowerLinkLaw().fit(Runs.of(P, Y))
     assert time.process_time() - started < 1.0  # about 0.1 s alone on a core; the margin is for a busy machine
 
 
@@ -165,6 +166,6 @@ def test_ranks_held_out_regmix_runs_from_one_run_more_than_domains() -> None:
     scores = []
     for seed in range(5):
         chosen = np.random.default_rng(seed).permutation(len(P))[:18]
-        predicted = PowerLinkLaw().fit(P[chosen], Y[chosen]).predict(new)
+        predicted = PowerLinkLaw().fit(Runs.of(P[chosen], Y[chosen])).predict(new)
         scores.append(np.mean([spearmanr(predicted[:, i], truth[:, i]).statistic for i in range(13)]))
     assert np.mean(scores) >= 0.9

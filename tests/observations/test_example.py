@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.observations import read_observations
+from evermix.observations.runs import Runs
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -27,7 +28,7 @@ def test_the_bundled_swarm(tmp_path: Path) -> None:
     np.testing.assert_allclose(again.weights, observed.weights, atol=1e-12)
     np.testing.assert_allclose(again.values, observed.values, atol=1e-12)
     others = np.random.default_rng(0).dirichlet(np.ones(6), 50)
-    law = PowerLinkLaw().fit(observed.weights, observed.costs)
+    law = PowerLinkLaw().fit(Runs.of(observed.weights, observed.costs))
     predicted = observed.orientation.value(law.predict(others))
     planted = script["planted"](others)
     assert min(spearmanr(predicted[:, i], planted[:, i]).statistic for i in range(5)) > 0.9

@@ -10,7 +10,8 @@ import pytest
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
-from evermix.solvers.kl_path import DEFAULT_KL, KL_GRID, SwarmRuns, choose_kl, kl_path
+from evermix.observations.runs import Runs
+from evermix.solvers.kl_path import DEFAULT_KL, KL_GRID, choose_kl, halves, kl_path
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
@@ -40,11 +41,11 @@ def test_along_the_path_kl_falls_and_the_objective_rises() -> None:
     np.testing.assert_allclose(point.proposal.mixture.weights, alone.mixture.weights, atol=1e-5)
 
 
-def runs_of(problem: MixtureProblem, n_runs: int, noise: float) -> SwarmRuns:
+def runs_of(problem: MixtureProblem, n_runs: int, noise: float) -> Runs:
     rng = np.random.default_rng(1)
     P = rng.dirichlet(np.full(len(problem.prior.domains), 1.5), n_runs)
     Y = problem.law.predict(P)
-    return SwarmRuns(P, Y + noise * Y.std(axis=0) * rng.standard_normal(Y.shape))
+    return Runs(P, Y + noise * Y.std(axis=0) * rng.standard_normal(Y.shape))
 
 
 def test_noise_asks_for_more_kl() -> None:
@@ -52,7 +53,7 @@ def test_noise_asks_for_more_kl() -> None:
     chosen = []
     for noise in (0.01, 1.5):
         runs = runs_of(problem, 24, noise)
-        law = PowerLinkLaw().fit(runs.weights, runs.costs)
+        law = PowerLinkLaw().fit(runs)
         choice = choose_kl(replace(problem, law=law), runs, (0.0, 0.03, 0.3, 1.0, 3.0), n_repeats=3)
         assert choice.n_judgements == 6
         chosen.append(choice.kl)
@@ -62,10 +63,10 @@ def test_noise_asks_for_more_kl() -> None:
 def test_power_link_can_choose_at_one_more_run_than_domains_and_log_linear_says_why_not() -> None:
     problem = planted_problem()
     runs = runs_of(problem, 7, 0.1)
-    fitted = PowerLinkLaw().fit(runs.weights, runs.costs)
+    fitted = PowerLinkLaw().fit(runs)
     choice = choose_kl(replace(problem, law=fitted), runs, (0.0, 0.1, 1.0), n_repeats=3)
     assert choice.n_judgements == 6
-    law = LogLinearLaw().fit(runs.weights, runs.costs)
+    law = LogLinearLaw().fit(runs)
     refused = choose_kl(replace(problem, law=law), runs, (0.0, 0.1, 1.0), n_repeats=3)
     assert refused.kl == DEFAULT_KL
     assert "cannot be cross-fitted on halves of 7 runs" in refused.reason
@@ -74,8 +75,9 @@ def test_power_link_can_choose_at_one_more_run_than_domains_and_log_linear_says_
 
 def test_replicates_stay_in_one_half() -> None:
     labels = np.array([0, 0, 1, 2, 2, 3, 4, 5])
-    runs = SwarmRuns(np.zeros((8, 2)), np.zeros((8, 1)), None, labels)
+    runs = Runs(np.full((8, 2), 0.5), np.arange(1.0, 9.0)[:, None])
     for seed in range(10):
-        first, second = runs.halves(np.random.default_rng(seed))
+        parts = halves(runs, labels, np.random.default_rng(seed))
+        first, second = (np.array(part.values[:, 0] - 1, dtype=int) for part in parts)
         assert not set(labels[first]) & set(labels[second])
         assert len(first) + len(second) == 8

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from evermix.constraints import Bounds
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ObservationError
-from evermix.laws.base import Floats, MixingLaw, checked_runs
+from evermix.laws.base import Floats, MixingLaw, weighted
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.observations import Observations
+from evermix.observations.runs import Runs
 from evermix.solvers.problem import MixtureProblem
 
 
@@ -40,22 +41,16 @@ class LinearLaw(MixingLaw):
     def n_parameters(cls, n_domains: int) -> int:
         return n_domains
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
-        runs = checked_runs(P, Y, sigma, counts)
+    def fit(self, runs: Runs) -> Self:
+        table = weighted(runs)
         rows = []
-        for i in range(runs.values.shape[1]):
-            weight = runs.weights[:, i]
-            rows.append(np.linalg.lstsq(runs.mixtures * weight[:, None], runs.values[:, i] * weight, rcond=1e-9)[0])
+        for i in range(table.values.shape[1]):
+            weight = table.weights[:, i]
+            rows.append(np.linalg.lstsq(table.mixtures * weight[:, None], table.values[:, i] * weight, rcond=1e-9)[0])
         self.t_ = np.array(rows)
         self.n_metrics_, self.n_domains_ = self.t_.shape
-        squares = (runs.weights**2 * (runs.values - runs.mixtures @ self.t_.T) ** 2).sum(axis=0)
-        self.noise_ = np.sqrt(squares / np.maximum(runs.n_effective - self.n_domains_, 1))
+        squares = (table.weights**2 * (table.values - table.mixtures @ self.t_.T) ** 2).sum(axis=0)
+        self.noise_ = np.sqrt(squares / np.maximum(table.n_effective - self.n_domains_, 1))
         self.objective_, self.converged_ = squares / 2, np.ones(self.n_metrics_, dtype=bool)
         return self
 
@@ -78,17 +73,11 @@ class LinearLaw(MixingLaw):
 class StrictLinearLaw(LinearLaw):
     """Refuses fewer distinct runs than domains + 1."""
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
-        n_runs, n_domains = checked_runs(P, Y, sigma, counts).mixtures.shape
+    def fit(self, runs: Runs) -> Self:
+        n_runs, n_domains = weighted(runs).mixtures.shape
         if n_runs < n_domains + 1:
             raise ObservationError(f"a strict law over {n_domains} domains needs more runs", received=n_runs)
-        return super().fit(P, Y, sigma, counts)
+        return super().fit(runs)
 
 
 def linear_law(t: Floats) -> LinearLaw:
@@ -118,7 +107,7 @@ class World:
 
     def fitted(self, law: MixingLaw) -> MixingLaw:
         o = self.observations
-        return law.fit(o.weights, o.costs, o.sigma)
+        return law.fit(o.runs)
 
     def true_value(self, weights: Floats) -> Floats:
         """The objective under the truth."""

@@ -12,6 +12,7 @@ from evermix.laws.bundled import BundledLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.observations import Observations
+from evermix.observations.runs import Runs
 from evermix.reuse import CollapsedSpace
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
@@ -104,7 +105,7 @@ def test_wild_residuals_have_the_laws_noise_and_keep_metrics_together() -> None:
     law = w.fitted(LinearLaw())
     fitted = law.predict(w.observations.weights)
     draws = list(resamples("residuals", w.observations, law, 50, np.random.default_rng(1)))
-    errors = np.array([draw.costs - fitted for draw in draws])
+    errors = np.array([draw.values - fitted for draw in draws])
     np.testing.assert_allclose(np.sqrt((errors**2).mean(axis=(0, 1))), law.noise_, rtol=1e-9)
     signs = np.sign(errors / errors[0])
     assert (signs == signs[:, :, :1]).all()
@@ -132,12 +133,12 @@ def test_a_bundle_counts_the_parameters_of_its_components() -> None:
     values = totals @ np.array([[3.0, 2.0, 4.0], [1.0, 2.0, 2.0]]).T + 0.05 * rng.standard_normal((12, 2))
     inside = Observations(space.components, totals, ("a", "b"), values)
     over_leaves = Observations(leaves, space.expand(totals), ("a", "b"), values)
-    law = LinearLaw().fit(totals, inside.costs)
-    bundled = BundledLaw(LinearLaw(), space).fit(over_leaves.weights, over_leaves.costs)
+    law = LinearLaw().fit(Runs.of(totals, inside.costs))
+    bundled = BundledLaw(LinearLaw(), space).fit(Runs.of(over_leaves.weights, over_leaves.costs))
     assert stretch(over_leaves, bundled) == stretch(inside, law) == pytest.approx(np.sqrt(12 / 9))
     assert choose(over_leaves, bundled) == choose(inside, law)
     assert choose(over_leaves, bundled).kind == "runs"
-    assert choose(over_leaves, LinearLaw().fit(over_leaves.weights, over_leaves.costs)).kind == "residuals"
+    assert choose(over_leaves, LinearLaw().fit(Runs.of(over_leaves.weights, over_leaves.costs))).kind == "residuals"
 
 
 def test_domains_held_by_one_run_resample_residuals() -> None:
@@ -148,7 +149,7 @@ def test_domains_held_by_one_run_resample_residuals() -> None:
         P[np.arange(60) != j, j] = 0
     P /= P.sum(axis=1, keepdims=True)
     observations = Observations(w.observations.domains, P, w.observations.metrics, w.truth.predict(P))
-    law = LinearLaw().fit(observations.weights, observations.costs)
+    law = LinearLaw().fit(Runs.of(observations.weights, observations.costs))
     assert "domains per draw" in choose(observations, law).reason
 
 
@@ -200,14 +201,14 @@ def test_percentages_are_of_the_metric_whatever_its_direction() -> None:
     w = linear_world(30, 0.05, np.random.default_rng(1))
     o = w.observations
     upside = Observations(o.domains, o.weights, o.metrics, 10 - o.values, maximised=frozenset(o.metrics))
-    law = LinearLaw().fit(upside.weights, upside.costs)
+    law = LinearLaw().fit(Runs.of(upside.weights, upside.costs))
     trust = bootstrap(w.problem(law, 0.1), upside, BootstrapOptions(20), heldout_rmse=0.1)
     same = bootstrap(_fitted_problem(w), o, BootstrapOptions(20), heldout_rmse=0.1)
     level = 10 - float(w.true_value(Mixture.natural(o.domains).weights))
     assert trust.gain("natural").apparent == pytest.approx(same.gain("natural").apparent, rel=1e-3)
     assert trust.gain("natural").base == pytest.approx(level, rel=0.02)
     mixed = Observations(o.domains, o.weights, o.metrics, o.values * [1, -1, 1], maximised=frozenset({o.metrics[1]}))
-    law = LinearLaw().fit(mixed.weights, mixed.costs)
+    law = LinearLaw().fit(Runs.of(mixed.weights, mixed.costs))
     gain = bootstrap(w.problem(law, 0.1), mixed, BootstrapOptions(5), heldout_rmse=0.1).gain("natural")
     assert np.isnan(gain.percent)
     assert gain.as_dict["percent"] is None

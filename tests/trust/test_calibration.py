@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from evermix.observations import Observations
+from evermix.observations.runs import Runs
 from evermix.trust.calibration import LEVELS, calibrate, held_out, run_noise
 from evermix.trust.screening import ScreeningOptions, screen
 from tests.trust.swarms import LinearLaw, linear_law, linear_world, world
@@ -62,7 +63,7 @@ def test_an_explosion_is_counted_and_does_not_hide_the_rest() -> None:
     P[0] = [0.97, 0.01, 0.01, 0.01]
     values = w.truth.predict(P) + 0.02 * rng.standard_normal((40, 3))
     observations = Observations(w.observations.domains, P, w.observations.metrics, values)
-    law = LinearLaw().fit(P, values)
+    law = LinearLaw().fit(Runs.of(P, values))
     calibration = calibrate(law, observations, w.objective)
     assert calibration.objective.n_exploded == 1
     assert calibration.objective.rmse < np.ptp(calibration.observed_objective)
@@ -75,7 +76,7 @@ def test_the_only_run_of_a_domain_is_never_held_out() -> None:
     P[1:, 0] = 0
     P /= P.sum(axis=1, keepdims=True)
     observations = Observations(w.observations.domains, P, w.observations.metrics, w.truth.predict(P))
-    calibration = calibrate(LinearLaw().fit(P, observations.costs), observations, w.objective)
+    calibration = calibrate(LinearLaw().fit(Runs.of(P, observations.costs)), observations, w.objective)
     assert np.isnan(calibration.predicted[0]).all()
     assert calibration.objective.n_runs == 29
     assert calibration.objective.spearman == pytest.approx(1)

@@ -11,6 +11,7 @@ from evermix.constraints import Bounds
 from evermix.domains import Domain, DomainSet
 from evermix.mixture import Mixture
 from evermix.observations import Observations
+from evermix.observations.runs import Runs
 from evermix.solvers.solve import solve
 from evermix.trust import (
     Assessment,
@@ -32,7 +33,7 @@ AGREED = np.array([[2.0, 2.4, 2.6, 2.5], [3.0, 3.3, 3.6, 3.4]])
 
 
 def assessed(w: World, kl_weight: float = 0.15, request: Request | None = None, **changes: Any) -> Assessment:
-    problem = w.problem(LinearLaw().fit(w.observations.weights, w.observations.costs), kl_weight, **changes)
+    problem = w.problem(LinearLaw().fit(Runs.of(w.observations.weights, w.observations.costs)), kl_weight, **changes)
     options = AssessmentOptions(BootstrapOptions(20))
     return assess(problem, solve(problem), w.observations, request or Request(), options)
 
@@ -117,7 +118,7 @@ def test_too_few_runs() -> None:
 
 def test_a_fit_that_stopped_is_named() -> None:
     w = planted()
-    law = LinearLaw().fit(w.observations.weights, w.observations.costs)
+    law = LinearLaw().fit(Runs.of(w.observations.weights, w.observations.costs))
     law.converged_ = np.arange(law.n_metrics_) != 1
     problem = w.problem(law, 0.15)
     found = assess(problem, solve(problem), w.observations, Request(), AssessmentOptions(BootstrapOptions(20))).cautions

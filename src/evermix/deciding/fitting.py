@@ -116,7 +116,7 @@ def fit(
     varying, constant = _without_constant_metrics(kept)
     prior = _prior(varying, recipe, space, ghosts)
     objective = build_objective(varying, recipe.objective)
-    law = _law_over_all(varying, recipe, prior.mixture, space).fit(varying.weights, varying.costs, varying.sigma)
+    law = _law_over_all(varying, recipe, prior.mixture, space).fit(varying.runs)
     calibration = calibrate(law, varying, objective, seed=recipe.seed)
     left_out = left_out + dropped + constant
     return FittedLaw(recipe, varying, law, objective, prior, calibration, left_out, space, ghosts)
@@ -135,7 +135,7 @@ def resampled_laws(fitted: FittedLaw, n: int, progress: Callable[[int, int], Non
     draws = resamples(kind, observations, law, n, np.random.default_rng(fitted.recipe.seed))
     for done, draw in enumerate(draws, start=1):
         with contextlib.suppress(ConvergenceError, ObservationError):
-            laws.append(law.refit(observations.weights, draw.costs, observations.sigma, draw.counts))
+            laws.append(law.refit(draw))
         if progress is not None:
             progress(done, n)
     if len(laws) < 2:

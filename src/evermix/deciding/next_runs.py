@@ -12,12 +12,12 @@ from evermix.deciding.fitting import FittedLaw, resampled_laws
 from evermix.deciding.proposing import best_mixture
 from evermix.designs import SwarmRules, dirichlet_design, nested_design, representative
 from evermix.designs.adaptive import adaptive_design, candidate_pool
-from evermix.designs.belief import Evidence
 from evermix.designs.settled import Settledness, how_settled
 from evermix.designs.size import recommended_runs
 from evermix.domains import DomainSet
 from evermix.errors import ObservationError
 from evermix.mixture import Mixture
+from evermix.observations.runs import Runs
 from evermix.recipe.study import StudyRecipe
 from evermix.reuse import CollapsedSpace
 
@@ -102,26 +102,23 @@ def next_mixtures(fitted: FittedLaw, n: int, pending: Sequence[Mixture] = (), se
     Raises:
         ObservationError: if fewer than 4 runs are known.
     """
-    observations, law = fitted.observations, fitted.law
-    mixtures, costs, sigma = observations.weights, observations.costs, observations.sigma
+    runs, law = fitted.observations.runs, fitted.law
     if pending:
         waiting = np.array([mixture.weights for mixture in pending])
-        mixtures, costs = np.vstack([mixtures, waiting]), np.vstack([costs, law.predict(waiting)])
-        sigma = None
+        runs = Runs(np.vstack([runs.mixtures, waiting]), np.vstack([runs.values, law.predict(waiting)]))
     rng = np.random.default_rng([fitted.recipe.seed, seed])
     laws = [law, *resampled_laws(fitted, _N_OPTIMA)]
-    pool = _new(_candidates(fitted, [best_mixture(fitted, one) for one in laws], rng), mixtures)
+    pool = _new(_candidates(fitted, [best_mixture(fitted, one) for one in laws], rng), runs.mixtures)
     if len(pool) < n:
         raise ObservationError(f"at most {len(pool)} runs can be asked for at once", received=n)
-    return adaptive_design(law, Evidence(mixtures, costs, sigma), fitted.objective.value, pool, n, rng)
+    return adaptive_design(law, runs, fitted.objective.value, pool, n, rng)
 
 
 def settled(fitted: FittedLaw, n_resamples: int = 30) -> Settledness:
     """How much more runs could still change the mixture; see designs.StoppingRule."""
-    observations, rng = fitted.observations, np.random.default_rng(fitted.recipe.seed)
-    evidence = Evidence(observations.weights, observations.costs, observations.sigma)
+    runs, rng = fitted.observations.runs, np.random.default_rng(fitted.recipe.seed)
     value = fitted.objective.value
-    return how_settled(fitted.law, evidence, value, lambda law: best_mixture(fitted, law), rng, n_resamples)
+    return how_settled(fitted.law, runs, value, lambda law: best_mixture(fitted, law), rng, n_resamples)
 
 
 def _swarm(prior: Mixture, n: int, rng: np.random.Generator) -> list[Mixture]:

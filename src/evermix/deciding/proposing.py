@@ -14,7 +14,7 @@ from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.recipe.study import StudyRecipe
 from evermix.reuse import CollapsedSpace
-from evermix.solvers.kl_path import DEFAULT_KL, KlChoice, PathPoint, SwarmRuns, choose_kl, kl_path
+from evermix.solvers.kl_path import DEFAULT_KL, KlChoice, PathPoint, choose_kl, kl_path
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal, binding_bounds
@@ -185,9 +185,8 @@ def _kl_strength(asked: Problems, before: float | None) -> KlStrength:
     labels = np.empty(observations.n_runs, dtype=np.intp)
     for label, rows in enumerate(clusters(observations)):
         labels[rows] = label
-    runs = SwarmRuns(observations.weights, observations.costs, observations.sigma, labels)
     problem = asked.with_kl_weight(1.0)
-    choice = choose_kl(problem, runs, seed=recipe.seed)
+    choice = choose_kl(problem, observations.runs, seed=recipe.seed, labels=labels)
     kl, reason = choice.kl, choice.reason
     if not choice.scores and before is not None:
         kl, reason = before, f"as for the mixture before, since too few runs ({observations.n_runs}) choose another"

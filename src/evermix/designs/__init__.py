@@ -1,7 +1,7 @@
 """Designs: which mixtures to measure next."""
 
 from evermix.designs.adaptive import AdaptiveOptions, Choice, adaptive_design, candidate_pool, choose_next
-from evermix.designs.belief import Belief, Evidence, believe
+from evermix.designs.belief import Belief, believe
 from evermix.designs.dirichlet import DirichletOptions, dirichlet_candidates, dirichlet_design
 from evermix.designs.feasible import SwarmRules
 from evermix.designs.nested import LevelOptions, nested_design, nested_prior
@@ -14,7 +14,6 @@ __all__ = [
     "Belief",
     "Choice",
     "DirichletOptions",
-    "Evidence",
     "LevelOptions",
     "Settledness",
     "SpaceFillingOptions",

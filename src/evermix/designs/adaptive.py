@@ -19,13 +19,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from evermix.designs.belief import Belief, Evidence, Value, believe
+from evermix.designs.belief import Belief, Value, believe
 from evermix.designs.dirichlet import DirichletOptions, dirichlet_design
 from evermix.designs.feasible import SwarmRules, project
 from evermix.designs.space_filling import simplex_pool
 from evermix.errors import MixtureError, ObservationError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
+from evermix.observations.runs import Runs
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -48,7 +49,7 @@ class Choice:
 
 def choose_next(
     law: MixingLaw,
-    evidence: Evidence,
+    runs: Runs,
     value: Value,
     candidates: npt.ArrayLike,
     n: int,
@@ -57,22 +58,20 @@ def choose_next(
     """The n of `candidates`, shape (candidates, domains), that are worth most; the runs made are contenders too.
 
     Args:
-        law: fitted to the evidence.
+        law: fitted to the runs.
         value: costs (..., metrics) -> objective (...), lower is better, such as `objective.value`.
 
     Raises:
         MixtureError: if there are fewer candidates than runs asked for.
-        ObservationError: if candidates and evidence differ in their number of domains.
+        ObservationError: if candidates and runs differ in their number of domains.
     """
     pool = np.asarray(candidates, dtype=np.float64)
-    if pool.ndim != 2 or pool.shape[1] != evidence.mixtures.shape[1]:
-        raise ObservationError(
-            f"candidates must have {evidence.mixtures.shape[1]} weights, as the evidence", received=pool.shape
-        )
+    if pool.ndim != 2 or pool.shape[1] != runs.n_domains:
+        raise ObservationError(f"candidates must have {runs.n_domains} weights, as the runs", received=pool.shape)
     if not 0 <= n <= len(pool):
         raise MixtureError(f"the {len(pool)} candidates must be as many as the runs asked for", received=n)
-    contenders = np.vstack([pool, evidence.mixtures])
-    return choose_from_belief(believe(law, evidence, value, contenders, rng), len(pool), n, rng)
+    contenders = np.vstack([pool, runs.mixtures])
+    return choose_from_belief(believe(law, runs, value, contenders, rng), len(pool), n, rng)
 
 
 def choose_from_belief(belief: Belief, n_candidates: int, n: int, rng: np.random.Generator) -> Choice:
@@ -142,7 +141,7 @@ def candidate_pool(
 
 def adaptive_design(
     law: MixingLaw,
-    evidence: Evidence,
+    runs: Runs,
     value: Value,
     pool: Sequence[Mixture],
     n: int,
@@ -153,7 +152,7 @@ def adaptive_design(
     Raises:
         MixtureError: if the pool is smaller than n.
     """
-    choice = choose_next(law, evidence, value, np.array([x.weights for x in pool]), n, rng)
+    choice = choose_next(law, runs, value, np.array([x.weights for x in pool]), n, rng)
     return [pool[int(k)] for k in choice.positions]
 
 

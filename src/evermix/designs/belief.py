@@ -19,46 +19,12 @@ import numpy.typing as npt
 from evermix.designs.space_filling import distances
 from evermix.errors import ObservationError
 from evermix.laws.base import MixingLaw
+from evermix.observations.runs import Runs
 
 Floats = npt.NDArray[np.float64]
 Value = Callable[[Floats], Floats]
 _NOISE_SHARE = 0.01
 _JITTER = 1e-6
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The runs so far, as laws see them.
-
-    Attributes:
-        mixtures: shape (runs, domains).
-        costs: shape (runs, metrics), > 0, lower is better; NaN where missing.
-        sigma: standard errors, shape (runs, metrics), or None.
-    """
-
-    mixtures: Floats
-    costs: Floats
-    sigma: Floats | None = None
-
-    def __post_init__(self) -> None:
-        if self.mixtures.ndim != 2 or self.costs.ndim != 2 or len(self.mixtures) != len(self.costs):
-            raise ObservationError(
-                "evidence needs mixtures (runs, domains) and costs (runs, metrics) of the same runs",
-                received=f"{self.mixtures.shape} and {self.costs.shape}",
-            )
-        if len(self.mixtures) < 4:
-            raise ObservationError(
-                "an adaptive design must know at least 4 runs",
-                received=len(self.mixtures),
-                hint="start with a Dirichlet or space-filling design",
-            )
-
-    def __len__(self) -> int:
-        return len(self.mixtures)
-
-    def rows(self, kept: npt.NDArray[np.intp]) -> tuple[Floats, Floats, Floats | None]:
-        """Arguments of a fit to some of the runs."""
-        return self.mixtures[kept], self.costs[kept], None if self.sigma is None else self.sigma[kept]
 
 
 @dataclass(frozen=True)
@@ -96,19 +62,33 @@ class Belief:
         return moved
 
 
-def believe(law: MixingLaw, evidence: Evidence, value: Value, candidates: Floats, rng: np.random.Generator) -> Belief:
-    """The belief about `value` at `candidates`, shape (candidates, domains), of a law fitted to the evidence.
+def believe(law: MixingLaw, runs: Runs, value: Value, candidates: Floats, rng: np.random.Generator) -> Belief:
+    """The belief about `value` at `candidates`, shape (candidates, domains), of a law fitted to the runs.
 
     Args:
         value: costs (..., metrics) -> objective (...), such as `objective.value`.
+
+    Raises:
+        ObservationError: if there are fewer than 4 runs.
     """
-    roots, run_roots = np.sqrt(candidates), np.sqrt(evidence.mixtures)
+    check_enough(runs)
+    roots, run_roots = np.sqrt(candidates), np.sqrt(runs.mixtures)
     gram = _kernel(run_roots, run_roots) + _NOISE_SHARE * np.eye(len(run_roots))
     between = _kernel(roots, run_roots)
     covariance = _kernel(roots, roots) - between @ np.linalg.solve(gram, between.T)
-    scale = _scale(law, evidence, value, gram, rng)
-    mean = _tamed(value(law.predict(candidates)), value(law.predict(evidence.mixtures)), 10)
+    scale = _scale(law, runs, value, gram, rng)
+    mean = _tamed(value(law.predict(candidates)), value(law.predict(runs.mixtures)), 10)
     return Belief(mean, scale * covariance, scale * _NOISE_SHARE)
+
+
+def check_enough(runs: Runs) -> None:
+    """ObservationError if there are fewer than 4 runs."""
+    if len(runs) < 4:
+        raise ObservationError(
+            "an adaptive design must know at least 4 runs",
+            received=len(runs),
+            hint="start with a Dirichlet or space-filling design",
+        )
 
 
 def _tamed(predicted: Floats, usual: Floats, n_ranges: float) -> Floats:
@@ -123,18 +103,18 @@ def _kernel(a: Floats, b: Floats) -> Floats:
     return similar
 
 
-def _scale(law: MixingLaw, evidence: Evidence, value: Value, gram: Floats, rng: np.random.Generator) -> float:
+def _scale(law: MixingLaw, runs: Runs, value: Value, gram: Floats, rng: np.random.Generator) -> float:
     """s^2 = mean over held-out runs of (error of the law)^2 / (variance of the process with s = 1)."""
-    order = rng.permutation(len(evidence))
-    usual = value(law.predict(evidence.mixtures))
+    order = rng.permutation(len(runs))
+    usual = value(law.predict(runs.mixtures))
     squares, variances = [], []
     for fold in np.array_split(order, min(4, len(order) // 2)):
         rest = np.setdiff1d(order, fold)
         try:
-            predicted = law.settled().fit(*evidence.rows(rest)).predict(evidence.mixtures[fold])
+            predicted = law.settled().fit(runs.take(rest)).predict(runs.mixtures[fold])
         except ObservationError:  # the law needs more runs than a fold leaves: the spread of the runs must do
             return float(usual.var()) / float(np.diag(gram).mean()) + 1e-300
-        measured = np.where(np.isnan(evidence.costs[fold]), predicted, evidence.costs[fold])
+        measured = np.where(np.isnan(runs.values[fold]), predicted, runs.values[fold])
         squares.append((_tamed(value(predicted), usual, 1) - value(measured)) ** 2)
         between = gram[np.ix_(fold, rest)]
         explained = np.einsum("fr,rf->f", between, np.linalg.solve(gram[np.ix_(rest, rest)], between.T))

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from evermix.designs.belief import Evidence, Value
+from evermix.designs.belief import Value, check_enough
 from evermix.errors import ObservationError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
+from evermix.observations.runs import Runs
 
 Floats = npt.NDArray[np.float64]
 Propose = Callable[[MixingLaw], Mixture]
@@ -92,7 +93,7 @@ class StoppingRule:
 
 def how_settled(
     law: MixingLaw,
-    evidence: Evidence,
+    runs: Runs,
     value: Value,
     propose: Propose,
     rng: np.random.Generator,
@@ -101,19 +102,20 @@ def how_settled(
     """Refit and propose again under `n_resamples` random weightings of the runs.
 
     Args:
-        law: fitted to the evidence.
+        law: fitted to the runs.
         value: costs (..., metrics) -> objective (...), lower is better.
         propose: the mixture that a law leads to, with the objective, bounds and prior that count.
     """
+    check_enough(runs)
     if n_resamples < 2:
         raise ObservationError("resamples must be at least 2", received=n_resamples)
     proposal = propose(law)
     moved, lost = [], []
     for _ in range(n_resamples):
-        counts = rng.exponential(size=len(evidence))
-        rival_law = law.refit(evidence.mixtures, evidence.costs, evidence.sigma, counts * len(counts) / counts.sum())
+        counts = rng.exponential(size=len(runs))
+        rival_law = law.refit(replace(runs, counts=counts * len(counts) / counts.sum()))
         rival = propose(rival_law)
         here, there = value(rival_law.predict(np.array([proposal.weights, rival.weights])))
         moved.append(proposal.total_variation(rival))
         lost.append(max(float(here - there), 0.0))
-    return Settledness(len(evidence), np.array(moved), np.array(lost))
+    return Settledness(len(runs), np.array(moved), np.array(lost))

@@ -23,15 +23,16 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ConvergenceError, ObservationError
-from evermix.laws.base import Floats, MixingLaw, Runs, checked_runs
+from evermix.laws.base import Floats, MixingLaw, WeightedRuns, weighted
 from evermix.laws.boosted_trees import BoostedTreesLaw
-from evermix.laws.cross_validation import Cells, Ints, cells, fold_labels, held_out
+from evermix.laws.cross_validation import Ints, fold_labels, held_out
 from evermix.laws.ensemble import EnsembleLaw, stacking_weights
 from evermix.laws.gaussian_process import GaussianProcessLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.pooled_power_link import PooledPowerLinkLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.laws.residual import ResidualLaw
+from evermix.observations.runs import Runs
 
 SIGNIFICANT = 3.0
 CONVEX_STACK, STACK = "stack of convex laws", "stack of all laws"
@@ -110,27 +111,20 @@ class AutoLaw(MixingLaw):
         """After fit: whether every chosen law has one."""
         return hasattr(self, "parts_") and all(part.law.has_std for part in self.parts_)
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, runs: Runs) -> Self:
         """Choose and fit; see MixingLaw.fit. Candidates that the runs are too few for are listed in `left_out_`."""
-        runs = checked_runs(P, Y, sigma, counts)
-        data = cells(P, Y, sigma, counts)
-        data = data if data.counts is None else data.rows(data.counts > 0)
-        offered = default_candidates(*runs.mixtures.shape) if self.candidates is None else dict(self.candidates)
+        table = weighted(runs)
+        data = runs if runs.counts is None else runs.take(runs.counts > 0)
+        offered = default_candidates(*table.mixtures.shape) if self.candidates is None else dict(self.candidates)
         if self.convex:
             offered = {name: law for name, law in offered.items() if law.is_convex}
         predicted = self._held_out(offered, data)
         usable = {name: offered[name] for name in predicted}
         stacks = _stacks(usable)
         for name, members in stacks.items():
-            predicted[name] = _stacked([predicted[member] for member in members], runs, self._labels(data))
-        losses = {name: _losses(table, runs) for name, table in predicted.items()}
-        weight = runs.weights**2
+            predicted[name] = _stacked([predicted[member] for member in members], table, self._labels(data))
+        losses = {name: _losses(told, table) for name, told in predicted.items()}
+        weight = table.weights**2
         self.scores_ = {name: (weight * loss).sum(axis=0) / weight.sum(axis=0) for name, loss in losses.items()}
         self.swarm_choice_ = _preferred(losses, weight, self.caution)
         self.choice_ = _per_metric(losses, weight, self.swarm_choice_)
@@ -143,17 +137,11 @@ class AutoLaw(MixingLaw):
                 laws[name] = self._fitted(name, usable[name], data)
         return self._adopt([_part(name, law, self.choice_, data) for name, law in laws.items()])
 
-    def refit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def refit(self, runs: Runs) -> Self:
         """See MixingLaw.refit: the choice stays, the chosen laws are refitted."""
         self._check_fitted()
         law = self.clone()
-        law._repeat(self, cells(P, Y, sigma, counts), lambda law, some: some.refit(law))
+        law._repeat(self, runs, lambda law, some: law.refit(some))
         return law
 
     def settled(self) -> MixingLaw:
@@ -161,14 +149,14 @@ class AutoLaw(MixingLaw):
         self._check_fitted()
         return SettledAuto(self)
 
-    def _repeat(self, other: AutoLaw, data: Cells, again: Callable[[MixingLaw, Cells], MixingLaw]) -> None:
+    def _repeat(self, other: AutoLaw, data: Runs, again: Callable[[MixingLaw, Runs], MixingLaw]) -> None:
         """Take over another's choice, its laws fitted `again` to other runs."""
         self.choice_, self.swarm_choice_, self.scores_ = other.choice_, other.swarm_choice_, other.scores_
         self.left_out_ = other.left_out_
         parts = []
         for part in other.parts_:
             whole = len(part.columns) != part.law.n_metrics_ or part.law.pools_metrics
-            some = data if whole else data.metrics(part.metrics)
+            some = data if whole else data.of_metrics(part.metrics)
             parts.append(Part(part.name, part.metrics, again(part.law, some), part.columns))
         self._adopt(parts)
 
@@ -241,10 +229,10 @@ class AutoLaw(MixingLaw):
             lines.append(f"  metric {i}: {name} instead ({scores})")
         return "\n".join(lines)
 
-    def _labels(self, data: Cells) -> Ints:
+    def _labels(self, data: Runs) -> Ints:
         return fold_labels(data.mixtures, min(self.n_folds, len(data.mixtures)), self.seed)
 
-    def _held_out(self, offered: dict[str, MixingLaw], data: Cells) -> dict[str, Floats]:
+    def _held_out(self, offered: dict[str, MixingLaw], data: Runs) -> dict[str, Floats]:
         """Held-out predictions of each candidate that can be fitted; sets `left_out_`."""
         predicted: dict[str, Floats] = {}
         self.left_out_ = {}
@@ -258,9 +246,10 @@ class AutoLaw(MixingLaw):
             raise ObservationError("auto needs a candidate that the runs suffice for", received=self.left_out_)
         return predicted
 
-    def _fitted(self, name: str, law: MixingLaw, data: Cells) -> MixingLaw:
+    def _fitted(self, name: str, law: MixingLaw, data: Runs) -> MixingLaw:
         """The candidate fitted to all runs: to the metrics that chose it, or to all if it pools them."""
-        return data.fit(law) if law.pools_metrics else data.metrics(np.flatnonzero(self.choice_ == name)).fit(law)
+        some = data if law.pools_metrics else data.of_metrics(np.flatnonzero(self.choice_ == name))
+        return law.clone().fit(some)
 
     def _adopt(self, parts: list[Part]) -> Self:
         self.parts_ = parts
@@ -285,15 +274,9 @@ class SettledAuto(AutoLaw):
     def __init__(self, chosen: AutoLaw) -> None:
         self.chosen = chosen
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, runs: Runs) -> Self:
         """Fit the chosen laws anew."""
-        self._repeat(self.chosen, cells(P, Y, sigma, counts), lambda law, some: some.fit(law.settled()))
+        self._repeat(self.chosen, runs, lambda law, some: law.settled().clone().fit(some))
         return self
 
 
@@ -324,13 +307,13 @@ def _stacks(usable: dict[str, MixingLaw]) -> dict[str, list[str]]:
     return {name: members for name, members in stacks.items() if len(members) > 1}
 
 
-def _part(name: str, law: MixingLaw, choice: npt.NDArray[np.str_], data: Cells) -> Part:
+def _part(name: str, law: MixingLaw, choice: npt.NDArray[np.str_], data: Runs) -> Part:
     metrics = np.flatnonzero(choice == name)
     columns = metrics if law.n_metrics_ == data.values.shape[1] else np.arange(len(metrics))
     return Part(name, metrics, law, columns)
 
 
-def _losses(predicted: Floats, runs: Runs) -> Floats:
+def _losses(predicted: Floats, runs: WeightedRuns) -> Floats:
     """|error| / u_i, (runs, metrics), at most _LARGEST_LOSS."""
     weight = runs.weights**2
     total = weight.sum(axis=0)
@@ -340,7 +323,7 @@ def _losses(predicted: Floats, runs: Runs) -> Floats:
     return result
 
 
-def _stacked(tables: list[Floats], runs: Runs, labels: Ints) -> Floats:
+def _stacked(tables: list[Floats], runs: WeightedRuns, labels: Ints) -> Floats:
     """Predictions of the stack for each fold, its weights from the other folds, (runs, metrics)."""
     every = np.stack(tables, axis=2)
     errors = (every - runs.values[:, :, None]) * runs.weights[:, :, None]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ConstraintError, NotFittedError, ObservationError
+from evermix.observations.runs import Runs
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -84,36 +85,20 @@ class MixingLaw(ABC):
         return type(self)(**self.get_params())
 
     @abstractmethod
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
-        """Fit to mixtures P, shape (runs, domains), and metrics Y, shape (runs, metrics); NaN in Y is a missing cell.
-
-        Args:
-            sigma: standard errors, shape (runs, metrics), > 0; only their ratios within a metric count.
-            counts: how often each run counts, shape (runs,), >= 0; a run of count 2 is that run given twice.
+    def fit(self, runs: Runs) -> Self:
+        """Fit to runs, `Runs.of(P, Y)` for arrays: mixtures (runs, domains), costs (runs, metrics), NaN for missing.
 
         Raises:
-            ObservationError: on malformed arrays, or too few runs for the law.
+            ObservationError: if the runs are too few for the law.
             ConvergenceError: if some metric has no finite solution.
         """
 
-    def refit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def refit(self, runs: Runs) -> Self:
         """A new law of the same kind fitted to other or resampled runs, started from this solution where that helps.
 
         For resampling only: a start that has seen the held-out runs must not judge them.
         """
-        return self.clone().fit(P, Y, sigma, counts)
+        return self.clone().fit(runs)
 
     @abstractmethod
     def predict(self, P: npt.ArrayLike) -> Floats:
@@ -165,7 +150,9 @@ class MixingLaw(ABC):
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "n_domains_"):
-            raise NotFittedError(f"{type(self).__name__} must be fitted before it predicts", hint="call fit(P, Y)")
+            raise NotFittedError(
+                f"{type(self).__name__} must be fitted before it predicts", hint="call fit(Runs.of(P, Y))"
+            )
 
     def _mixtures(self, P: npt.ArrayLike) -> Floats:
         """P as an array, checked against the fit."""
@@ -177,8 +164,8 @@ class MixingLaw(ABC):
 
 
 @dataclass(frozen=True)
-class Runs:
-    """Checked arrays of a fit.
+class WeightedRuns:
+    """What a fit minimises over: runs with their cells filled and weighted.
 
     Attributes:
         mixtures: (runs, domains), each row summing to 1 within 1e-3.
@@ -214,68 +201,34 @@ class Runs:
         return result
 
 
-def checked_runs(
-    P: npt.ArrayLike, Y: npt.ArrayLike, sigma: npt.ArrayLike | None = None, counts: npt.ArrayLike | None = None
-) -> Runs:
-    """The arguments of `fit`, checked; runs of count 0 are left out.
+def weighted(runs: Runs) -> WeightedRuns:
+    """Runs as a fit takes them; those of count 0 are left out.
 
     Raises:
-        ObservationError: naming the run and the column, by position.
+        ObservationError: if there are fewer than 2 runs that count, or a metric is known for fewer than 2.
     """
-    mixtures, values = np.array(P, dtype=np.float64), np.array(Y, dtype=np.float64)
-    if mixtures.ndim != 2 or values.ndim != 2 or len(mixtures) != len(values) or len(mixtures) < 2:
-        shapes = f"{mixtures.shape} and {values.shape}"
-        raise ObservationError(
-            "a law needs P (runs, domains) and Y (runs, metrics) of at least 2 runs", received=shapes
-        )
-    _refuse(~np.isfinite(mixtures) | (mixtures < 0), mixtures, "weight of run {} in domain {} must be a number >= 0")
-    rows = np.abs(mixtures.sum(axis=1) - 1)
-    if rows.max() > 1e-3:
-        worst = int(rows.argmax())
-        raise ObservationError(f"weights of run {worst} must sum to 1", received=float(mixtures[worst].sum()))
-    missing = np.isnan(values)
-    _refuse(np.isinf(values) | (values <= 0), values, "value of run {} in metric {} must be a number > 0")
-    multiplicity = _multiplicity(counts, len(values))
-    weights = np.where(missing, 0.0, _relative_precision(sigma, values, multiplicity))
-    weights *= np.sqrt(multiplicity)[:, None]
+    if len(runs) < 2:
+        raise ObservationError("a law needs at least 2 runs", received=len(runs))
+    multiplicity = np.ones(len(runs)) if runs.counts is None else runs.counts
     seen = multiplicity > 0
-    mixtures, values, weights, missing = mixtures[seen], values[seen], weights[seen], missing[seen]
+    if seen.sum() < 2:
+        raise ObservationError("at least 2 runs must have a positive count", received=int(seen.sum()))
+    missing = np.isnan(runs.values)
+    weights = np.where(missing, 0.0, _relative_precision(runs, multiplicity))
+    weights *= np.sqrt(multiplicity)[:, None]
+    mixtures, values, weights, missing = runs.mixtures[seen], runs.values[seen], weights[seen], missing[seen]
     known = (~missing).sum(axis=0)
     if known.min(initial=2) < 2:
         worst = int(known.argmin())
         raise ObservationError(f"metric {worst} must be known for at least 2 runs", received=int(known[worst]))
     mean = np.where(missing, 0.0, values).sum(axis=0) / known
-    return Runs(mixtures, np.where(missing, mean, values), weights, multiplicity[seen])
+    return WeightedRuns(mixtures, np.where(missing, mean, values), weights, multiplicity[seen])
 
 
-def _relative_precision(sigma: npt.ArrayLike | None, values: Floats, counts: Floats) -> Floats:
+def _relative_precision(runs: Runs, counts: Floats) -> Floats:
     """rms(sigma_i) / sigma_ki over the known cells: 1 where standard errors are equal or unknown."""
-    if sigma is None:
-        return np.ones_like(values)
-    errors = np.array(sigma, dtype=np.float64)
-    if errors.shape != values.shape:
-        raise ObservationError(f"sigma must have the shape of Y, {values.shape}", received=errors.shape)
-    errors = np.where(np.isnan(values), np.nan, errors)
-    wrong = ~np.isnan(values) & ~(np.isfinite(errors) & (errors > 0))
-    _refuse(wrong, errors, "standard error of run {} in metric {} must be a number > 0")
-    known = ~np.isnan(values)
-    mean_square = counts @ np.where(known, errors**2, 0.0) / np.maximum(counts @ known, 1e-300)
-    return np.where(known, np.sqrt(mean_square) / np.where(known, errors, 1.0), 0.0)
-
-
-def _multiplicity(counts: npt.ArrayLike | None, n_runs: int) -> Floats:
-    if counts is None:
-        return np.ones(n_runs)
-    array = np.array(counts, dtype=np.float64)
-    if array.shape != (n_runs,):
-        raise ObservationError(f"counts must have one number per run, {n_runs}", received=array.shape)
-    _refuse(~(np.isfinite(array) & (array >= 0))[:, None], array[:, None], "count of run {} (column {}) must be >= 0")
-    if (array > 0).sum() < 2:
-        raise ObservationError("at least 2 runs must have a positive count", received=int((array > 0).sum()))
-    return array
-
-
-def _refuse(bad: Bools, table: Floats, rule: str) -> None:
-    if bad.any():
-        k, j = np.argwhere(bad)[0]
-        raise ObservationError(rule.format(int(k), int(j)), received=float(table[k, j]))
+    if runs.sigma is None:
+        return np.ones_like(runs.values)
+    known = ~np.isnan(runs.values)
+    mean_square = counts @ np.where(known, runs.sigma**2, 0.0) / np.maximum(counts @ known, 1e-300)
+    return np.where(known, np.sqrt(mean_square) / np.where(known, runs.sigma, 1.0), 0.0)

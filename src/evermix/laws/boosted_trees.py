@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ObservationError
-from evermix.laws.base import Floats, MixingLaw, Runs, checked_runs
+from evermix.laws.base import Floats, MixingLaw, WeightedRuns, weighted
+from evermix.observations.runs import Runs
 
 
 class BoostedTreesLaw(MixingLaw):
@@ -49,23 +50,17 @@ class BoostedTreesLaw(MixingLaw):
         """Runs below which no tree has a split, whatever the number of domains."""
         return 40
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, runs: Runs) -> Self:
         """Fit; see MixingLaw.fit. ObservationError if LightGBM is not installed, saying how to install it."""
         lightgbm = _lightgbm()
-        runs = _repeated(P, Y, sigma, counts)
-        self.n_domains_, self.n_metrics_ = runs.mixtures.shape[1], runs.values.shape[1]
-        self.boosters_ = [self._booster(lightgbm, runs, i) for i in range(self.n_metrics_)]
-        known = np.where(runs.weights > 0, runs.values, np.inf)
+        table = _repeated(runs)
+        self.n_domains_, self.n_metrics_ = table.mixtures.shape[1], table.values.shape[1]
+        self.boosters_ = [self._booster(lightgbm, table, i) for i in range(self.n_metrics_)]
+        known = np.where(table.weights > 0, table.values, np.inf)
         self.lowest_ = 0.5 * known.min(axis=0)
-        error = self.predict(runs.mixtures) - runs.values
-        self.objective_ = ((runs.weights * error) ** 2).sum(axis=0)
-        self.noise_ = np.sqrt(self.objective_ / runs.n_effective)
+        error = self.predict(table.mixtures) - table.values
+        self.objective_ = ((table.weights * error) ** 2).sum(axis=0)
+        self.noise_ = np.sqrt(self.objective_ / table.n_effective)
         self.converged_ = np.ones(self.n_metrics_, dtype=bool)
         return self
 
@@ -77,7 +72,7 @@ class BoostedTreesLaw(MixingLaw):
         table = np.maximum(np.stack(columns, axis=1), self.lowest_)
         return np.asarray(table, dtype=np.float64).reshape(*mixtures.shape[:-1], self.n_metrics_)
 
-    def _booster(self, lightgbm: Any, runs: Runs, metric: int) -> Any:
+    def _booster(self, lightgbm: Any, runs: WeightedRuns, metric: int) -> Any:
         weight = runs.weights[:, metric] ** 2
         settings = {
             "objective": "regression",
@@ -97,14 +92,14 @@ class BoostedTreesLaw(MixingLaw):
         return lightgbm.train(settings, data, num_boost_round=self.n_rounds)
 
 
-def _repeated(P: npt.ArrayLike, Y: npt.ArrayLike, sigma: npt.ArrayLike | None, counts: npt.ArrayLike | None) -> Runs:
-    """Checked runs, one of whole count n given n times: a leaf's least size counts rows, not weights."""
-    runs = checked_runs(P, Y, sigma, counts)
-    if (runs.counts != np.round(runs.counts)).any():
-        return runs
-    copies = runs.counts.astype(np.intp)
-    mixtures, values, weights = (np.repeat(t, copies, axis=0) for t in (runs.mixtures, runs.values, runs.precision))
-    return Runs(mixtures, values, weights, np.ones(len(mixtures)))
+def _repeated(runs: Runs) -> WeightedRuns:
+    """Weighted runs, one of whole count n given n times: a leaf's least size counts rows, not weights."""
+    table = weighted(runs)
+    if (table.counts != np.round(table.counts)).any():
+        return table
+    copies = table.counts.astype(np.intp)
+    mixtures, values, weights = (np.repeat(t, copies, axis=0) for t in (table.mixtures, table.values, table.precision))
+    return WeightedRuns(mixtures, values, weights, np.ones(len(mixtures)))
 
 
 def _lightgbm() -> Any:

@@ -9,6 +9,7 @@ q' is feasible under `space.tighten(bounds)`. With lambda = 0 the proportions ar
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from evermix.errors import ConstraintError
 from evermix.laws.base import Floats, MixingLaw
+from evermix.observations.runs import Runs
 from evermix.reuse.space import CollapsedSpace
 
 _NEGLIGIBLE = 1e-12
@@ -67,25 +69,13 @@ class BundledLaw(MixingLaw):
         """Those of the inner law, over components."""
         return self._fitted.parameter_count
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
-        """Fit the inner law to the totals of P, (runs, leaves); that runs keep the proportions is the caller's duty."""
-        return self._adopt(self.inner.clone().fit(self.space.collapse(P), Y, sigma, counts))
+    def fit(self, runs: Runs) -> Self:
+        """Fit the inner law to the totals of the runs; that runs keep the proportions is the caller's duty."""
+        return self._adopt(self.inner.clone().fit(self._collapsed(runs)))
 
-    def refit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def refit(self, runs: Runs) -> Self:
         """See MixingLaw.refit."""
-        return self.clone()._adopt(self._fitted.refit(self.space.collapse(P), Y, sigma, counts))
+        return self.clone()._adopt(self._fitted.refit(self._collapsed(runs)))
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """Metrics at mixtures over all leaves, (..., leaves) -> (..., metrics)."""
@@ -141,6 +131,9 @@ class BundledLaw(MixingLaw):
         self.n_domains_, self.n_metrics_ = len(self.space.leaves), fitted.n_metrics_
         self.objective_, self.converged_, self.noise_ = fitted.objective_, fitted.converged_, fitted.noise_
         return self
+
+    def _collapsed(self, runs: Runs) -> Runs:
+        return replace(runs, mixtures=self.space.collapse(runs.mixtures))
 
     def _totals(self, P: npt.ArrayLike) -> Floats:
         return self.space.collapse(self._mixtures(P))

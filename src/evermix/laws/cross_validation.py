@@ -6,14 +6,15 @@ fitted cold, by `fit` of a clone, for a start that has seen the held-out runs mu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
 from evermix.errors import ObservationError
-from evermix.laws.base import Bools, Floats, MixingLaw
+from evermix.laws.base import Floats, MixingLaw
+from evermix.observations.runs import Runs
 
 Ints = npt.NDArray[np.intp]
 
@@ -37,42 +38,6 @@ class CrossValidation:
     n_folds: int
 
 
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """The arguments of `fit`, together; see MixingLaw.fit."""
-
-    mixtures: Floats
-    values: Floats
-    sigma: Floats | None = None
-    counts: Floats | None = None
-
-    def rows(self, chosen: Bools) -> Cells:
-        """The runs where `chosen` (runs,) is True."""
-        parts = (None if a is None else a[chosen] for a in (self.mixtures, self.values, self.sigma, self.counts))
-        return Cells(*parts)  # type: ignore[arg-type]
-
-    def metrics(self, chosen: Ints | Bools) -> Cells:
-        """The metrics at `chosen`."""
-        sigma = None if self.sigma is None else self.sigma[:, chosen]
-        return replace(self, values=self.values[:, chosen], sigma=sigma)
-
-    def fit(self, law: MixingLaw) -> MixingLaw:
-        """A clone of `law` fitted to these runs."""
-        return law.clone().fit(self.mixtures, self.values, self.sigma, self.counts)
-
-    def refit(self, law: MixingLaw) -> MixingLaw:
-        """`law`, which is fitted, refitted to these runs."""
-        return law.refit(self.mixtures, self.values, self.sigma, self.counts)
-
-
-def cells(
-    P: npt.ArrayLike, Y: npt.ArrayLike, sigma: npt.ArrayLike | None = None, counts: npt.ArrayLike | None = None
-) -> Cells:
-    """Cells of array-likes, unchecked."""
-    optional = (None if a is None else np.asarray(a, dtype=np.float64) for a in (sigma, counts))
-    return Cells(np.asarray(P, dtype=np.float64), np.asarray(Y, dtype=np.float64), *optional)
-
-
 def fold_labels(mixtures: Floats, n_folds: int, seed: int) -> Ints:
     """Which fold each run belongs to, shape (runs,), 0 ... n_folds - 1; equal mixtures (within 1e-9) share one.
 
@@ -93,49 +58,38 @@ def fold_labels(mixtures: Floats, n_folds: int, seed: int) -> Ints:
     return place[group]
 
 
-def held_out(law: MixingLaw, data: Cells, labels: Ints) -> tuple[Floats, Floats | None]:
+def held_out(law: MixingLaw, runs: Runs, labels: Ints) -> tuple[Floats, Floats | None]:
     """Predictions, and standard deviations where the family has them, of each run by a fit without its fold.
 
     Raises:
         ObservationError: if what is left of the runs is too little for the law; the message is the law's.
     """
-    predicted = np.empty(data.values.shape)
-    std = np.full(data.values.shape, np.nan)
+    predicted = np.empty(runs.values.shape)
+    std = np.full(runs.values.shape, np.nan)
     has_std = False
     for label in range(int(labels.max()) + 1):
         inside = labels == label
-        fitted = data.rows(~inside).fit(law)
+        fitted = law.clone().fit(runs.take(~inside))
         has_std = fitted.has_std
         if has_std:
-            predicted[inside], std[inside] = fitted.predict_with_std(data.mixtures[inside])
+            predicted[inside], std[inside] = fitted.predict_with_std(runs.mixtures[inside])
         else:
-            predicted[inside] = fitted.predict(data.mixtures[inside])
+            predicted[inside] = fitted.predict(runs.mixtures[inside])
     return predicted, std if has_std else None
 
 
-def cross_validate(
-    law: MixingLaw,
-    P: npt.ArrayLike,
-    Y: npt.ArrayLike,
-    sigma: npt.ArrayLike | None = None,
-    n_folds: int = 5,
-    seed: int = 0,
-) -> CrossValidation:
-    """Leave each of `n_folds` random folds of runs out in turn; P (runs, domains), Y (runs, metrics), NaN for missing.
+def cross_validate(law: MixingLaw, runs: Runs, n_folds: int = 5, seed: int = 0) -> CrossValidation:
+    """Leave each of `n_folds` random folds of runs out in turn.
 
     Raises:
-        ObservationError: on malformed arrays, or if the runs left by a fold are too few for the law.
+        ObservationError: if the runs left by a fold are too few for the law.
     """
-    data = cells(P, Y, sigma)
-    if data.mixtures.ndim != 2 or data.values.ndim != 2 or len(data.mixtures) != len(data.values):
-        shapes = f"{data.mixtures.shape} and {data.values.shape}"
-        raise ObservationError("cross-validation needs P (runs, domains) and Y (runs, metrics)", received=shapes)
-    labels = fold_labels(data.mixtures, n_folds, seed)
-    predicted, std = held_out(law, data, labels)
-    error = np.where(np.isnan(data.values), np.nan, predicted - data.values)
+    labels = fold_labels(runs.mixtures, n_folds, seed)
+    predicted, std = held_out(law, runs, labels)
+    error = np.where(np.isnan(runs.values), np.nan, predicted - runs.values)
     known = np.maximum((~np.isnan(error)).sum(axis=0), 1)
     rmse = np.sqrt(np.nansum(error**2, axis=0) / known)
-    return CrossValidation(predicted, std, spearman(predicted, data.values), rmse, int(labels.max()) + 1)
+    return CrossValidation(predicted, std, spearman(predicted, runs.values), rmse, int(labels.max()) + 1)
 
 
 def spearman(predicted: Floats, measured: Floats) -> Floats:

@@ -18,10 +18,11 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 from evermix.errors import ObservationError
-from evermix.laws.base import Floats, MixingLaw, checked_runs
-from evermix.laws.cross_validation import Cells, cells, fold_labels, held_out
+from evermix.laws.base import Floats, MixingLaw, weighted
+from evermix.laws.cross_validation import fold_labels, held_out
 from evermix.laws.gaussian_process import GaussianProcessLaw
 from evermix.laws.pooled_power_link import PooledPowerLinkLaw
+from evermix.observations.runs import Runs
 
 _LEAST_WEIGHT = 1e-3
 
@@ -75,17 +76,10 @@ class EnsembleLaw(MixingLaw):
         """After fit: whether every member with weight has one."""
         return hasattr(self, "members_") and all(law.has_std for law in self._weighty())
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, runs: Runs) -> Self:
         """Fit; see MixingLaw.fit. Members that the runs are too few for are left out, and listed in `left_out_`."""
-        checked_runs(P, Y, sigma, counts)
-        data = cells(P, Y, sigma, counts)
-        data = data if data.counts is None else data.rows(data.counts > 0)
+        weighted(runs)
+        data = runs if runs.counts is None else runs.take(runs.counts > 0)
         labels = fold_labels(data.mixtures, self.n_folds, self.seed)
         members, predictions, left_out = [], [], []
         for law in default_members() if self.members is None else self.members:
@@ -99,24 +93,18 @@ class EnsembleLaw(MixingLaw):
         self.left_out_ = left_out
         return self._settle(members, data, predictions)
 
-    def fit_weighted(self, data: Cells, predictions: Sequence[Floats]) -> Self:
+    def fit_weighted(self, data: Runs, predictions: Sequence[Floats]) -> Self:
         """Fit with the members' held-out predictions, each (runs, metrics), already at hand; counts must be > 0."""
         self.left_out_ = []
         return self._settle(list(default_members() if self.members is None else self.members), data, predictions)
 
-    def refit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def refit(self, runs: Runs) -> Self:
         """See MixingLaw.refit: the members are refitted, their weights and the noise stay."""
         self._check_fitted()
         law = self.clone()
         law.weights_, law.left_out_, law.noise_ = self.weights_, self.left_out_, self.noise_
         law.objective_ = self.objective_
-        law._adopt([member.refit(P, Y, sigma, counts) for member in self.members_])
+        law._adopt([member.refit(runs) for member in self.members_])
         return law
 
     def predict(self, P: npt.ArrayLike) -> Floats:
@@ -175,17 +163,17 @@ class EnsembleLaw(MixingLaw):
         result: Floats = sum(v * np.asarray(table) for v, table in zip(self.weights_.T, tables, strict=True))
         return result
 
-    def _settle(self, members: list[MixingLaw], data: Cells, predictions: Sequence[Floats]) -> Self:
+    def _settle(self, members: list[MixingLaw], data: Runs, predictions: Sequence[Floats]) -> Self:
         """Weights from held-out predictions, then the members that have any, fitted to all runs."""
-        runs = checked_runs(data.mixtures, data.values, data.sigma, data.counts)
-        errors = (np.stack(predictions, axis=2) - runs.values[:, :, None]) * runs.weights[:, :, None]
-        weights = stacking_weights(errors, runs.n_effective, self.shrinkage)
+        table = weighted(data)
+        errors = (np.stack(predictions, axis=2) - table.values[:, :, None]) * table.weights[:, :, None]
+        weights = stacking_weights(errors, table.n_effective, self.shrinkage)
         used = np.flatnonzero(weights.any(axis=0))
         self.weights_ = weights[:, used]
         together = np.einsum("kie,ie->ki", errors, weights)
         self.objective_ = (together**2).sum(axis=0)
-        self.noise_ = np.sqrt(self.objective_ / runs.n_effective)
-        self._adopt([data.fit(members[e]) for e in used])
+        self.noise_ = np.sqrt(self.objective_ / table.n_effective)
+        self._adopt([members[e].clone().fit(data) for e in used])
         return self
 
     def _adopt(self, members: list[MixingLaw]) -> None:
@@ -212,17 +200,11 @@ class SettledEnsemble(EnsembleLaw):
     def __init__(self, chosen: EnsembleLaw) -> None:
         self.chosen = chosen
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, runs: Runs) -> Self:
         """Fit the members anew; weights and noise stay."""
         self.weights_, self.left_out_, self.noise_ = self.chosen.weights_, self.chosen.left_out_, self.chosen.noise_
         self.objective_ = self.chosen.objective_
-        self._adopt([member.settled().fit(P, Y, sigma, counts) for member in self.chosen.members_])
+        self._adopt([member.settled().fit(runs) for member in self.chosen.members_])
         return self
 
 

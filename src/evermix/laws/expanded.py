@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from evermix.errors import ObservationError
 from evermix.laws.base import Floats, MixingLaw
+from evermix.observations.runs import Runs
 from evermix.reuse.space import CollapsedSpace
 
 _SMALLEST_SHARE = 1e-12
@@ -57,13 +58,7 @@ class ExpandedLaw(MixingLaw):
         """Those of the law over leaves."""
         return self.law.parameter_count
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> NoReturn:
+    def fit(self, runs: Runs) -> NoReturn:
         """Refused: it is a view of a law that is fitted over leaves."""
         raise ObservationError("a view of a fitted law cannot be fitted", hint="fit the law over leaves, or BundledLaw")
 

@@ -20,7 +20,8 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from evermix.errors import ObservationError
-from evermix.laws.base import Floats, MixingLaw, Runs, checked_runs
+from evermix.laws.base import Floats, MixingLaw, WeightedRuns, weighted
+from evermix.observations.runs import Runs
 
 Ints = npt.NDArray[np.intp]
 
@@ -103,7 +104,7 @@ class ProcessOptions:
 
 
 def fit_posteriors(
-    x: Floats, targets: Floats, runs: Runs, options: ProcessOptions, known: Posteriors | None = None
+    x: Floats, targets: Floats, runs: WeightedRuns, options: ProcessOptions, known: Posteriors | None = None
 ) -> Posteriors:
     """Gaussian processes of targets (runs, metrics), each of mean about 0, on x (runs, domains).
 
@@ -143,7 +144,7 @@ def over_rows(posteriors: Posteriors, quantity: Quantity, x: Floats, n_metrics: 
 class _Part:
     """Metrics known in the same runs at the same precision: one Cholesky factor serves them all."""
 
-    def __init__(self, x: Floats, z: Floats, runs: Runs, metric: int) -> None:
+    def __init__(self, x: Floats, z: Floats, runs: WeightedRuns, metric: int) -> None:
         known = runs.weights[:, metric] > 0
         self.x, self.z, self.slack = x[known], z[known], 1 / runs.weights[known, metric] ** 2
         self.n_runs = float(runs.counts[known].sum())
@@ -261,30 +262,18 @@ class GaussianProcessLaw(MixingLaw):
         """Hyperparameters; the function itself has no fixed number."""
         return 4
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, runs: Runs) -> Self:
         """Fit; see MixingLaw.fit. Any number of runs from 2 on is accepted."""
         if not 0 < self.g <= 1:
             raise ObservationError("g of the Gaussian process must be in (0, 1]", received=self.g)
-        return self._settle(checked_runs(P, Y, sigma, counts), None)
+        return self._settle(weighted(runs), None)
 
-    def refit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def refit(self, runs: Runs) -> Self:
         """See MixingLaw.refit; the hyperparameters stay: resampled runs repeat, and would look free of noise."""
         self._check_fitted()
-        return self.clone()._settle(checked_runs(P, Y, sigma, counts), self.posteriors_)
+        return self.clone()._settle(weighted(runs), self.posteriors_)
 
-    def _settle(self, runs: Runs, known: Posteriors | None) -> Self:
+    def _settle(self, runs: WeightedRuns, known: Posteriors | None) -> Self:
         self.n_domains_, self.n_metrics_ = runs.mixtures.shape[1], runs.values.shape[1]
         self.mean_ = (runs.weights**2 * runs.values).sum(axis=0) / runs.n_effective
         self.unit_ = runs.spread

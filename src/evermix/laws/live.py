@@ -6,6 +6,7 @@ dead domains keep, f(p) = inner(p_live / (1 - d)): linear in p, so a convex law 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from evermix.errors import ObservationError
 from evermix.laws.base import Bools, Floats, MixingLaw
+from evermix.observations.runs import Runs
 
 
 class LiveLaw(MixingLaw):
@@ -58,26 +60,14 @@ class LiveLaw(MixingLaw):
         """Those of the inner law, over live domains."""
         return self._fitted.parameter_count
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, runs: Runs) -> Self:
         """Fit the inner law; ObservationError too if a run was trained on a dead domain."""
-        return self._adopt(self.inner.clone().fit(self._live_part(P), Y, sigma, counts))
+        return self._adopt(self.inner.clone().fit(self._live_part(runs)))
 
-    def refit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def refit(self, runs: Runs) -> Self:
         """See MixingLaw.refit."""
         self._check_fitted()
-        return self.clone()._adopt(self.inner_.refit(self._live_part(P), Y, sigma, counts))
+        return self.clone()._adopt(self.inner_.refit(self._live_part(runs)))
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """Metrics at mixtures over all domains, (..., domains) -> (..., metrics)."""
@@ -131,14 +121,14 @@ class LiveLaw(MixingLaw):
         self.objective_, self.converged_, self.noise_ = fitted.objective_, fitted.converged_, fitted.noise_
         return self
 
-    def _live_part(self, P: npt.ArrayLike) -> Floats:
-        mixtures = np.asarray(P, dtype=np.float64)
-        if mixtures.ndim != 2 or mixtures.shape[1] != len(self.live):
+    def _live_part(self, runs: Runs) -> Runs:
+        mixtures = runs.mixtures
+        if mixtures.shape[1] != len(self.live):
             raise ObservationError(f"runs must have shares of {len(self.live)} domains", received=mixtures.shape)
         dead = mixtures[:, ~self._mask]
         if dead.any():
             raise ObservationError("no run may be trained on a dead domain", received=float(dead.max()))
-        return mixtures[:, self._mask]
+        return replace(runs, mixtures=mixtures[:, self._mask])
 
     def _renormalised(self, P: npt.ArrayLike) -> Floats:
         live = self._mixtures(P)[..., self._mask]

@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ConvergenceError, ObservationError
-from evermix.laws.base import Floats, MixingLaw, Runs, checked_runs
+from evermix.laws.base import Floats, MixingLaw, WeightedRuns, weighted
 from evermix.laws.laplace import Uncertainty, noise_of, standard_deviations
 from evermix.laws.levenberg_marquardt import CurveFits, Ints, Patience, Point, Solution, search
 from evermix.laws.weighted_gram import WeightedGram
+from evermix.observations.runs import Runs
 
 _FLOORS = (0.3, 0.9)
 _LARGEST_EXPONENT = 80.0
@@ -89,41 +90,29 @@ class LogLinearLaw(MixingLaw):
         """Always."""
         return True
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, runs: Runs) -> Self:
         """Fit; see MixingLaw.fit. ObservationError too if runs < live domains + 1 or a domain is dead, at ridge 0."""
-        runs = checked_runs(P, Y, sigma, counts)
+        table = weighted(runs)
         if self.ridge == 0:
-            _check_identified(runs)
-        fits = self._fits(runs)
-        return self._take(runs, fits, self._search(runs, fits))
+            _check_identified(table)
+        fits = self._fits(table)
+        return self._take(table, fits, self._search(table, fits))
 
-    def refit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def refit(self, runs: Runs) -> Self:
         """Started from this solution and from one profile fit; a ridge of 1e-6 towards this solution, at ridge 0,
         keeps in place what the runs do not identify.
         """
         self._check_fitted()
-        runs = checked_runs(P, Y, sigma, counts)
-        if runs.mixtures.shape[1] != self.n_domains_ or runs.values.shape[1] != self.n_metrics_:
+        table = weighted(runs)
+        if table.mixtures.shape[1] != self.n_domains_ or table.values.shape[1] != self.n_metrics_:
             raise ObservationError(
                 f"refit needs {self.n_domains_} domains and {self.n_metrics_} metrics, as in the fit",
-                received=f"{runs.mixtures.shape[1]} and {runs.values.shape[1]}",
+                received=f"{table.mixtures.shape[1]} and {table.values.shape[1]}",
             )
         theta = np.column_stack([np.exp(self.c_), self.t_])
-        fits = self._fits(runs, around=theta if self.ridge == 0 else None)
-        start, problem = _rows(np.stack([theta, _profile_starts(runs)[1]]), np.arange(self.n_metrics_))
-        return self.clone()._take(runs, fits, search(fits, start, problem, (), _WARM_PATIENCE).best)
+        fits = self._fits(table, around=theta if self.ridge == 0 else None)
+        start, problem = _rows(np.stack([theta, _profile_starts(table)[1]]), np.arange(self.n_metrics_))
+        return self.clone()._take(table, fits, search(fits, start, problem, (), _WARM_PATIENCE).best)
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """exp(c_i) + exp(t_i . p), shape (..., domains) -> (..., metrics)."""
@@ -161,7 +150,7 @@ class LogLinearLaw(MixingLaw):
         self._mixtures(np.zeros(variable.shape))
         return [float(np.exp(c)) + cp.exp(t @ variable) for c, t in zip(self.c_, self.t_, strict=True)]
 
-    def _take(self, runs: Runs, fits: _ExponentialFits, solution: Solution) -> Self:
+    def _take(self, runs: WeightedRuns, fits: _ExponentialFits, solution: Solution) -> Self:
         if not np.isfinite(solution.objective).all():
             metric = int(np.argmin(np.isfinite(solution.objective)))
             raise ConvergenceError(f"the log-linear fit of metric {metric} must end at a finite objective")
@@ -177,7 +166,7 @@ class LogLinearLaw(MixingLaw):
         self.n_domains_, self.n_metrics_ = self.t_.shape[1], self.t_.shape[0]
         return self
 
-    def _fits(self, runs: Runs, around: Floats | None = None) -> _ExponentialFits:
+    def _fits(self, runs: WeightedRuns, around: Floats | None = None) -> _ExponentialFits:
         n_domains, n_metrics = runs.mixtures.shape[1], runs.values.shape[1]
         unit = runs.spread if self.scaled else 1.0
         mean, precision = np.zeros((n_metrics, 1 + n_domains)), np.zeros((1 + n_domains, 1 + n_domains))
@@ -197,7 +186,7 @@ class LogLinearLaw(MixingLaw):
             scales=np.ascontiguousarray((runs.precision / unit).T),
         )
 
-    def _search(self, runs: Runs, fits: _ExponentialFits) -> Solution:
+    def _search(self, runs: WeightedRuns, fits: _ExponentialFits) -> Solution:
         """The profile starts and a few random ones; the rest of n_restarts for metrics whose ends differ."""
         rng, profile = np.random.default_rng(self.seed), _profile_starts(runs)
         n_metrics = profile.shape[1]
@@ -261,7 +250,7 @@ def _power(exponent: Floats) -> Floats:
     return result
 
 
-def _check_identified(runs: Runs) -> None:
+def _check_identified(runs: WeightedRuns) -> None:
     """ObservationError if some metric's known runs leave a domain unseen, or are fewer than domains + 1."""
     known, seen = runs.weights > 0, runs.mixtures > 0
     n_domains = seen.shape[1]
@@ -282,7 +271,7 @@ def _check_identified(runs: Runs) -> None:
         )
 
 
-def _profile_starts(runs: Runs) -> Floats:
+def _profile_starts(runs: WeightedRuns) -> Floats:
     """For each floor b, shape (floors, metrics, q): least squares of log(y - b) on p, weighted by (y - b)^2."""
     mixtures, values = runs.mixtures, runs.values
     n_domains, n_metrics = mixtures.shape[1], values.shape[1]
@@ -298,7 +287,7 @@ def _profile_starts(runs: Runs) -> Floats:
     return np.concatenate([floors[:, :, None], t], axis=2)
 
 
-def _scattered(runs: Runs, n: int, rng: np.random.Generator) -> Floats:
+def _scattered(runs: WeightedRuns, n: int, rng: np.random.Generator) -> Floats:
     """n random starts, shape (n, metrics, q): floor b between 0 and the least value, t about log(mean - b) - (0 to 2).
 
     Every metric is given the same draws, so that it is fitted alike alone and among others, in any unit.

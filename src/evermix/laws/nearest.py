@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ObservationError
-from evermix.laws.base import Floats, MixingLaw, checked_runs
+from evermix.laws.base import Floats, MixingLaw, weighted
+from evermix.observations.runs import Runs
 
 _NEAREST = 1e-8
 
@@ -44,25 +45,19 @@ class NearestLaw(MixingLaw):
         """None."""
         return 0
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, runs: Runs) -> Self:
         """Keep the runs; see MixingLaw.fit. `noise_` is the leave-one-out error, the lack of a law included."""
         if not self.power > 0:
             raise ObservationError("power of the nearest law must be > 0", received=self.power)
-        runs = checked_runs(P, Y, sigma, counts)
-        self.mixtures_, self.values_, self.weights_ = runs.mixtures, runs.values, runs.weights**2
-        self.n_domains_, self.n_metrics_ = runs.mixtures.shape[1], runs.values.shape[1]
-        others = self._closeness(runs.mixtures)
+        table = weighted(runs)
+        self.mixtures_, self.values_, self.weights_ = table.mixtures, table.values, table.weights**2
+        self.n_domains_, self.n_metrics_ = table.mixtures.shape[1], table.values.shape[1]
+        others = self._closeness(table.mixtures)
         np.fill_diagonal(others, 0.0)
         total = np.maximum(others @ self.weights_, 1e-300)
         error = others @ (self.weights_ * self.values_) / total - self.values_
         squares = (self.weights_ * error**2).sum(axis=0)
-        self.noise_ = np.sqrt(squares / runs.n_effective)
+        self.noise_ = np.sqrt(squares / table.n_effective)
         self.objective_, self.converged_ = squares, np.ones(self.n_metrics_, dtype=bool)
         return self
 

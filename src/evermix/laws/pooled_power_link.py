@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
-from evermix.laws.base import Floats, Runs, checked_runs
+from evermix.laws.base import Floats, WeightedRuns, weighted
 from evermix.laws.levenberg_marquardt import minimise
 from evermix.laws.power_link import PowerLinkLaw, _PowerFits
+from evermix.observations.runs import Runs
 
 
 class PooledPowerLinkLaw(PowerLinkLaw):
@@ -58,33 +58,27 @@ class PooledPowerLinkLaw(PowerLinkLaw):
         """Always."""
         return True
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, runs: Runs) -> Self:
         """Fit each metric alone, then all with the shared prior from there; see MixingLaw.fit."""
-        alone = PowerLinkLaw(self.g, self.ridge, self.prior_a, self.prior_weight_a).fit(P, Y, sigma, counts)
-        runs = checked_runs(P, Y, sigma, counts)
-        self.shared_log_tau_ = _shared(np.log(alone.tau_), _likeness(runs, self.similarity))
+        alone = PowerLinkLaw(self.g, self.ridge, self.prior_a, self.prior_weight_a).fit(runs)
+        table = weighted(runs)
+        self.shared_log_tau_ = _shared(np.log(alone.tau_), _likeness(table, self.similarity))
         self.noise_share_ = alone.noise_share_
-        fits = self._fits(runs)
-        return self._take(runs, fits, minimise(fits, alone._theta(), np.arange(alone.n_metrics_)))
+        fits = self._fits(table)
+        return self._take(table, fits, minimise(fits, alone._theta(), np.arange(alone.n_metrics_)))
 
     def _inherit(self, other: Self) -> None:
         super()._inherit(other)
         self.shared_log_tau_ = other.shared_log_tau_
 
-    def _fits(self, runs: Runs) -> _PowerFits:
+    def _fits(self, runs: WeightedRuns) -> _PowerFits:
         fits = super()._fits(runs)
         mean = fits.mean.copy()
         mean[:, -self.shared_log_tau_.shape[1] :] = self.shared_log_tau_
         return replace(fits, mean=mean)
 
 
-def _likeness(runs: Runs, similarity: float) -> Floats:
+def _likeness(runs: WeightedRuns, similarity: float) -> Floats:
     """max(r, 0)^q between metrics over runs, 0 with itself, (metrics, metrics); missing cells count as average."""
     weight = runs.weights**2
     mean = (weight * runs.values).sum(axis=0) / weight.sum(axis=0)

@@ -26,10 +26,11 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ConvergenceError, ObservationError
-from evermix.laws.base import Floats, MixingLaw, Runs, checked_runs
+from evermix.laws.base import Floats, MixingLaw, WeightedRuns, weighted
 from evermix.laws.laplace import Uncertainty, noise_of, standard_deviations
 from evermix.laws.levenberg_marquardt import Bools, CurveFits, Ints, Patience, Point, Solution, minimise, search
 from evermix.laws.weighted_gram import WeightedGram
+from evermix.observations.runs import Runs
 
 _FLOORS = (0.2, 0.6, 0.9)
 _EXPONENTS = (0.15, 0.6)
@@ -120,23 +121,17 @@ class PowerLinkLaw(MixingLaw):
         """b, a and domains tau (c is fixed by a common factor of tau)."""
         return n_domains + 2
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, runs: Runs) -> Self:
         """Fit; see MixingLaw.fit. Any number of runs from 2 on is accepted: the priors fill in."""
-        runs = checked_runs(P, Y, sigma, counts)
-        self.noise_share_ = np.full(runs.values.shape[1], _TYPICAL_NOISE)
-        fits = self._fits(runs)
-        start, problem = self._starts(runs, fits)
+        table = weighted(runs)
+        self.noise_share_ = np.full(table.values.shape[1], _TYPICAL_NOISE)
+        fits = self._fits(table)
+        start, problem = self._starts(table, fits)
         patience = _ROUGH if self.noise_rounds else _FINE
-        self._take(runs, fits, search(fits, start, problem, _STAGES, patience).best)
-        return self._with_found_noise(runs)
+        self._take(table, fits, search(fits, start, problem, _STAGES, patience).best)
+        return self._with_found_noise(table)
 
-    def _with_found_noise(self, runs: Runs) -> Self:
+    def _with_found_noise(self, runs: WeightedRuns) -> Self:
         """Fitted again from here, `noise_rounds` times, with the priors' strength by the noise found so far."""
         for _ in range(self.noise_rounds):
             self.noise_share_ = np.clip(self.noise_ / runs.spread, _LEAST_NOISE, 1.0)
@@ -144,26 +139,20 @@ class PowerLinkLaw(MixingLaw):
             self._take(runs, fits, minimise(fits, self._theta(), np.arange(self.n_metrics_), _FINE))
         return self
 
-    def refit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def refit(self, runs: Runs) -> Self:
         """A warm start from this solution, few iterations, the same strength of the priors; see MixingLaw.refit."""
         self._check_fitted()
-        runs = checked_runs(P, Y, sigma, counts)
-        if runs.mixtures.shape[1] != self.n_domains_ or runs.values.shape[1] != self.n_metrics_:
+        table = weighted(runs)
+        if table.mixtures.shape[1] != self.n_domains_ or table.values.shape[1] != self.n_metrics_:
             raise ObservationError(
                 f"refit needs {self.n_domains_} domains and {self.n_metrics_} metrics, as in the fit",
-                received=f"{runs.mixtures.shape[1]} and {runs.values.shape[1]}",
+                received=f"{table.mixtures.shape[1]} and {table.values.shape[1]}",
             )
         law = self.clone()
         law._inherit(self)
-        fits = law._fits(runs)
+        fits = law._fits(table)
         solution = minimise(fits, self._theta(), np.arange(self.n_metrics_), _WARM_PATIENCE)
-        return law._take(runs, fits, solution)
+        return law._take(table, fits, solution)
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """b_i + c_i (tau_i . p^g)^(-a_i), shape (..., domains) -> (..., metrics)."""
@@ -227,7 +216,7 @@ class PowerLinkLaw(MixingLaw):
         """(b, log c, log a, log tau) per metric, shape (metrics, q)."""
         return np.column_stack([self.b_, np.log(self.c_), np.log(self.a_), np.log(self.tau_)])
 
-    def _take(self, runs: Runs, fits: _PowerFits, solution: Solution) -> Self:
+    def _take(self, runs: WeightedRuns, fits: _PowerFits, solution: Solution) -> Self:
         if not np.isfinite(solution.objective).all():
             metric = int(np.argmin(np.isfinite(solution.objective)))
             raise ConvergenceError(f"the power-link fit of metric {metric} must end at a finite objective")
@@ -259,7 +248,7 @@ class PowerLinkLaw(MixingLaw):
                 free[i, _S + j] = False
         return free
 
-    def _fits(self, runs: Runs) -> _PowerFits:
+    def _fits(self, runs: WeightedRuns) -> _PowerFits:
         free = self._free(runs.values.shape[1], runs.mixtures.shape[1])
         n_metrics, q = free.shape
         mean = np.full((n_metrics, q), self.prior_log_tau)
@@ -277,7 +266,7 @@ class PowerLinkLaw(MixingLaw):
             scales=np.ascontiguousarray((runs.precision / unit).T),
         )
 
-    def _starts(self, runs: Runs, fits: _PowerFits) -> tuple[Floats, Ints]:
+    def _starts(self, runs: WeightedRuns, fits: _PowerFits) -> tuple[Floats, Ints]:
         """For each floor b and exponent a: ridge least squares of (y - b)^(-1/a) on p^g, whose solution is tau."""
         n_metrics, q = fits.free.shape
         powers, known = fits.gram.X, (runs.weights > 0).T

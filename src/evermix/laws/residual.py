@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ObservationError
-from evermix.laws.base import Floats, MixingLaw, Runs, checked_runs
+from evermix.laws.base import Floats, MixingLaw, WeightedRuns, weighted
 from evermix.laws.gaussian_process import Posterior, Posteriors, ProcessOptions, Quantity, fit_posteriors, over_rows
 from evermix.laws.power_link import PowerLinkLaw
+from evermix.observations.runs import Runs
 
 
 class ResidualLaw(MixingLaw):
@@ -67,28 +68,16 @@ class ResidualLaw(MixingLaw):
         """Those of the power-link law, and the process's hyperparameters."""
         return PowerLinkLaw.n_parameters(n_domains) + 4
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, runs: Runs) -> Self:
         """Fit the base, then the process; see MixingLaw.fit."""
-        base = (PowerLinkLaw() if self.base is None else self.base).clone().fit(P, Y, sigma, counts)
-        return self._correct(base, checked_runs(P, Y, sigma, counts))
+        base = (PowerLinkLaw() if self.base is None else self.base).clone().fit(runs)
+        return self._correct(base, weighted(runs))
 
-    def refit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def refit(self, runs: Runs) -> Self:
         """See MixingLaw.refit; the base starts from its solution, the process keeps its hyperparameters."""
         self._check_fitted()
-        base = self.base_.refit(P, Y, sigma, counts)
-        return self.clone()._correct(base, checked_runs(P, Y, sigma, counts), self.posteriors_)
+        base = self.base_.refit(runs)
+        return self.clone()._correct(base, weighted(runs), self.posteriors_)
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """Base plus posterior mean, at least half the least observed value; (..., domains) -> (..., metrics)."""
@@ -112,7 +101,7 @@ class ResidualLaw(MixingLaw):
         slope[self.predict(mixture) <= self.lowest_] = 0.0
         return slope
 
-    def _correct(self, base: MixingLaw, runs: Runs, known: Posteriors | None = None) -> Self:
+    def _correct(self, base: MixingLaw, runs: WeightedRuns, known: Posteriors | None = None) -> Self:
         if not 0 < self.g <= 1:
             raise ObservationError("g of the Gaussian process must be in (0, 1]", received=self.g)
         self.base_, self.n_domains_, self.n_metrics_ = base, base.n_domains_, base.n_metrics_

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ConvergenceError, ObservationError
-from evermix.laws.base import Floats, MixingLaw, Runs, checked_runs
+from evermix.laws.base import Floats, MixingLaw, WeightedRuns, weighted
 from evermix.laws.levenberg_marquardt import Ints, LeastSquares, Patience, Solution, best_of, minimise
+from evermix.observations.runs import Runs
 
 _PATIENCE = Patience(max_iterations=100, tolerance=1e-5)
 
@@ -70,18 +71,12 @@ class SeparableLaw(MixingLaw):
     def _terms(self, theta: Floats, unit: Floats) -> Terms:
         """Terms in the metric's unit of fitted theta (metrics, parameters) in units of `unit` (metrics,)."""
 
-    def fit(
-        self,
-        P: npt.ArrayLike,
-        Y: npt.ArrayLike,
-        sigma: npt.ArrayLike | None = None,
-        counts: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, runs: Runs) -> Self:
         """Fit; see MixingLaw.fit. Any number of runs from 2 on is accepted: the priors fill in."""
-        runs = checked_runs(P, Y, sigma, counts)
-        n_metrics, unit = runs.values.shape[1], runs.spread
-        squares = self._squares(runs.mixtures, (runs.values / unit).T, runs.weights.T)
-        starts = self._starts(runs.mixtures, (runs.values / unit).T)
+        table = weighted(runs)
+        n_metrics, unit = table.values.shape[1], table.spread
+        squares = self._squares(table.mixtures, (table.values / unit).T, table.weights.T)
+        starts = self._starts(table.mixtures, (table.values / unit).T)
         problem = np.tile(np.arange(n_metrics), len(starts))
         best = best_of(minimise(squares, np.concatenate(starts), problem, _PATIENCE), problem, n_metrics)
         if not np.isfinite(best.objective).all():
@@ -89,8 +84,8 @@ class SeparableLaw(MixingLaw):
             raise ConvergenceError(f"the {self.name} fit of metric {metric} must end at a finite objective")
         self.terms_ = self._terms(best.theta, unit)
         self.objective_, self.converged_ = best.objective, best.converged
-        self.noise_ = _noise(squares, best, runs) * unit
-        self.n_domains_, self.n_metrics_ = runs.mixtures.shape[1], n_metrics
+        self.noise_ = _noise(squares, best, table) * unit
+        self.n_domains_, self.n_metrics_ = table.mixtures.shape[1], n_metrics
         return self
 
     def predict(self, P: npt.ArrayLike) -> Floats:
@@ -128,7 +123,7 @@ class SeparableLaw(MixingLaw):
         return mixture
 
 
-def _noise(squares: LeastSquares, best: Solution, runs: Runs) -> Floats:
+def _noise(squares: LeastSquares, best: Solution, runs: WeightedRuns) -> Floats:
     """sqrt(sum w^2 r^2 / (sum w^2 - d)), d = trace(J (J'J + R)^-1 J') the parameters that the runs decide."""
     problem: Ints = np.arange(len(best.theta))
     r, J = squares.residuals(best.theta, problem)

@@ -4,6 +4,7 @@ from evermix.observations.findings import Finding, LeftOut
 from evermix.observations.options import ReadOptions
 from evermix.observations.orientation import Orientation
 from evermix.observations.reading import Reading, read_observations
+from evermix.observations.runs import Runs
 from evermix.observations.table import Observations
 
-__all__ = ["Finding", "LeftOut", "Observations", "Orientation", "ReadOptions", "Reading", "read_observations"]
+__all__ = ["Finding", "LeftOut", "Observations", "Orientation", "ReadOptions", "Reading", "Runs", "read_observations"]

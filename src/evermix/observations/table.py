@@ -21,6 +21,7 @@ from evermix.errors import DomainError, ObservationError
 from evermix.files import write_atomically
 from evermix.observations.orientation import Orientation
 from evermix.observations.replicates import groups_of_equal_rows, pooled_deviation
+from evermix.observations.runs import Runs
 from evermix.observations.table_checks import (
     as_amounts,
     as_table,
@@ -152,6 +153,11 @@ class Observations:
             return None
         columns = [self._sigma_of(i) for i in range(len(self.metrics))]
         return np.where(np.isnan(self.values), np.nan, np.stack(columns, axis=1))
+
+    @cached_property
+    def runs(self) -> Runs:
+        """Mixtures, `costs` and `sigma`, as laws are fitted to them."""
+        return Runs(self.weights, self.costs, self.sigma)
 
     def _sigma_of(self, i: int) -> Floats:
         assert self.standard_errors is not None

@@ -2,7 +2,7 @@
 
 from evermix.solvers.certificate import optimality_gap
 from evermix.solvers.duals import Dual, dual_values
-from evermix.solvers.kl_path import KlChoice, PathPoint, SwarmRuns, choose_kl, kl_path
+from evermix.solvers.kl_path import KlChoice, PathPoint, choose_kl, kl_path
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.mirror import MirrorResult, mirror_descent
 from evermix.solvers.problem import MixtureProblem
@@ -17,7 +17,6 @@ __all__ = [
     "MixtureProblem",
     "PathPoint",
     "Proposal",
-    "SwarmRuns",
     "WorstCase",
     "binding_bounds",
     "choose_kl",

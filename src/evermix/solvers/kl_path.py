@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from evermix.errors import ConvergenceError, ObservationError
 from evermix.laws.base import MixingLaw
+from evermix.observations.runs import Runs
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal
@@ -76,35 +77,6 @@ def kl_path(problem: MixtureProblem, kls: Sequence[float] = KL_GRID, seed: int =
 
 
 @dataclass(frozen=True)
-class SwarmRuns:
-    """Runs to choose kl by.
-
-    Attributes:
-        weights: (runs, domains), mixtures.
-        costs: (runs, metrics), NaN where missing.
-        sigma: (runs, metrics) standard errors, or None.
-        labels: (runs,), equal for replicates of one mixture, which must stay in one half; None if all differ.
-    """
-
-    weights: Floats
-    costs: Floats
-    sigma: Floats | None = None
-    labels: Ints | None = None
-
-    def fit(self, law: MixingLaw, runs: Ints) -> MixingLaw:
-        """An unfitted clone of `law`, fitted to some of the runs."""
-        sigma = None if self.sigma is None else self.sigma[runs]
-        return law.settled().fit(self.weights[runs], self.costs[runs], sigma)
-
-    def halves(self, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """Two random halves, replicates kept together."""
-        labels = np.arange(len(self.weights)) if self.labels is None else np.asarray(self.labels)
-        names = rng.permutation(np.unique(labels))
-        first = np.isin(labels, names[: len(names) // 2])
-        return np.flatnonzero(first), np.flatnonzero(~first)
-
-
-@dataclass(frozen=True)
 class KlChoice:
     """What cross-fitting says.
 
@@ -138,7 +110,12 @@ class KlChoice:
 
 
 def choose_kl(
-    problem: MixtureProblem, runs: SwarmRuns, kls: Sequence[float] = KL_GRID, n_repeats: int = 5, seed: int = 0
+    problem: MixtureProblem,
+    runs: Runs,
+    kls: Sequence[float] = KL_GRID,
+    n_repeats: int = 5,
+    seed: int = 0,
+    labels: Ints | None = None,
 ) -> KlChoice:
     """The strength whose proposals hold up best before a law that has not seen the runs they come from.
 
@@ -147,6 +124,9 @@ def choose_kl(
     greatest is taken, and a quarter of it, since the proposal at stake rests on all runs: the error of a law falls at
     least as 1 / runs, and faster where it has few to spare (docs/log.md). Guards do not count here: they would move
     with each law.
+
+    Args:
+        labels: (runs,), equal for replicates of one mixture, which must stay in one half; None if all differ.
 
     Returns:
         the choice; 0.2 with the reason if the law cannot be fitted to halves of so few runs.
@@ -157,21 +137,28 @@ def choose_kl(
     judged: list[Floats] = []
     failure = ""
     for repeat in range(n_repeats):
-        first, second = runs.halves(rng)
         try:
-            laws = runs.fit(problem.law, first), runs.fit(problem.law, second)
+            laws = [problem.law.settled().fit(half) for half in halves(runs, labels, rng)]
             for proposer, judge in (laws, laws[::-1]):
                 judged.append(_judged(free, proposer, judge, grid, repeat))
         except (ObservationError, ConvergenceError) as error:
             failure = error.rule
     if len(judged) < 2 * _FEWEST_SPLITS and len(judged) < 2 * n_repeats:
         reason = (
-            f"the {problem.law.name} law cannot be cross-fitted on halves of {len(runs.weights)} runs"
+            f"the {problem.law.name} law cannot be cross-fitted on halves of {len(runs)} runs"
             + (f" ({failure})" if failure else "")
             + f", so kl is the default of {DEFAULT_KL:g}"
         )
         return KlChoice(DEFAULT_KL, grid, (), (), len(judged), reason)
     return _best(np.array(judged), grid)
+
+
+def halves(runs: Runs, labels: Ints | None, rng: np.random.Generator) -> tuple[Runs, Runs]:
+    """Two random halves, runs of equal label kept together."""
+    labels = np.arange(len(runs)) if labels is None else np.asarray(labels)
+    names = rng.permutation(np.unique(labels))
+    first = np.isin(labels, names[: len(names) // 2])
+    return runs.take(first), runs.take(~first)
 
 
 def _judged(problem: MixtureProblem, proposer: MixingLaw, judge: MixingLaw, kls: Sequence[float], seed: int) -> Floats:

@@ -159,7 +159,7 @@ def _refitted(evidence: FittedLaw, n: int) -> list[MixingLaw]:
     laws: list[MixingLaw] = []
     for draw in resamples("residuals", observations, law, max(n, 2), np.random.default_rng(evidence.recipe.seed)):
         with contextlib.suppress(ConvergenceError, ObservationError):
-            laws.append(law.refit(observations.weights, draw.costs, observations.sigma, draw.counts))
+            laws.append(law.refit(draw))
     if len(laws) < 2:
         raise ConvergenceError("at least two resamples must be fitted", received=len(laws), hint="measure more runs")
     return laws

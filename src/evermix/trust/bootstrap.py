@@ -39,7 +39,7 @@ from scipy.stats import norm
 from evermix.errors import ConstraintError, ConvergenceError, ObservationError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
-from evermix.observations import Observations
+from evermix.observations import Observations, Runs
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal
 from evermix.solvers.solve import Method, solve
@@ -47,7 +47,7 @@ from evermix.trust.calibration import calibrate
 from evermix.trust.interval import Gain, Interval
 from evermix.trust.measured import BestRun, best_run, percent_base, run_objective
 from evermix.trust.references import BEST_RUN, PROPOSAL, Request
-from evermix.trust.resampling import Kind, Resample, Resampling, choose, resamples, stretch
+from evermix.trust.resampling import Kind, Resampling, choose, resamples, stretch
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -350,7 +350,7 @@ def _trials(
     draws = resamples(kind, observations, problem.law, options.n_resamples, rng)
     for done, draw in enumerate(draws, start=1):
         try:
-            law, found = _one(problem, observations, options, draw, points[0])
+            law, found = _one(problem, options, draw, points[0])
         except (ConvergenceError, ObservationError, ConstraintError) as failure:
             trials.failures[failure.rule] += 1
         else:
@@ -372,10 +372,8 @@ def _trials(
     return trials
 
 
-def _one(
-    problem: MixtureProblem, observations: Observations, options: BootstrapOptions, draw: Resample, start: Floats
-) -> tuple[MixingLaw, Proposal]:
-    law = problem.law.refit(observations.weights, draw.costs, observations.sigma, draw.counts)
+def _one(problem: MixtureProblem, options: BootstrapOptions, draw: Runs, start: Floats) -> tuple[MixingLaw, Proposal]:
+    law = problem.law.refit(draw)
     again = replace(problem, law=law)
     if options.ceilings is not None:
         again = replace(again, ceilings=options.ceilings(law))

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from scipy.stats import norm, spearmanr
 
 from evermix.laws.base import MixingLaw
-from evermix.laws.cross_validation import cells, fold_labels
+from evermix.laws.cross_validation import fold_labels
 from evermix.laws.cross_validation import held_out as held_out_predictions
 from evermix.objective import Objective
 from evermix.observations import Observations
@@ -122,9 +122,9 @@ def calibrate(
         ObservationError: if objective and observations name other metrics, or runs are too few for the folds.
     """
     observed = np.asarray(observations.costs, dtype=np.float64)
-    weights, sigma = observations.weights, observations.sigma
+    weights = observations.weights
     labels = pinned_folds(weights, fold_labels(weights, n_folds, seed))
-    predicted, own = held_out_predictions(law.settled(), cells(weights, observed, sigma), labels)
+    predicted, own = held_out_predictions(law.settled(), observations.runs, labels)
     predicted[labels < 0] = np.nan
     std = np.sqrt((0.0 if own is None else own) ** 2 + law.noise_**2) * np.ones_like(predicted)
     noise = run_noise(observations)

@@ -10,28 +10,20 @@ residuals of the law, scaled per metric to the standard deviation that the law's
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from evermix.laws.base import MixingLaw
-from evermix.observations import Observations
+from evermix.observations import Observations, Runs
 from evermix.trust.measured import Ints, clusters
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["runs", "residuals"]
 _ABSENT_DOMAINS = 1.0  # expected number of sampled domains that a draw of runs loses
 _LEAST_COST = 1e-6  # of the law's prediction: a resampled cost stays positive
-
-
-@dataclass(frozen=True, eq=False)
-class Resample:
-    """What one refit sees: `counts` (runs,) or None for all once, and costs, shape (runs, metrics)."""
-
-    counts: Floats | None
-    costs: Floats
 
 
 @dataclass(frozen=True)
@@ -80,22 +72,22 @@ def stretch(observations: Observations, law: MixingLaw) -> float:
 
 def resamples(
     kind: Kind, observations: Observations, law: MixingLaw, n_resamples: int, rng: np.random.Generator
-) -> Iterator[Resample]:
-    """`n_resamples` draws."""
-    groups = clusters(observations)
-    costs = np.asarray(observations.costs, dtype=np.float64)
+) -> Iterator[Runs]:
+    """`n_resamples` draws, each what one refit sees: runs with their counts, or all once with other costs."""
+    groups, runs = clusters(observations), observations.runs
+    costs = runs.values
     if kind == "runs":
         for _ in range(n_resamples):
-            yield Resample(_drawn_counts(groups, len(costs), rng), costs)
+            yield replace(runs, counts=_drawn_counts(groups, len(costs), rng))
         return
-    fitted = law.predict(observations.weights)
+    fitted = law.predict(runs.mixtures)
     residuals = scaled_residuals(costs - fitted, law.noise_)
     member = np.empty(len(costs), dtype=np.intp)
     for c, group in enumerate(groups):
         member[group] = c
     for _ in range(n_resamples):
         signs = rng.choice(np.array([-1.0, 1.0]), len(groups))[member]
-        yield Resample(None, np.maximum(fitted + signs[:, None] * residuals, _LEAST_COST * fitted))
+        yield replace(runs, values=np.maximum(fitted + signs[:, None] * residuals, _LEAST_COST * fitted))
 
 
 def _drawn_counts(groups: list[Ints], n_runs: int, rng: np.random.Generator) -> Floats:

@@ -16,6 +16,7 @@ from evermix.domains import DomainSet
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.lifecycle.decision.problem import ModeOutcome, Problem
 from evermix.mixture import Mixture
+from evermix.observations.runs import Runs
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
@@ -30,7 +31,7 @@ def decide_by_interpolation(problem: Problem) -> ModeOutcome:
     shares = _candidates(problem, rng)
     effective = shares @ evidence.observations.weights
     simulated = np.array([problem.simulated(w) for w in shares])
-    law = LogLinearLaw(huber_delta=0.02, scaled=False).fit(effective, simulated)
+    law = LogLinearLaw(huber_delta=0.02, scaled=False).fit(Runs.of(effective, simulated))
     kl_weight = scaled_kl_weight(law, problem.objective, problem.prior, rng, problem.kl)
     proposal = solve(MixtureProblem(law, problem.objective, problem.bounds, problem.prior, kl_weight, problem.ceilings))
     return ModeOutcome(proposal, law.predict, n_forward_tokens=len(shares) * evidence.n_tokens)

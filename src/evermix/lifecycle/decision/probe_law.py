@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.lifecycle.decision.problem import ModeOutcome, Problem
+from evermix.observations.runs import Runs
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
@@ -34,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 def decide_by_probe_law(problem: Problem) -> ModeOutcome:
     """Fit the law on the probe losses and solve the convex programme."""
     law = PowerLinkLaw.for_probes(problem.own)
-    law.fit(problem.evidence.observations.weights, _at_horizon(problem))
+    law.fit(Runs.of(problem.evidence.observations.weights, _at_horizon(problem)))
     rng = np.random.default_rng(problem.seed)
     kl_weight = scaled_kl_weight(law, problem.objective, problem.prior, rng, problem.kl)
     return ModeOutcome(
