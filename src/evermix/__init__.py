@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from evermix.observations import Observations, ReadOptions, read_observations
     from evermix.recipe import Recipe
     from evermix.recipe.study import StudyRecipe
-    from evermix.report import report, status
+    from evermix.reports import report, status
     from evermix.schedule import MixtureSchedule
     from evermix.study import Study
 
@@ -45,13 +45,14 @@ _HOMES = {
     "plan_update": "evermix.lifecycle",
     "propose": "evermix.deciding",
     "read_observations": "evermix.observations",
+    "report": "evermix.reports",
     "run": "evermix.lifecycle",
-    "status": "evermix.report",
+    "status": "evermix.reports",
     "undo": "evermix.lifecycle",
     "update": "evermix.lifecycle",
     "what_if": "evermix.deciding",
 }
-_ROOMS = ("errors", "report")
+_ROOMS = ("errors",)
 
 __all__ = [
     "Constraints",

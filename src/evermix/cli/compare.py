@@ -97,10 +97,10 @@ def with_arms(recipe: Recipe, arms: str | None, orders: int | None) -> Recipe:
 
 def _show(project: Path, result: dict[str, Any], json: bool) -> None:
     """Report and Pareto picture into the project folder; the comparison as tables or as JSON."""
-    from evermix.report import report
-    from evermix.report.lives.answer import Lives, as_life, comparison
-    from evermix.report.lives.pareto import pareto_files
-    from evermix.report.tables import print_result
+    from evermix.reports import report
+    from evermix.reports.lives.answer import Lives, as_life, comparison
+    from evermix.reports.lives.pareto import pareto_files
+    from evermix.reports.tables import print_result
 
     life = as_life(result)
     page, pictures = report(project), pareto_files(Lives(life), project)

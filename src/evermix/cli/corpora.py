@@ -14,7 +14,7 @@ def corpora(json: AsJson = False) -> None:
       evermix corpora --json
     """
     from evermix.corpus.registry import describe
-    from evermix.report.tables import print_corpora
+    from evermix.reports.tables import print_corpora
 
     found = describe()
     if json:

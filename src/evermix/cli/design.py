@@ -33,7 +33,7 @@ def design(
     """
     from evermix.cli.designing import first_runs, next_runs
     from evermix.cli.progress import bar
-    from evermix.report.design_tables import print_design, write_design
+    from evermix.reports.design_tables import print_design, write_design
 
     if out is not None:
         asked.check_free(out, force)

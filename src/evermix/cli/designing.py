@@ -18,7 +18,7 @@ from evermix.designs import (
     space_filling_design,
 )
 from evermix.mixture import Mixture
-from evermix.report.design_tables import Designed
+from evermix.reports.design_tables import Designed
 
 _NEXT_RUNS = 8
 

@@ -40,14 +40,14 @@ def fit(
       evermix fit swarm/ --json > fit.json
     """
     from evermix.cli.progress import bar
-    from evermix.report import fit_tables
+    from evermix.reports import fit_tables
 
     reading = swarm.reading()
     with bar("fitting and judging on held-out runs"):
         fitted = swarm.fitted(reading)
         screened = _screened(fitted) if screen else None
     if plots is not None:
-        from evermix.report.swarm_plots import draw_fit
+        from evermix.reports.swarm_plots import draw_fit
 
         draw_fit(fitted, plots)
     if json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from evermix.report.law_table import law_rows
+from evermix.reports.law_table import law_rows
 
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
 

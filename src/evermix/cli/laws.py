@@ -13,7 +13,7 @@ def laws(json: AsJson = False) -> None:
       evermix laws
       evermix laws --json
     """
-    from evermix.report.law_table import law_rows, laws_table
+    from evermix.reports.law_table import law_rows, laws_table
 
     if json:
         print_json(law_rows())

@@ -25,7 +25,7 @@ def log(project: Project, graph: Graph = False, at: At = None, json: AsJson = Fa
       evermix log runs/my-data --graph
       evermix log runs/my-data --at 41
     """
-    from evermix.report.log import print_log, read_log
+    from evermix.reports.log import print_log, read_log
 
     if at is not None:
         _past(project, at, json)
@@ -41,8 +41,8 @@ def log(project: Project, graph: Graph = False, at: At = None, json: AsJson = Fa
 
 
 def _graph(project: Project, json: bool) -> None:
-    from evermix.report.log import read_log
-    from evermix.report.olmix.history import open_study, print_history
+    from evermix.reports.log import read_log
+    from evermix.reports.olmix.history import open_study, print_history
 
     history = open_study(project).history()
     if json:
@@ -52,7 +52,7 @@ def _graph(project: Project, json: bool) -> None:
 
 
 def _past(project: Project, number: int, json: bool) -> None:
-    from evermix.report.olmix.history import past_state, print_past_state
+    from evermix.reports.olmix.history import past_state, print_past_state
 
     found = past_state(project, number)
     if json:

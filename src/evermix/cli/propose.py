@@ -37,7 +37,7 @@ def propose(
     """
     from evermix.cli.progress import bar
     from evermix.deciding import propose
-    from evermix.report import fit_tables, proposal_tables
+    from evermix.reports import fit_tables, proposal_tables
 
     reading = swarm.reading()
     with bar("fitting, solving and resampling") as advance:
@@ -48,7 +48,7 @@ def propose(
 
         write_json(out, found.mixture.as_dict)
     if plots is not None:
-        from evermix.report.swarm_plots import draw_fit, draw_proposal
+        from evermix.reports.swarm_plots import draw_fit, draw_proposal
 
         draw_fit(fitted, plots)
         draw_proposal(found, plots)

@@ -22,13 +22,13 @@ def report(
       evermix report runs/my-data
       evermix report runs/my-data --tables
     """
-    from evermix.report import report as write_report
+    from evermix.reports import report as write_report
 
     page = write_report(project)
     if tables:
         from evermix.cli.options import console
-        from evermix.report.project import load_findings
-        from evermix.report.tables import print_result
+        from evermix.reports.project import load_findings
+        from evermix.reports.tables import print_result
 
         print_result(load_findings(project).result, console())
     typer.echo(f"report: {page}")

@@ -57,7 +57,7 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
 
     plan = lifecycle.plan(recipe)
     if recipe.method == "olmix":
-        from evermix.report.olmix.plans import so_far
+        from evermix.reports.olmix.plans import so_far
 
         plan["so_far"] = so_far(recipe.project_folder)
     return plan
@@ -68,15 +68,15 @@ def show_plan(plan: dict[str, Any], shown_on: Console, json: bool) -> None:
     if json:
         print_json(plan)
         return
-    from evermix.report.plan import print_plan
+    from evermix.reports.plan import print_plan
 
     print_plan(plan, shown_on)
 
 
 def show_result(project: Path, result: dict[str, Any], json: bool) -> None:
     """Write the report, and print the result as tables or as JSON."""
-    from evermix.report import report
-    from evermix.report.tables import print_result
+    from evermix.reports import report
+    from evermix.reports.tables import print_result
 
     page = report(project)
     if json:

@@ -13,7 +13,7 @@ def status(project: Project, json: AsJson = False) -> None:
       evermix status runs/my-data
       evermix status runs/my-data --json
     """
-    from evermix.report.progress import print_status, read_status
+    from evermix.reports.progress import print_status, read_status
 
     found = read_status(project)
     if json:

@@ -21,7 +21,7 @@ def make_update(asked: UpdateArguments, update: TextUpdate) -> None:
         EvermixError: if the update does not fit the project, or the strategy cannot be had.
     """
     from evermix import lifecycle
-    from evermix.report.olmix.update_tables import print_update_plan
+    from evermix.reports.olmix.update_tables import print_update_plan
 
     recipe, how = asked.recipe(), asked.how()
     progress = console(stderr=True)

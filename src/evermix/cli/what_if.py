@@ -43,7 +43,7 @@ def what_if(
     """
     from evermix.cli.progress import bar
     from evermix.deciding import check_measured, what_if
-    from evermix.report.what_if_tables import print_what_if
+    from evermix.reports.what_if_tables import print_what_if
 
     to_set, to_move = shares(set_shares, "--set") or {}, shares(move, "--move", "DOMAIN=+SHARE or -SHARE") or {}
     if not to_set and not to_move:

@@ -12,7 +12,7 @@ from rich.console import Console
 from evermix.corpus.registry import CORPORA
 from evermix.lifecycle import plan
 from evermix.recipe import Recipe
-from evermix.report.plan import print_plan
+from evermix.reports.plan import print_plan
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "4-midtraining.yaml"
 STEPS = (20, 10, 5)

@@ -1,0 +1,174 @@
+"""Tables of fits, proposals, what-ifs and designs: what must be in them is, and no more rows than one can read."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from evermix.deciding import fit, propose, what_if
+from evermix.designs import Settledness
+from evermix.domains import DomainSet
+from evermix.mixture import Mixture
+from evermix.observations import LeftOut, Observations, Reading
+from evermix.recipe.study import StudyRecipe
+from evermix.reports.design_tables import Designed, print_design, settled_sentence
+from evermix.reports.fit_tables import fit_record, held_out_table, print_fit, reading_sentence
+from evermix.reports.law_table import law_rows, laws_table
+from evermix.reports.metric_changes import MetricChanges
+from evermix.reports.proposal_tables import duals_table, headline, mixture_table, print_proposal, spread_table
+from evermix.reports.what_if_tables import headline as what_if_headline
+from evermix.reports.what_if_tables import print_what_if
+from evermix.trust import screen
+
+from .swarm import fitted, reading, recommendation, text
+
+
+def printed(show: object, *arguments: object, **options: object) -> str:
+    console = Console(width=160, highlight=False)
+    with console.capture() as captured:
+        show(*arguments[:2], console, *arguments[2:], **options)  # type: ignore[operator]
+    return captured.get()
+
+
+def many_metrics(n: int) -> Observations:
+    """The bundled swarm's losses, each repeated with a little noise."""
+    runs, rng = reading().observations, np.random.default_rng(0)
+    values = np.repeat(runs.values[:, :4], n // 4, axis=1)
+    values = values + 0.01 * rng.standard_normal(values.shape)
+    return Observations(runs.domains, runs.weights, tuple(f"m{i:03d}" for i in range(values.shape[1])), values)
+
+
+def test_fit_says_what_was_read_and_what_not() -> None:
+    left = (LeftOut("column", "a", "why"), LeftOut("column", "b", "why"), LeftOut("run", "r", "no metric"))
+    page = printed(print_fit, fitted(), Reading(reading().observations, left, reading().findings))
+    assert "40 runs, 6 domains, 5 metrics (1 maximised)" in page
+    assert "2 columns (a, b): why" in page
+    assert "run r: no metric" in page
+    assert "power-link" in page
+    assert "b + c (sum_j" in page
+
+
+def test_many_metrics_show_the_ends_only() -> None:
+    law = fit(many_metrics(100), StudyRecipe(law="power-link"))
+    short, long = text(held_out_table(law)), text(held_out_table(law, everything=True))
+    assert "... 88 more metrics (--all)" in short
+    assert short.count("\n") < 30
+    assert all(f"m{i:03d}" in long for i in range(100))
+    assert reading_sentence(law.observations).endswith("100 metrics (lower is better)")
+
+
+def test_fit_record_is_json_of_finite_or_null() -> None:
+    screened = screen(fitted().law, fitted().observations, calibration=fitted().calibration)
+    record = json.loads(json.dumps(fit_record(fitted(), reading(), screened)))
+    assert list(record) == [
+        *("n_runs", "domains", "metrics", "maximised", "left_out", "findings"),
+        *("law", "objective", "prior", "calibration", "screening"),
+    ]
+    assert sum(record["objective"].values()) == pytest.approx(1)
+    assert record["calibration"]["objective"]["spearman"] > 0.5
+    assert {row["metric"] for row in record["screening"]} == set(record["metrics"])
+    assert "text" in printed(print_fit, fitted(), reading(), screened)
+
+
+def test_proposal_shows_gain_epochs_and_bounds() -> None:
+    found = recommendation()
+    assert headline(found).startswith("Predicted gain of the proposal: over natural ")
+    assert "90% interval" in headline(found)
+    table = text(mixture_table(found))
+    share = f"{found.mixture['math']:.1%}"
+    assert next(line for line in table.splitlines() if line.startswith(" math")).split()[2] == share
+    assert "epochs" in next(line for line in table.splitlines() if line.startswith(" math"))  # at its cap
+    assert "raise epochs:math" in text(duals_table(found))
+    page = printed(print_proposal, found, reading())
+    for name in ("natural", "uniform", "unimax", "best run", "Cautions", "KL weight", "skills"):
+        assert name in page
+
+
+def test_every_line_fits_a_narrow_terminal() -> None:
+    found = recommendation()
+    for table in (mixture_table(found), spread_table(found), held_out_table(found.fitted)):
+        assert "…" not in text(table, 80)
+        assert text(table, 80).splitlines()[0].strip()
+        assert len(text(table, 80).splitlines()) == len(text(table, 160).splitlines())  # nothing is folded or cut
+    assert text(held_out_table(found.fitted), 80).count("90%") >= 1
+
+
+def test_without_resamples_nothing_claims_an_interval() -> None:
+    found = recommendation(resamples=0)
+    page = printed(print_proposal, found, reading())
+    assert "No intervals: nothing was resampled" in page
+    assert "interval " not in text(mixture_table(found))
+    assert "none were looked for" in page
+
+
+def test_without_token_counts_epochs_cannot_be_told() -> None:
+    runs = many_metrics(4)
+    bare = Observations(DomainSet(runs.domains.names), runs.weights, runs.metrics, runs.values)
+    found = propose(fit(bare, StudyRecipe(law="power-link", kl=0.2, resamples=4)))
+    page = printed(print_proposal, found, Reading(bare, (), ()))
+    assert "Epochs cannot be told" in page
+    assert "--tokens" in page
+    assert "natural" not in page.split("Cautions")[0].replace("natural,", "")
+
+
+def test_a_domain_that_was_never_sampled_is_held_and_has_no_price() -> None:
+    runs = reading().observations
+    seen = runs.weights.copy()
+    seen[:, -1] = 0
+    known = seen.sum(axis=1) > 0.2
+    shares = seen[known] / seen[known].sum(axis=1, keepdims=True)
+    dead = Observations(runs.domains, shares, runs.metrics[:4], runs.values[known, :4])
+    found = propose(fit(dead, StudyRecipe(law="power-link", kl=0.2, resamples=4)))
+    page = printed(print_proposal, found, Reading(dead, (), ()))
+    assert next(line for line in page.splitlines() if line.startswith(" math")).rstrip().endswith("never sampled")
+    assert "fixed:math" not in page
+    assert "Never sampled" in printed(print_fit, found.fitted, Reading(dead, (), ()))
+
+
+def test_metric_changes_are_in_the_metrics_own_units() -> None:
+    law, found = fitted(), recommendation()
+    changes = MetricChanges.of_proposal(law, found.proposal, "natural", found.bootstrap)
+    i = law.observations.metrics.index("exam_acc")
+    expected = law.predict(found.mixture)[i] - law.predict(found.comparison["natural"].mixture)[i]
+    row = next(line for line in text(changes.table("Metrics")).splitlines() if line.startswith(" exam_acc"))
+    assert float(row.split()[3]) == pytest.approx(expected, abs=0.01)
+    assert (changes.improvement[i] > 0) == (expected > 0)
+    assert (changes.low <= changes.high).all()
+
+
+def test_what_if_names_what_moved_first() -> None:
+    answer = what_if(fitted(), Mixture.natural(fitted().observations.domains), {"math": 0.2})
+    page = printed(print_what_if, answer, fitted())
+    shares = page[page.index("Shares of tokens") :].splitlines()
+    assert shares[4].startswith(" math")
+    assert "+18.33 points" in shares[4]
+    assert "better" in what_if_headline(answer, fitted())
+
+
+def test_laws_table_says_what_each_needs() -> None:
+    rows = {row["name"]: row for row in law_rows()}
+    assert rows["log-linear"]["runs_needed"] == "m + 1"
+    assert rows["bimix"]["runs_needed"] == "2m + 1"
+    assert rows["boosted-trees"]["extra"] == "regress"
+    assert rows["power-link"]["convex"] is True
+    assert "auto" not in rows
+    assert all(name in text(laws_table(list(rows.values()))) for name in rows)
+
+
+def test_design_says_how_settled_the_mixture_is() -> None:
+    domains = fitted().observations.domains
+    runs = {f"run-{k:04d}": Mixture.uniform(domains) for k in range(20)}
+    settled = Settledness(40, np.full(10, 0.2), np.full(10, 0.01))
+    designed = Designed("adaptive", Mixture.natural(domains), runs, settled)
+    assert "at most 20.0%" in settled_sentence(settled, 20)
+    assert "after 600 more" in settled_sentence(settled, 20)  # 40 (0.2 / 0.05)^2 - 40
+    assert "enough" in settled_sentence(Settledness(40, np.full(10, 0.01), np.zeros(10)), 20)
+    console = Console(width=120)
+    with console.capture() as captured:
+        print_design(designed, console, None)
+    page = captured.get()
+    assert "... 8 more runs (--all)" in page
+    assert designed.as_dict["settled"]["runs_until"] == 600
