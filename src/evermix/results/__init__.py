@@ -1,5 +1,6 @@
 """Results: what came of a recipe, as frozen values that console, report, comparison and benchmarks read."""
 
+from evermix.results.proposal import ProposalView
 from evermix.results.run_result import (
     ArmResult,
     Compute,
@@ -8,8 +9,10 @@ from evermix.results.run_result import (
     Decision,
     DomainInfo,
     DomainScore,
+    ErrorRates,
     Means,
     ModelInfo,
+    ModeRecord,
     ObjectiveInfo,
     PairedComparison,
     PhaseResult,
@@ -17,7 +20,9 @@ from evermix.results.run_result import (
     RunResult,
     ScheduledMixture,
     TaskScore,
+    TaskScores,
 )
+from evermix.results.swarm import SwarmRecord
 
 __all__ = [
     "ArmResult",
@@ -27,13 +32,18 @@ __all__ = [
     "Decision",
     "DomainInfo",
     "DomainScore",
+    "ErrorRates",
     "Means",
+    "ModeRecord",
     "ModelInfo",
     "ObjectiveInfo",
     "PairedComparison",
     "PhaseResult",
     "ProbeRecord",
+    "ProposalView",
     "RunResult",
     "ScheduledMixture",
+    "SwarmRecord",
     "TaskScore",
+    "TaskScores",
 ]

@@ -10,23 +10,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from evermix.errors import ProjectError
 from evermix.files import write_json
 from evermix.objective import Quantity
 from evermix.results.proposal import ProposalView
+from evermix.results.record import Record, Shares
 from evermix.results.swarm import SwarmRecord
 from evermix.version import SCHEMA_VERSION, VERSION
 
-Shares = dict[str, float]
 EvidenceName = Literal["probes", "swarm", "merges", "sweep"]
-
-
-class Record(BaseModel):
-    """Base of every part of a result: frozen, and no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class ComputePart(Record):

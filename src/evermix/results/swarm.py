@@ -1,17 +1,11 @@
-"""What a decision by a swarm keeps of its proxies and of reuse."""
+"""What a decision by a swarm keeps of its proxies and of the reuse of earlier ones."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
+from evermix.results.record import Known, Record, Shares
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class ProxyCompute(_Record):
+class ProxyCompute(Record):
     """Runs, of which so many were trained (equal mixtures are one), and what they cost."""
 
     n_runs: int
@@ -21,7 +15,7 @@ class ProxyCompute(_Record):
     seconds: float
 
 
-class LeftOutRun(_Record):
+class LeftOutRun(Record):
     """A proxy that failed twice: its mixture goes unmeasured."""
 
     run_id: str
@@ -29,14 +23,59 @@ class LeftOutRun(_Record):
     log: str
 
 
-class Agreement(_Record):
+class Agreement(Record):
     """How a held-out task's ranking of the runs agrees with the fitted objective (Spearman), over how many runs."""
 
-    agreement: float
+    agreement: Known
     n_runs: int
 
 
-class SwarmRecord(_Record):
+class SwarmDomain(Record):
+    """A domain as the decision saw it: its text, its share, and the passes over it in the target run."""
+
+    name: str
+    n_tokens: int | None = None
+    n_bytes: int | None = None
+    n_documents: int | None = None
+    share: float = 0.0
+    epochs: Known = None
+
+
+class EstimateView(Record):
+    """A loss or gain in the objective's quantity, with its interval of 80%; high None: nothing is known of it."""
+
+    value: Known
+    low: Known
+    high: Known
+
+
+class RecomputeValue(Record):
+    """What measuring one domain of the fixed ratio by itself is worth, and the runs that it takes."""
+
+    domain: str
+    gain: Known
+    low: Known
+    high: Known
+    runs: int
+
+
+class DiagnosisView(Record):
+    """What the evidence says of keeping fixed ratios (see study.diagnosis.Diagnosis)."""
+
+    kappa: Known
+    one_minus_rho: Known
+    reuse_gap: Known
+    coupling: dict[str, Known]
+    gain: Known
+    predicted_loss: EstimateView
+    runs_saved: int
+    candidates: tuple[RecomputeValue, ...] = ()
+    recompute: tuple[RecomputeValue, ...] = ()
+    remaining_loss: EstimateView
+    advice: str
+
+
+class SwarmRecord(Record):
     """The proxies of one decision.
 
     Attributes:
@@ -44,6 +83,8 @@ class SwarmRecord(_Record):
         metrics: that proxies are scored on.
         this_version, all_versions: what the proxies of this version of the domain set cost, and those of all.
         version, strategy, recomputed: of the domain set: 0 and "full" where it never changed.
+        n_tokens: of the target run.
+        before: the mixture that the last update of the domains found; None where there was no update.
         diagnosis: what keeping fixed ratios cost; None where none are kept.
         held_out_tasks: per metric of a task that only the report sees.
     """
@@ -62,6 +103,7 @@ class SwarmRecord(_Record):
     strategy: str = "full"
     recomputed: tuple[str, ...] = ()
     n_tokens: int | None = None
-    domains: tuple[dict[str, Any], ...] = ()
-    diagnosis: dict[str, Any] | None = None
+    before: Shares | None = None
+    domains: tuple[SwarmDomain, ...] = ()
+    diagnosis: DiagnosisView | None = None
     held_out_tasks: dict[str, Agreement] = {}
