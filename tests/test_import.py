@@ -1,8 +1,10 @@
 """The light install: names load on first use, and neither the package nor the command line needs torch."""
 
+import importlib
 import subprocess
 import sys
 import time
+from types import ModuleType
 
 import pytest
 
@@ -28,6 +30,12 @@ def test_nothing_heavy_is_imported(statement: str) -> None:
     assert loaded_after(statement).isdisjoint(HEAVY)
 
 
+def test_the_package_alone_loads_none_of_its_rooms() -> None:
+    code = "import evermix, sys; print(*(name for name in sys.modules if name.startswith('evermix.')))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["evermix.version"]
+
+
 def test_help_is_quick() -> None:
     """Best of three, for a busy machine: target 0.5 s for the help, 1 s for the import."""
 
@@ -40,10 +48,18 @@ def test_help_is_quick() -> None:
     assert min(seconds("-c", "import evermix") for _ in range(3)) < 1.0
 
 
-def test_every_public_name_is_there() -> None:
-    for name in em.__all__:
-        if name not in ("run", "plan"):  # these two load torch
-            assert getattr(em, name) is not None
+@pytest.mark.parametrize("name", em.__all__)
+def test_every_public_name_is_what_the_stub_says(name: str) -> None:
+    """What a type checker reads in the stub and what Python loads are one object, and it is documented."""
+    module, name_there = em._HOMES[name]
+    value = getattr(em, name)
+    assert value is getattr(importlib.import_module(module), name_there)
+    assert value.__doc__
+    assert isinstance(value, ModuleType) or value.__name__ == name
+
+
+def test_names_that_are_there_and_that_are_not() -> None:
+    assert len(set(em.__all__)) == len(em.__all__)
     assert set(em.__all__) <= set(dir(em))
     assert em.__version__.count(".") == 2
     assert callable(em.report)

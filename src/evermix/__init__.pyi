@@ -1,0 +1,31 @@
+"""The public names of evermix, one a line: `__init__.py` loads each from here when it is first used."""
+
+from evermix import errors as errors
+from evermix.constraints import Constraints as Constraints
+from evermix.deciding import fit as fit
+from evermix.deciding import propose as propose
+from evermix.deciding import what_if as what_if
+from evermix.domains import Domain as Domain
+from evermix.domains import DomainSet as DomainSet
+from evermix.draft import draft_recipe as draft_recipe
+from evermix.errors import EvermixError as EvermixError
+from evermix.lifecycle import TextUpdate as TextUpdate
+from evermix.lifecycle import Updating as Updating
+from evermix.lifecycle import plan as plan
+from evermix.lifecycle import plan_update as plan_update
+from evermix.lifecycle import run as run
+from evermix.lifecycle import undo as undo
+from evermix.lifecycle import update as update
+from evermix.mixture import Mixture as Mixture
+from evermix.objective import Objective as Objective
+from evermix.observations import Observations as Observations
+from evermix.observations import ReadOptions as ReadOptions
+from evermix.observations import read_observations as read_observations
+from evermix.recipe import Recipe as Recipe
+from evermix.recipe.study import StudyRecipe as StudyRecipe
+from evermix.reports import report as report
+from evermix.reports import status as status
+from evermix.schedule import MixtureSchedule as MixtureSchedule
+from evermix.study import Study as Study
+
+__version__: str
