@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from evermix.draft import UNSURE, draft_recipe, find_sources, write_recipe
+from evermix.draft import UNSURE, draft_recipe, find_sources, init
 from evermix.errors import CorpusError, EvermixError, RecipeError
 from evermix.recipe import Recipe
 from evermix.recipe.yaml_faults import _model_in
@@ -170,11 +170,11 @@ def test_no_data(tmp_path: Path) -> None:
 
 
 def test_output_is_not_overwritten(tmp_path: Path, data: Path) -> None:
-    output = write_recipe(data, tmp_path / "recipe.yaml")
+    output = init(data, tmp_path / "recipe.yaml")
     Recipe.load(output)
     output.write_text("mine")
     with pytest.raises(EvermixError, match="must not exist yet"):
-        write_recipe(data, output)
+        init(data, output)
     assert output.read_text() == "mine"
-    write_recipe(data, output, overwrite=True)
+    init(data, output, overwrite=True)
     Recipe.load(output)

@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 import evermix as em
-from evermix.cli.update_file import UpdateFile
 from evermix.corpus.registry import CORPORA
 from evermix.recipe import Recipe
 
@@ -72,7 +71,7 @@ def test_recipe_runs_on_a_tiny_budget(path: Path, text_folder: Path, tmp_path: P
 
 def test_the_update_follows_its_recipe() -> None:
     """It adds what the recipe does not have, and revises what it has."""
-    update = UpdateFile.load(FOLDER / "3-swarm-update.yaml")
+    update = em.TextUpdate.load(FOLDER / "3-swarm-update.yaml")
     names = {domain.name for domain in Recipe.load(FOLDER / "3-swarm.yaml").domains}
     assert {domain.name for domain in update.add} == {"code:cpp"}
     assert "code:cpp" not in names

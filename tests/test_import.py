@@ -4,7 +4,6 @@ import importlib
 import subprocess
 import sys
 import time
-from types import ModuleType
 
 import pytest
 
@@ -55,7 +54,6 @@ def test_every_public_name_is_what_the_stub_says(name: str) -> None:
     value = getattr(em, name)
     assert value is getattr(importlib.import_module(module), name_there)
     assert value.__doc__
-    assert isinstance(value, ModuleType) or value.__name__ == name
 
 
 def test_names_that_are_there_and_that_are_not() -> None:

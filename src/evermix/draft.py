@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evermix.errors import CorpusError, RecipeError
+from evermix.files import write_atomically
 from evermix.recipe import CorpusRecipe, DecisionRecipe, ObjectiveRecipe, ProbeRecipe, TrainingRecipe
 
 _BYTES_PER_TOKEN = 2.5
@@ -63,15 +64,23 @@ class Source:
         return self.text_bytes / _BYTES_PER_TOKEN
 
 
-def write_recipe(folder: Path, output: Path, *, overwrite: bool = False) -> Path:
-    """Write the draft for `folder` to `output` atomically, and return `output`.
+def init(folder: str | Path, output: str | Path = "recipe.yaml", *, overwrite: bool = False) -> Path:
+    """Write a commented recipe for a folder of data files, atomically; returns where.
+
+    Each sub-folder and each file becomes a domain; text field, model size and budget are guessed from the data.
+
+        recipe = em.Recipe.load(em.init("my-data"))
+
+    Args:
+        folder: JSONL, Parquet and plain text, also as .gz or .zst.
+        output: a YAML file; its paths are relative to its folder.
+        overwrite: whether it may exist.
 
     Raises:
         RecipeError: `folder` holds no data, or `output` exists and `overwrite` is not set.
         CorpusError: a data file cannot be read.
     """
-    from evermix.files import write_atomically
-
+    folder, output = Path(folder), Path(output)
     if output.is_dir():
         raise RecipeError(f"{output}: the output must be a file, not a folder", hint="name a .yaml file")
     if output.exists() and not overwrite:
@@ -345,7 +354,7 @@ seed: 0
 
 # Domains: what the mixture shares tokens out among. Paths and globs are relative to this file.
 #   files       paths or globs of JSONL, Parquet or plain text, also .gz and .zst; '!pattern' leaves files out
-#   registry    instead of files: a corpus that a package registry carries, see `evermix corpora`
+#   registry    instead of files: a corpus that a package registry carries, see `evermix list-corpora`
 #   dataset     instead of files: arguments of datasets.load_dataset, such as {{path: ..., split: train}}
 #   text_field  where the text is in a record            format     auto, jsonl, parquet, text or chat
 #   documents   of plain text: file, paragraph or line   max_bytes  read at most so much

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import evermix as em
 from evermix.cli.app import VERBS, main
-from evermix.cli.failures import describe, one_line_errors
 from evermix.cli.reference import help_text, markdown
+from evermix.cli.terminal import describe, one_line_errors
 from evermix.errors import CorpusError
 from evermix.ledger import Ledger
 
@@ -48,6 +49,18 @@ def test_docs_page_is_up_to_date() -> None:
 @pytest.mark.parametrize("verb", list(VERBS))
 def test_every_help_has_examples(verb: str) -> None:
     assert f"Examples:\n    evermix {verb}" in help_text(verb)
+
+
+WITHOUT_FUNCTION = {"design"}  # until it has one
+
+
+@pytest.mark.parametrize("verb", ["update", *VERBS])
+def test_every_verb_has_its_function(verb: str) -> None:
+    """The command line is one surface of the library; whatever it can do has a function of the same name."""
+    if verb not in WITHOUT_FUNCTION:
+        name = verb.replace("-", "_")
+        assert name in em.__all__
+        assert getattr(em, name).__doc__
 
 
 def test_version(run: Run) -> None:
@@ -105,10 +118,10 @@ def test_init_then_dry_run_reads_the_recipe(run: Run, tmp_path: Path) -> None:
     assert "--force" in err
 
 
-def test_corpora(run: Run) -> None:
-    names = [row["name"] for row in json.loads(run("corpora", "--json")[1])]
+def test_list_corpora(run: Run) -> None:
+    names = [row["name"] for row in json.loads(run("list-corpora", "--json")[1])]
     assert len(names) == len(set(names)) >= 5
-    assert names[0] in run("corpora")[1]
+    assert names[0] in run("list-corpora")[1]
 
 
 def guarded(error: BaseException) -> None:

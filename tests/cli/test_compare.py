@@ -136,7 +136,7 @@ def test_a_recipe_without_phases_has_three_arms(tiny_recipe: Callable[..., dict[
     assert set(ended.json["arms"]) == {"natural", "uniform"}
     assert (tmp_path / "project" / "pareto.png").exists()
     assert "retrain belongs to a recipe with phases" in evermix("compare", recipe, "--arms", "retrain").err
-    assert "--orders needs a recipe with phases" in evermix("compare", recipe, "--orders", "2").err
+    assert "orders need a recipe with phases" in evermix("compare", recipe, "--orders", "2").err
     olmix = {key: value for key, value in content.items() if key != "decision"} | {"method": "olmix", "arms": []}
     recipe.write_text(json.dumps(olmix))
     assert "compare needs a recipe of method op-mix" in evermix("compare", recipe).err

@@ -123,9 +123,9 @@ def test_what_if_starts_from_the_proposal(run: Run) -> None:
     assert before == pytest.approx(proposed, abs=1e-6)
 
 
-def test_laws(run: Run) -> None:
-    assert {"log-linear", "power-link", "nearest"} <= {row["name"] for row in answer(run, "laws")}
-    assert "m + 1" in run("laws")[1]
+def test_list_laws(run: Run) -> None:
+    assert {"log-linear", "power-link", "nearest"} <= {row["name"] for row in answer(run, "list-laws")}
+    assert "m + 1" in run("list-laws")[1]
 
 
 @pytest.mark.parametrize("kind", ["dirichlet", "sparse", "dense", "nested", "space-filling"])

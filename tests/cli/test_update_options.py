@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from evermix.cli.update_options import UpdateArguments, absolute
+from evermix.cli.update_options import UpdateArguments
 from evermix.errors import RecipeError
 
 _NAMES = ("recipe", "strategy", "release", "runs", "dry_run", "json", "files", "registry", "dataset")
@@ -68,8 +68,3 @@ def test_only_a_swarm_is_updated(tmp_path: Path) -> None:
     path.write_text("project: p\ndomains: [{name: a, files: a.txt}]\ntraining: {tokens: 1M}\n", encoding="utf-8")
     with pytest.raises(RecipeError, match="an update needs a recipe of method olmix, got 'op-mix'"):
         given(recipe=path).recipe()
-
-
-def test_absolute_of_nothing() -> None:
-    assert absolute(None) is None
-    assert absolute(["../a/./b"], Path("/x/y")) == ["/x/a/b"]

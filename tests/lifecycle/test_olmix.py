@@ -17,8 +17,8 @@ import pytest
 
 from evermix.errors import ProjectError, RecipeError
 from evermix.ledger import Ledger
-from evermix.lifecycle import TextUpdate, Updating, plan, plan_update, run, undo, update
-from evermix.recipe import DomainRecipe, Recipe
+from evermix.lifecycle import Updating, plan, plan_update, run, undo, update
+from evermix.recipe import DomainRecipe, Recipe, TextUpdate
 from evermix.study import Study
 
 Make = Callable[[Path], dict[str, Any]]

@@ -11,12 +11,13 @@ from rich.console import Console
 from evermix.deciding import fit, propose, what_if
 from evermix.designs import Settledness
 from evermix.domains import DomainSet
+from evermix.laws import list_laws
 from evermix.mixture import Mixture
 from evermix.observations import LeftOut, Observations, Reading
 from evermix.recipe.study import StudyRecipe
 from evermix.reports.design_tables import Designed, print_design, settled_sentence
 from evermix.reports.fit_tables import fit_record, held_out_table, print_fit, reading_sentence
-from evermix.reports.law_table import law_rows, laws_table
+from evermix.reports.law_table import laws_table
 from evermix.reports.metric_changes import MetricChanges
 from evermix.reports.proposal_tables import duals_table, headline, mixture_table, print_proposal, spread_table
 from evermix.reports.what_if_tables import headline as what_if_headline
@@ -149,7 +150,7 @@ def test_what_if_names_what_moved_first() -> None:
 
 
 def test_laws_table_says_what_each_needs() -> None:
-    rows = {row["name"]: row for row in law_rows()}
+    rows = {row["name"]: row for row in list_laws()}
     assert rows["log-linear"]["runs_needed"] == "m + 1"
     assert rows["bimix"]["runs_needed"] == "2m + 1"
     assert rows["boosted-trees"]["extra"] == "regress"

@@ -7,19 +7,13 @@ from typing import Annotated
 import typer
 
 from evermix.cli import update
-from evermix.cli.compare import compare
-from evermix.cli.corpora import corpora
 from evermix.cli.design import design
-from evermix.cli.failures import end_on_sigterm, one_line_errors
-from evermix.cli.fit import fit
-from evermix.cli.init import init
-from evermix.cli.laws import laws
-from evermix.cli.log import log
-from evermix.cli.propose import propose
-from evermix.cli.report import report
-from evermix.cli.run import run
-from evermix.cli.status import status
-from evermix.cli.what_if import what_if
+from evermix.cli.init import init, list_corpora, list_laws
+from evermix.cli.project import log, report, status
+from evermix.cli.run import compare, run
+from evermix.cli.swarm import fit, propose, what_if
+from evermix.cli.terminal import end_on_sigterm, one_line_errors
+from evermix.version import VERSION
 
 app = typer.Typer(
     name="evermix",
@@ -31,7 +25,7 @@ app = typer.Typer(
 )
 VERBS = {
     verb.__name__.replace("_", "-"): verb
-    for verb in (run, compare, status, report, log, init, corpora, design, fit, propose, what_if, laws)
+    for verb in (run, compare, status, report, log, init, list_corpora, design, fit, propose, what_if, list_laws)
 }
 for name, verb in VERBS.items():
     app.command(name)(one_line_errors(verb))
@@ -69,9 +63,7 @@ PAGES = ("run", "update", *(f"update {name}" for name in UPDATE_VERBS), *(name f
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"evermix {version('evermix')}")
+        typer.echo(f"evermix {VERSION}")
         raise typer.Exit
 
 

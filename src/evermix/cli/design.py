@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from evermix.cli.design_options import DesignArguments, takes_design
-from evermix.cli.fit import Everything
-from evermix.cli.options import AsJson, console, print_json
+from evermix.cli.options import AsJson, Everything
+from evermix.cli.terminal import bar, console, print_json
 
 Out = Annotated[Path | None, typer.Option("--out", help="Write ratios.csv and tokens.yaml into this folder.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite ratios.csv if it exists.")]
@@ -32,7 +32,6 @@ def design(
       evermix design swarm/ --runs 8 --out swarm-2/
     """
     from evermix.cli.designing import first_runs, next_runs
-    from evermix.cli.progress import bar
     from evermix.reports.design_tables import print_design, write_design
 
     if out is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evermix.cli.joined import Verb, joined
+from evermix.cli.options import Verb, joined
 from evermix.cli.swarm_options import overlaid, prior_option, shares
 from evermix.errors import DomainError, MixtureError, RecipeError
 

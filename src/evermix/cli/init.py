@@ -1,4 +1,4 @@
-"""`evermix init`: a commented recipe from a folder of data files."""
+"""What a recipe is begun with: `evermix init`, and the corpora and laws that it may name."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
+import evermix as em
+from evermix.cli.options import AsJson
+from evermix.cli.terminal import console, print_json
 
-def init(
-    folder: Annotated[Path, typer.Argument(help="A folder of data files; each sub-folder or file becomes a domain.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the recipe is written.")] = Path("recipe.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")] = False,
-) -> None:
+Folder = Annotated[Path, typer.Argument(help="A folder of data files; each sub-folder or file becomes a domain.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where the recipe is written.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
+
+
+def init(folder: Folder, output: Output = Path("recipe.yaml"), force: Force = False) -> None:
     """Write a commented recipe for a folder of data files.
 
     Reads JSONL, Parquet and plain text, also as .gz or .zst. Text field, model size and token budget
@@ -23,8 +27,40 @@ def init(
       evermix init my-data/
       evermix init my-data/ --output experiments/first.yaml
     """
-    from evermix.draft import write_recipe
-
-    written = write_recipe(folder, output, overwrite=force)
+    written = em.init(folder, output, overwrite=force)
     typer.echo(f"recipe: {written}")
     typer.echo(f"next:   evermix run {written} --dry-run")
+
+
+def list_corpora(json: AsJson = False) -> None:
+    """List the corpora that a recipe may name as `registry: NAME`.
+
+    \b
+    Examples:
+      evermix list-corpora
+      evermix list-corpora --json
+    """
+    from evermix.reports.tables import print_corpora
+
+    found = em.list_corpora()
+    if json:
+        print_json(found)
+    else:
+        print_corpora(found, console())
+
+
+def list_laws(json: AsJson = False) -> None:
+    """List the families of laws: formula, what they offer, where they come from.
+
+    \b
+    Examples:
+      evermix list-laws
+      evermix list-laws --json
+    """
+    from evermix.reports.law_table import laws_table
+
+    found = em.list_laws()
+    if json:
+        print_json(found)
+    else:
+        console().print(laws_table(found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from evermix.reports.law_table import law_rows
+from evermix.laws import list_laws
 
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
 
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
 def markdown() -> str:
     """The table between its marks."""
     lines = ["| law | formula | convex | gradient | std | runs needed | source |", "|---|---|---|---|---|---|---|"]
-    for row in law_rows():
+    for row in list_laws():
         flags = " | ".join("yes" if row[flag] else "" for flag in ("convex", "gradient", "std"))
         source = f"{row['source']}; `evermix[{row['extra']}]`" if row["extra"] else row["source"]
         formula = row["formula"].replace("|", "\\|")

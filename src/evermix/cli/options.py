@@ -1,41 +1,56 @@
-"""Arguments and options that several verbs share, and the two consoles."""
+"""Arguments and options that several verbs share, and options that travel together."""
 
 from __future__ import annotations
 
-import json
-import math
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 Project = Annotated[Path, typer.Argument(help="The project folder: what the recipe's `project:` names.")]
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file; `evermix init` writes one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
+Everything = Annotated[bool, typer.Option("--all", help="Show every row of every table.")]
+Plots = Annotated[Path | None, typer.Option("--plots", help="Write plots (SVG and PNG) into this folder.")]
+
+Verb = Callable[..., None]
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console for results (stdout) or for progress (stderr).
+def joined(
+    options: Mapping[str, Any], bundle: Callable[[dict[str, Any]], Any], required: str
+) -> Callable[[Verb], Verb]:
+    """Give a verb `options` beside its own: its first parameter is `bundle` of what they were given.
 
-    Piped output is wide enough for a whole table: nothing that reads it would wrap lines by itself.
+    Args:
+        options: name -> annotation with its typer.Argument or typer.Option, in the order of the help; a bool is off
+            and anything else None unless given.
+        required: the name that must be given.
     """
-    from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=160)
+    def decorate(verb: Verb) -> Verb:
+        @functools.wraps(verb)
+        def called(**given: Any) -> None:
+            own = {name: value for name, value in given.items() if name not in options}
+            verb(bundle({name: given[name] for name in options}), **own)
+
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters = [
+            inspect.Parameter(name, keyword, annotation=annotation, default=_default(annotation, name == required))
+            for name, annotation in options.items()
+        ]
+        own_parameters = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
+        parameters += [parameter.replace(kind=keyword) for parameter in own_parameters]
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return called
+
+    return decorate
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on stdout, numbers that JSON has no word for as null."""
-    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _default(annotation: Any, is_required: bool) -> Any:
+    if is_required:
+        return inspect.Parameter.empty
+    return False if annotation.__origin__ is bool else None

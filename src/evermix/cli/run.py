@@ -1,4 +1,4 @@
-"""`evermix run`: the whole lifecycle of one recipe."""
+"""`evermix run` and `evermix compare`: the whole lifecycle of one recipe, by its own arms or by others."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evermix.cli.options import AsJson, RecipeFile, console, print_json
+import evermix as em
+from evermix.cli.options import AsJson, RecipeFile
+from evermix.cli.terminal import console, print_json
+from evermix.errors import RecipeError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evermix.recipe import Recipe
+_DRY_RUN = "Show the plan: stages, steps, proxies or probes, FLOPs. Train nothing."
+_ARMS = "Arms to run instead of the recipe's, separated by commas, such as evermix,uniform,retrain."
+_ORDERS = "So many orders of the phases instead of the recipe's; the first is the recipe's own."
 
 
 def run(
     recipe: RecipeFile,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan: stages, steps, proxies or probes, FLOPs. Train nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=_DRY_RUN)] = False,
     json: AsJson = False,
 ) -> None:
     """Train, decide the mixture on the way, train on, and report.
@@ -37,30 +40,55 @@ def run(
       evermix run recipe.yaml --dry-run
       evermix run recipe.yaml --json > result.json
     """
-    from evermix.recipe import Recipe
-
-    loaded = Recipe.load(recipe)
-    # Imported after the recipe was judged: a typing error should not wait for torch.
-    import evermix.lifecycle as lifecycle
-
+    loaded = em.Recipe.load(recipe)
     if dry_run:
         show_plan(_plan(loaded), console(), json)
         return
     if loaded.method == "olmix":
         show_plan(_plan(loaded), console(stderr=True), json=False)
-    show_result(loaded.project_folder, lifecycle.run(loaded, console=console(stderr=True)), json)
+    show_result(loaded.project_folder, em.run(loaded, console=console(stderr=True)), json)
 
 
-def _plan(recipe: Recipe) -> dict[str, Any]:
-    """The plan, and for a swarm that has begun how far it is."""
-    import evermix.lifecycle as lifecycle
+def compare(
+    recipe: RecipeFile,
+    arms: Annotated[str | None, typer.Option("--arms", metavar="A,B,C", help=_ARMS)] = None,
+    orders: Annotated[int | None, typer.Option("--orders", min=1, help=_ORDERS)] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show stages and cost of every arm. Train nothing.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Run several arms of one recipe and show what each ends with and what it costs.
 
-    plan = lifecycle.plan(recipe)
-    if recipe.method == "olmix":
-        from evermix.reports.olmix.plans import so_far
+    Start and resume are the same command, and what `evermix run` or another comparison has trained in the same
+    project is not trained again. Writes report.html, pareto.svg and pareto.png into the project folder.
 
-        plan["so_far"] = so_far(recipe.project_folder)
-    return plan
+    A recipe with phases has the arms evermix, natural, uniform, naive, fixed-replay, retrain, mergemix,
+    proxy-swarm, lora-merge, wsd-restart and oracle; one without has evermix, natural and uniform.
+
+    \b
+    Examples:
+      evermix compare recipe.yaml --arms evermix,fixed-replay,retrain
+      evermix compare recipe.yaml --arms evermix,uniform,oracle --orders 3 --dry-run
+      evermix compare recipe.yaml --json > comparison.json
+    """
+    loaded, names = em.Recipe.load(recipe), None if arms is None else _names(arms)
+    if dry_run:
+        show_plan(em.plan(loaded.with_arms(names, orders)), console(), json)
+        return
+    _show_comparison(loaded.project_folder, em.compare(loaded, names, orders, console=console(stderr=True)), json)
+
+
+def show_result(project: Path, result: dict[str, Any], json: bool) -> None:
+    """Write the report, and print the result as tables or as JSON."""
+    from evermix.reports.tables import print_result
+
+    page = em.report(project)
+    if json:
+        print_json(result)
+        return
+    print_result(result, console())
+    typer.echo(f"report: {page}")
 
 
 def show_plan(plan: dict[str, Any], shown_on: Console, json: bool) -> None:
@@ -73,14 +101,34 @@ def show_plan(plan: dict[str, Any], shown_on: Console, json: bool) -> None:
     print_plan(plan, shown_on)
 
 
-def show_result(project: Path, result: dict[str, Any], json: bool) -> None:
-    """Write the report, and print the result as tables or as JSON."""
-    from evermix.reports import report
+def _plan(recipe: em.Recipe) -> dict[str, Any]:
+    """The plan, and for a swarm that has begun how far it is."""
+    plan = em.plan(recipe)
+    if recipe.method == "olmix":
+        from evermix.reports.olmix.plans import so_far
+
+        plan["so_far"] = so_far(recipe.project_folder)
+    return plan
+
+
+def _names(arms: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in arms.split(",") if name.strip())
+    if not names:
+        raise RecipeError("--arms must be names of arms, separated by commas", received=arms)
+    return names
+
+
+def _show_comparison(project: Path, result: dict[str, Any], json: bool) -> None:
+    """Report and Pareto picture into the project folder; the comparison as tables or as JSON."""
+    from evermix.reports.lives.answer import Lives, as_life, comparison
+    from evermix.reports.lives.pareto import pareto_files
     from evermix.reports.tables import print_result
 
-    page = report(project)
+    life = as_life(result)
+    page, pictures = em.report(project), pareto_files(Lives(life), project)
     if json:
-        print_json(result)
+        print_json({**result, "comparison": comparison(life)})
         return
     print_result(result, console())
+    typer.echo(f"picture: {next(path for path in pictures if path.suffix == '.png')}")
     typer.echo(f"report: {page}")

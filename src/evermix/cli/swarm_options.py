@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evermix.cli.joined import Verb, joined
+from evermix.cli.options import Verb, joined
 from evermix.errors import MixtureError, RecipeError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _OPTIONS: dict[str, Any] = {
         Path | None, typer.Option("--token-counts", help="YAML: tokens available per domain (default: tokens.yaml).")
     ],
     "recipe": Annotated[Path | None, typer.Option("--recipe", help="YAML with everything below, and more.")],
-    "law": Annotated[str | None, typer.Option("--law", help="Family of the law (`evermix laws`); default auto.")],
+    "law": Annotated[str | None, typer.Option("--law", help="Family of the law (`evermix list-laws`); default auto.")],
     "maximise": Annotated[
         list[str] | None,
         typer.Option("--maximise", metavar="METRIC", help="Where higher is better; a name or a pattern; repeatable."),

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+import evermix as em
 from evermix.cli.options import AsJson, RecipeFile
+from evermix.cli.run import show_result
+from evermix.cli.terminal import console, print_json
 from evermix.cli.update_options import UpdateArguments, recipe_of_swarm, takes_update
 
 Name = Annotated[str, typer.Argument(help="The domain.")]
@@ -29,10 +32,7 @@ def add(update: UpdateArguments, name: Name) -> None:
       evermix update add recipe.yaml code:go --files 'go/**/*.go' --strategy partial --release code:cpp
       evermix update add recipe.yaml licences --registry legal --max-bytes 2M
     """
-    from evermix.cli.updating import make_update
-    from evermix.lifecycle import TextUpdate
-
-    make_update(update, TextUpdate(add=(update.domain(name),)))
+    _make(update, em.TextUpdate(add=(update.domain(name),)))
 
 
 @takes_update()
@@ -44,10 +44,7 @@ def remove(update: UpdateArguments, names: Names) -> None:
       evermix update remove recipe.yaml spam
       evermix update remove recipe.yaml spam web:old --dry-run
     """
-    from evermix.cli.updating import make_update
-    from evermix.lifecycle import TextUpdate
-
-    make_update(update, TextUpdate(remove=tuple(names)))
+    _make(update, em.TextUpdate(remove=tuple(names)))
 
 
 @takes_update(text=True)
@@ -61,10 +58,7 @@ def revise(update: UpdateArguments, name: Name) -> None:
       evermix update revise recipe.yaml web --files 'web-2027/*.parquet'
       evermix update revise recipe.yaml web --files 'web-2027/*.parquet' --strategy full --json
     """
-    from evermix.cli.updating import make_update
-    from evermix.lifecycle import TextUpdate
-
-    make_update(update, TextUpdate(revise=(update.domain(name),)))
+    _make(update, em.TextUpdate(revise=(update.domain(name),)))
 
 
 @takes_update(reading=True)
@@ -76,10 +70,7 @@ def partition(update: UpdateArguments, name: Name, part: Part) -> None:
       evermix update partition recipe.yaml web --part 'web:good=good/*.jsonl' --part 'web:poor=poor/*.jsonl'
       evermix update partition recipe.yaml code --part c=registry:cpp-headers --part py=registry:python-stdlib
     """
-    from evermix.cli.updating import make_update
-    from evermix.lifecycle import TextUpdate
-
-    make_update(update, TextUpdate(partition={name: update.parts(part)}))
+    _make(update, em.TextUpdate(partition={name: update.parts(part)}))
 
 
 @takes_update()
@@ -103,9 +94,8 @@ def apply(
       evermix update apply recipe.yaml spring.yaml
     """
     from evermix.cli.update_file import UpdateFile
-    from evermix.cli.updating import make_update
 
-    make_update(update, UpdateFile.load(updates))
+    _make(update, UpdateFile.load(updates))
 
 
 def undo(recipe: RecipeFile, json: AsJson = False) -> None:
@@ -116,6 +106,39 @@ def undo(recipe: RecipeFile, json: AsJson = False) -> None:
       evermix update undo recipe.yaml
       evermix update undo recipe.yaml --json
     """
-    from evermix.cli.updating import undo_update
+    loaded, progress = recipe_of_swarm(recipe), console(stderr=True)
+    before = _mixture_now(loaded.project_folder)
+    result = em.undo(loaded, console=progress)
+    show_result(loaded.project_folder, {"mixture_before": before, **result}, json)
 
-    undo_update(recipe_of_swarm(recipe), json)
+
+def _make(asked: UpdateArguments, update: em.TextUpdate) -> None:
+    """Show the plan and, unless it is all that is asked for, make the update and show what came of it.
+
+    Raises:
+        EvermixError: if the update does not fit the project, or the strategy cannot be had.
+    """
+    from evermix.reports.olmix.update_tables import print_update_plan
+
+    recipe, how = asked.recipe(), asked.how()
+    progress = console(stderr=True)
+    planned = em.plan_update(recipe, update, how, console=progress)
+    content = planned.as_dict
+    if not (asked.json and asked.dry_run):
+        print_update_plan(content, console() if asked.dry_run else progress)
+    _ = planned.plan.chosen  # told before anything is recorded, if it cannot be had
+    if asked.dry_run:
+        if asked.json:
+            print_json(content)
+        return
+    before = _mixture_now(recipe.project_folder)
+    result = em.update(recipe, update, how, console=progress)
+    show_result(recipe.project_folder, {"plan": content, "mixture_before": before, **result}, asked.json)
+
+
+def _mixture_now(project: Path) -> dict[str, float] | None:
+    """The mixture that a project has decided so far; None where there is none."""
+    if not (project / "ledger.sqlite").exists():
+        return None
+    mixture = em.Study(project).mixture
+    return None if mixture is None else dict(mixture.as_dict)

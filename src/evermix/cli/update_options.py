@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
-from evermix.cli.joined import Verb, joined
+import evermix as em
+from evermix.cli.options import Verb, joined
 from evermix.errors import RecipeError
-
-if TYPE_CHECKING:
-    from evermix.lifecycle import Updating
-    from evermix.recipe import DomainRecipe, Recipe
 
 _STRATEGY = (
     "full: a new swarm; swarm: keep what runs still say, measure what is new; mixture: the other domains keep their "
@@ -51,7 +47,7 @@ _READING: dict[str, Any] = {
 _TEXT: dict[str, Any] = {
     "files": Annotated[list[str] | None, typer.Option("--files", metavar="GLOB", help=_FILES)],
     "registry": Annotated[
-        str | None, typer.Option("--registry", metavar="CORPUS", help="A corpus that `evermix corpora` lists.")
+        str | None, typer.Option("--registry", metavar="CORPUS", help="A corpus that `evermix list-corpora` lists.")
     ],
     "dataset": Annotated[
         str | None, typer.Option("--dataset", metavar="JSON", help='Of datasets.load_dataset, as {"path": ...}.')
@@ -77,13 +73,12 @@ class UpdateArguments:
         """Whether JSON is asked for."""
         return bool(self.given["json"])
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> em.Recipe:
         """The recipe of the project; RecipeError if its method has no swarm to update."""
         return recipe_of_swarm(self.given["recipe"])
 
-    def how(self) -> Updating:
+    def how(self) -> em.Updating:
         """Strategy, releases, number of runs."""
-        from evermix.lifecycle import Updating
         from evermix.study import Strategy
 
         release = tuple(name.strip() for name in (self.given["release"] or "").split(",") if name.strip())
@@ -98,15 +93,19 @@ class UpdateArguments:
                 received=f"strategy {strategy}, release {', '.join(release) or 'none'}",
                 hint="--strategy auto chooses them",
             )
-        return Updating(strategy, release, self.given["runs"])
+        return em.Updating(strategy, release, self.given["runs"])
 
-    def domain(self, name: str) -> DomainRecipe:
+    def domain(self, name: str) -> em.DomainRecipe:
         """A domain with the text that --files, --registry or --dataset name."""
+        from evermix.recipe.text_update import absolute
+
         place = {"files": absolute(self.given["files"]), "registry": self.given["registry"]}
         return domain_recipe(name, {**place, "dataset": _arguments(self.given["dataset"])}, self.given)
 
-    def parts(self, parts: Sequence[str]) -> tuple[DomainRecipe, ...]:
+    def parts(self, parts: Sequence[str]) -> tuple[em.DomainRecipe, ...]:
         """`["new=a/*.txt", "old=registry:legal"]` -> the domains; a part named twice has several globs."""
+        from evermix.recipe.text_update import absolute
+
         places: dict[str, dict[str, Any]] = {}
         for text in parts:
             name, sign, source = text.partition("=")
@@ -131,15 +130,13 @@ def takes_update(*, text: bool = False, reading: bool = False) -> Callable[[Verb
     return joined(options, UpdateArguments, "recipe")
 
 
-def recipe_of_swarm(path: Path) -> Recipe:
+def recipe_of_swarm(path: Path) -> em.Recipe:
     """A recipe whose method is olmix.
 
     Raises:
         RecipeError: if it is not, or cannot be read.
     """
-    from evermix.recipe import Recipe
-
-    loaded = Recipe.load(path)
+    loaded = em.Recipe.load(path)
     if loaded.method != "olmix":
         raise RecipeError(
             f"{path}: an update needs a recipe of method olmix",
@@ -149,7 +146,7 @@ def recipe_of_swarm(path: Path) -> Recipe:
     return loaded
 
 
-def domain_recipe(name: str, place: Mapping[str, Any], reading: Mapping[str, Any]) -> DomainRecipe:
+def domain_recipe(name: str, place: Mapping[str, Any], reading: Mapping[str, Any]) -> em.DomainRecipe:
     """A domain as a recipe holds it.
 
     Raises:
@@ -157,12 +154,10 @@ def domain_recipe(name: str, place: Mapping[str, Any], reading: Mapping[str, Any
     """
     from pydantic import ValidationError
 
-    from evermix.recipe import DomainRecipe
-
     given = {key: reading[key] for key in _READING if reading.get(key) is not None}
     where = {key: value for key, value in place.items() if value is not None}
     try:
-        return DomainRecipe.model_validate({"name": name, **where, **given})
+        return em.DomainRecipe.model_validate({"name": name, **where, **given})
     except ValidationError as error:
         fault = error.errors()[0]
         option = f"--{str(fault['loc'][0]).replace('_', '-')}: " if fault["loc"] else ""
@@ -171,18 +166,6 @@ def domain_recipe(name: str, place: Mapping[str, Any], reading: Mapping[str, Any
         hint = None if option else "--files GLOB, --registry CORPUS or --dataset JSON says where its text is"
         message = f"{message[:1].lower()}{message[1:]}"
         raise RecipeError(f"domain '{name}': {option}{message}", received=received, hint=hint) from error
-
-
-def absolute(patterns: Sequence[str] | None, folder: Path | None = None) -> list[str] | None:
-    """Patterns from a folder, by default the current one, that mean the same from anywhere."""
-    if not patterns:
-        return None
-    start = (folder or Path()).absolute()
-    return [f"{_sign(pattern)}{os.path.normpath(start / pattern.removeprefix('!'))}" for pattern in patterns]
-
-
-def _sign(pattern: str) -> str:
-    return "!" if pattern.startswith("!") else ""
 
 
 def _arguments(text: str | None) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.nearest import NearestLaw
 from evermix.laws.pooled_power_link import PooledPowerLinkLaw
 from evermix.laws.power_link import PowerLinkLaw
-from evermix.laws.registry import LAWS, law_class
+from evermix.laws.registry import LAWS, law_class, list_laws
 from evermix.laws.residual import ResidualLaw
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "ResidualLaw",
     "cross_validate",
     "law_class",
+    "list_laws",
 ]

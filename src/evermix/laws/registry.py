@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from evermix.errors import RecipeError
 from evermix.laws.automatic import AutoLaw
 from evermix.laws.autoscale import AutoScaleLaw
@@ -29,6 +31,7 @@ LAWS: dict[str, type[MixingLaw]] = {
     "nearest": NearestLaw,
     "auto": AutoLaw,
 }
+_EXTRAS = {"boosted-trees": "regress"}
 
 
 def law_class(name: str) -> type[MixingLaw]:
@@ -36,3 +39,39 @@ def law_class(name: str) -> type[MixingLaw]:
     if name not in LAWS:
         raise RecipeError("a law must be a known one", received=name, hint=f"known: {', '.join(LAWS)}")
     return LAWS[name]
+
+
+def list_laws() -> list[dict[str, Any]]:
+    """The families that a recipe may name as `law: NAME`, one row each, in the order of the registry.
+
+    `auto` chooses among them, and is none itself.
+
+    Returns:
+        Rows of `name`, `formula`, `source`, `convex`, `gradient`, `std` (whether it has them), `runs_needed` (for m
+        domains, such as "m + 1") and `extra` (to install, or None).
+    """
+    return [_row(name, law) for name, law in LAWS.items() if law is not AutoLaw]
+
+
+def _row(name: str, law: type[MixingLaw]) -> dict[str, Any]:
+    unfitted = law()
+    return {
+        "name": name,
+        "formula": law.formula,
+        "source": law.source,
+        "convex": unfitted.is_convex,
+        "gradient": unfitted.has_gradient,
+        "std": unfitted.has_std,
+        "runs_needed": _runs_needed(law),
+        "extra": _EXTRAS.get(name),
+    }
+
+
+def _runs_needed(law: type[MixingLaw]) -> str:
+    """Runs as many as parameters, in terms of the number m of domains: 'm + 1'."""
+    per_domain = law.n_parameters(3) - law.n_parameters(2)
+    constant = law.n_parameters(2) - 2 * per_domain
+    if per_domain == 0:
+        return str(constant) if constant else "any"
+    domains = "m" if per_domain == 1 else f"{per_domain}m"
+    return f"{domains} + {constant}" if constant else domains

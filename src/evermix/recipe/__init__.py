@@ -14,6 +14,7 @@ from evermix.recipe.parts import (
 )
 from evermix.recipe.swarm import ProxyTraining, SwarmRecipe
 from evermix.recipe.tasks import TaskRecipe
+from evermix.recipe.text_update import TextUpdate
 from evermix.recipe.whole import Recipe
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Recipe",
     "SwarmRecipe",
     "TaskRecipe",
+    "TextUpdate",
     "TokenizerRecipe",
     "TrainingRecipe",
     "parse_amount",

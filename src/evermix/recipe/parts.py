@@ -46,7 +46,7 @@ class DomainRecipe(Model):
 
     name: str = Field(min_length=1)
     files: tuple[str, ...] | None = Field(None, description="paths or globs, relative to the recipe's folder")
-    registry: str | None = Field(None, description="a corpus that a package registry carries; see `evermix corpora`")
+    registry: str | None = Field(None, description="a corpus of a package registry; see `evermix list-corpora`")
     dataset: dict[str, Any] | None = Field(None, description="arguments of datasets.load_dataset (path, name, split)")
     text_field: str = Field("text", description="the field that holds the text, for JSONL, Parquet and datasets")
     format: Literal["auto", "jsonl", "parquet", "text", "chat"] = Field(

@@ -85,7 +85,8 @@ class StudyRecipe(Model):
 
     law: str = Field(
         "auto",
-        description="a family of `evermix laws`; auto: the convex one that cross-validation prefers; auto-any: of all",
+        description="a family of `evermix list-laws`; auto: the convex one that cross-validation prefers; "
+        "auto-any: of all",
     )
     tokens: Amount | None = Field(None, description="R, tokens that the target run asks for; caps need it")
     prior: PriorName | dict[str, Weight] = Field(

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from evermix.domains import DomainSet
-from evermix.errors import ConstraintError, DomainError
+from evermix.errors import ConstraintError, DomainError, RecipeError
 from evermix.recipe.parts import (
     ConstraintRecipe,
     CorpusRecipe,
@@ -253,6 +253,37 @@ class Recipe(Model):
     def timeline(self, order: Sequence[PhaseRecipe]) -> tuple[Phase, ...]:
         """The stages of one order of the phases."""
         return timeline(self.domains, order, self.training, self.corpus.sequence_length, self.labels)
+
+    def with_arms(self, arms: Sequence[str] | None = None, orders: int | None = None) -> Recipe:
+        """The recipe with other arms, and so many orders of its phases; as it is where they are None.
+
+        Raises:
+            RecipeError: naming what does not fit.
+        """
+        if self.method == "olmix":
+            raise RecipeError(
+                "compare needs a recipe of method op-mix",
+                received=self.method,
+                hint="`evermix run` trains the arms of a swarm and compares them",
+            )
+        changes: dict[str, Any] = {}
+        if arms is not None:
+            unknown = [name for name in arms if name not in get_args(Arm)]
+            if unknown or not arms:
+                known = f"known: {', '.join(get_args(Arm))}"
+                raise RecipeError("arms must be names of arms", received=", ".join(unknown) or "none", hint=known)
+            changes["arms"] = tuple(arms)
+        if orders is not None:
+            if not self.phases:
+                raise RecipeError("orders need a recipe with phases", received=f"{orders}")
+            changes["orders"] = orders
+        if not changes:
+            return self
+        try:
+            return Recipe.model_validate({**self.model_dump(exclude_unset=True), "base": self.base, **changes})
+        except ValidationError as error:
+            message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            raise RecipeError(f"{' and '.join(changes)} must fit the recipe: {message}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:

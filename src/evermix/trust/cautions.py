@@ -278,7 +278,7 @@ def _unconverged(evidence: Evidence, limits: CautionThresholds) -> list[Caution]
     names = [evidence.observations.metrics[i] for i in stopped]
     listed = ", ".join(repr(name) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     text = f"The fit of {listed} stopped before it had converged."
-    remedy = "Compare with another family (`evermix laws`); held-out quality says what it is worth."
+    remedy = "Compare with another family (`evermix list-laws`); held-out quality says what it is worth."
     severity: Severity = "warning" if len(stopped) > 0.1 * counted.sum() else "note"
     return [Caution("poor law", severity, text, remedy, {"metrics": names})]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from evermix.corpus.registry import CORPORA, RegistryCorpus, default_cache, describe, prepare, prepare_corpus
+from evermix.corpus.registry import CORPORA, RegistryCorpus, default_cache, list_corpora, prepare, prepare_corpus
 from evermix.corpus.registry.cache import manifest_path
 from evermix.corpus.registry.documents import text_files
 from evermix.errors import CorpusError
@@ -187,4 +187,4 @@ def test_the_catalogue_is_consistent() -> None:
         assert bool(corpus.sha256) == downloaded == (len(corpus.sha256) == 64)
         assert not downloaded or (corpus.package and corpus.version)
         assert (corpus.source is not None) == (corpus.kind == "derived")
-    assert [row["name"] for row in describe()] == list(CORPORA)
+    assert [row["name"] for row in list_corpora()] == list(CORPORA)

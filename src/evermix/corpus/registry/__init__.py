@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evermix.corpus.registry.cache import default_cache, prepare_corpus
-from evermix.corpus.registry.catalogue import CORPORA, describe, find
+from evermix.corpus.registry.catalogue import CORPORA, find, list_corpora
 from evermix.corpus.registry.model import Archive, CorpusKind, Progress, RegistryCorpus
 
 __all__ = [
@@ -19,8 +19,8 @@ __all__ = [
     "Progress",
     "RegistryCorpus",
     "default_cache",
-    "describe",
     "find",
+    "list_corpora",
     "prepare",
     "prepare_corpus",
 ]

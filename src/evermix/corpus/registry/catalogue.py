@@ -32,7 +32,11 @@ def find(name: str) -> RegistryCorpus:
     return CORPORA[name]
 
 
-def describe() -> list[dict[str, str]]:
-    """One row per corpus (name, kind, package, version, licence, description), for a table."""
+def list_corpora() -> list[dict[str, str]]:
+    """The corpora that a recipe may name as `registry: NAME`, one row each.
+
+    Returns:
+        Rows of `name`, `kind`, `package`, `version`, `licence`, `description`; nothing is downloaded.
+    """
     fields = ("name", "kind", "package", "version", "licence", "description")
     return [{field: str(getattr(corpus, field)) for field in fields} for corpus in CORPORA.values()]

@@ -6,8 +6,7 @@ study plans and records the update; then the era's proxies are trained as `everm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -20,32 +19,9 @@ from evermix.lifecycle.olmix.running import finish
 from evermix.lifecycle.olmix.workshop import Workshop, open_workshop
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.text import open_text
-from evermix.recipe import DomainRecipe, Recipe
+from evermix.recipe import DomainRecipe, Recipe, TextUpdate
 from evermix.reuse import Add, Change, DomainUpdate, Partition, Remove, Revise
 from evermix.study import Strategy, UpdatePlan
-
-
-@dataclass(frozen=True)
-class TextUpdate:
-    """What changes, with the text of what is new.
-
-    Attributes:
-        add: new domains.
-        remove: names.
-        revise: domains under their old names, with their text now.
-        partition: name -> its parts.
-    """
-
-    add: tuple[DomainRecipe, ...] = ()
-    remove: tuple[str, ...] = ()
-    revise: tuple[DomainRecipe, ...] = ()
-    partition: Mapping[str, tuple[DomainRecipe, ...]] = field(default_factory=dict)
-
-    @property
-    def texts(self) -> dict[str, DomainRecipe]:
-        """Name -> text of every domain that is new, revised or a part."""
-        parts = [part for group in self.partition.values() for part in group]
-        return {domain.name: domain for domain in (*self.add, *self.revise, *parts)}
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from evermix.cli.update_file import UpdateFile
 from evermix.errors import RecipeError
+from evermix.recipe.text_update import TextUpdate, absolute
 
 
 def written(folder: Path, text: str) -> Path:
@@ -21,7 +21,7 @@ remove: [spam]
 revise: [{name: web, registry: legal}]
 partition: {code: [{name: "code:c", files: c.txt}, {name: "code:go", files: [go.txt, "!go2.txt"]}]}
 """
-    update = UpdateFile.load(written(tmp_path, text))
+    update = TextUpdate.load(written(tmp_path, text))
     assert update.add[0].files == (f"{tmp_path}/p/*.jsonl",)
     assert update.remove == ("spam",)
     assert update.revise[0].registry == "legal"
@@ -42,4 +42,9 @@ partition: {code: [{name: "code:c", files: c.txt}, {name: "code:go", files: [go.
 )
 def test_faults_name_their_place(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        UpdateFile.load(written(tmp_path, text))
+        TextUpdate.load(written(tmp_path, text))
+
+
+def test_absolute_of_nothing() -> None:
+    assert absolute(None) is None
+    assert absolute(["../a/./b"], Path("/x/y")) == ["/x/a/b"]

@@ -1,18 +1,29 @@
-"""Errors that a user can mend become one line on stderr and an exit code; a bug keeps its trace."""
+"""What a user sees of a verb: results on stdout, progress and errors on stderr, an exit code.
+
+Errors that a user can mend become one line and an exit code; a bug keeps its trace.
+"""
 
 from __future__ import annotations
 
 import functools
+import json
+import math
 import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import typer
 
 from evermix.errors import EvermixError
 from evermix.files import DISK_FULL
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +41,49 @@ _EXTRAS = {
     "datasets": ("datasets",),
     "eval": ("lm_eval",),
 }
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console for results (stdout) or for progress (stderr).
+
+    Piped output is wide enough for a whole table: nothing that reads it would wrap lines by itself.
+    """
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=160)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout, numbers that JSON has no word for as null."""
+    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows `label` while the block runs; call what it gives with (done, total) to turn the spinner into a bar.
+
+    Nothing is shown where stderr is no terminal.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    shown = console(stderr=True)
+    with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as progress:
+        task = progress.add_task(label, total=None)
+
+        def advance(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield advance
 
 
 class Terminated(BaseException):

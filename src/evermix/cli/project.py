@@ -1,0 +1,98 @@
+"""The verbs on a project folder: `evermix status`, `evermix report`, `evermix log`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import evermix as em
+from evermix.cli.options import AsJson, Project
+from evermix.cli.terminal import console, print_json
+
+Tables = Annotated[bool, typer.Option("--tables", help="Also print the tables here.")]
+Graph = Annotated[bool, typer.Option("--graph", help="How domains and mixtures followed from each other, as a tree.")]
+At = Annotated[int | None, typer.Option("--at", metavar="N", help="Domains and mixture as of ledger entry N.")]
+
+
+def status(project: Project, json: AsJson = False) -> None:
+    """Show how far a project is: what runs now, steps, tokens per second, decisions so far.
+
+    \b
+    Examples:
+      evermix status runs/my-data
+      evermix status runs/my-data --json
+    """
+    from evermix.reports.progress import print_status
+
+    found = em.status(project)
+    if json:
+        print_json(found)
+    else:
+        print_status(found, console())
+
+
+def report(project: Project, tables: Tables = False) -> None:
+    """Write <project>/report.html: one file, no network needed to read it.
+
+    A project that is still running gets a report of what is there so far.
+
+    \b
+    Examples:
+      evermix report runs/my-data
+      evermix report runs/my-data --tables
+    """
+    page = em.report(project)
+    if tables:
+        from evermix.reports.project import load_findings
+        from evermix.reports.tables import print_result
+
+        print_result(load_findings(project).result, console())
+    typer.echo(f"report: {page}")
+
+
+def log(project: Project, graph: Graph = False, at: At = None, json: AsJson = False) -> None:
+    """Show the history of a project: what happened, what it cost, why this mixture.
+
+    A swarm or a study has a history of domains and mixtures too: updates, releases, proposals, and what was
+    taken back.
+
+    \b
+    Examples:
+      evermix log runs/my-data
+      evermix log runs/my-data --json
+      evermix log runs/my-data --graph
+      evermix log runs/my-data --at 41
+    """
+    if at is not None:
+        _past(project, at, json)
+    elif graph:
+        _graph(project, json)
+    else:
+        from evermix.reports.log import print_log
+
+        entries = em.log(project)
+        if json:
+            print_json(entries)
+        else:
+            print_log(entries, console())
+
+
+def _graph(project: Project, json: bool) -> None:
+    from evermix.reports.olmix.history import open_study, print_history
+
+    history = open_study(project).history()
+    if json:
+        print_json({"history": history.as_dict, "entries": em.log(project)})
+    else:
+        print_history(history, console())
+
+
+def _past(project: Project, number: int, json: bool) -> None:
+    from evermix.reports.olmix.history import past_state, print_past_state
+
+    found = past_state(project, number)
+    if json:
+        print_json(found)
+    else:
+        print_past_state(found, console())
