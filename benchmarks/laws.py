@@ -5,7 +5,7 @@
 For each random split, K runs are fitted and all others predicted: mean over metrics of Spearman's rank correlation,
 Spearman of the metrics' mean, and the regret of choosing the held-out run whose predicted mean is lowest, in the
 metrics' unit (nats or bits per byte). DCLM has 127 runs, so its largest K is 100 instead of 5(m+1) = 125. Where a
-domain is in none of the K runs, log-linear is fitted on the live ones (laws/live.py). Every cell is kept in
+domain is in none of the K runs, log-linear is fitted on the live ones (laws/mapped.py). Every cell is kept in
 runs/bench/laws and never computed twice (delete that folder when a law has changed); --collect only writes
 results/laws.json from what is there. `seconds` is CPU time of one fit and prediction; `splits` says how many are in.
 """
@@ -30,7 +30,7 @@ from evermix.errors import EvermixError
 from evermix.files import write_json
 from evermix.laws import LAWS, AutoLaw, MixingLaw, PooledPowerLinkLaw, ResidualLaw
 from evermix.laws.cross_validation import spearman
-from evermix.laws.live import LiveLaw
+from evermix.laws.mapped import on_sampled
 from evermix.observations.runs import Runs
 
 CELLS = RUNS / "laws"
@@ -69,7 +69,7 @@ def fitted(family: str, P: np.ndarray, Y: np.ndarray) -> MixingLaw:
     law = FAMILIES[family].clone()
     live = (P > 0).any(axis=0)
     if family == "log-linear" and not live.all():
-        law = LiveLaw(law, tuple(bool(x) for x in live), 0.0)
+        law = on_sampled(law, live, 0.0)
     return law.fit(Runs.of(P, Y))
 
 

@@ -33,8 +33,8 @@ from swarms import DROPPED, SWARMS, dclm, need_swarms
 from evermix.deciding import FittedLaw, propose
 from evermix.deciding.fitting import build_objective, choose_prior, chosen_law
 from evermix.laws.base import MixingLaw
-from evermix.laws.live import LiveLaw
 from evermix.laws.log_linear import LogLinearLaw
+from evermix.laws.mapped import LinearlyMappedLaw, on_sampled
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.observations import Observations
@@ -137,7 +137,7 @@ def over_live(law: MixingLaw, asked: FittedLaw) -> MixingLaw:
     table = asked.observations
     if asked.dead_domains:
         live = tuple(name not in asked.dead_domains for name in table.domains.names)
-        law = LiveLaw(law, live, sum(asked.prior.mixture[name] for name in asked.dead_domains))
+        law = on_sampled(law, live, sum(asked.prior.mixture[name] for name in asked.dead_domains))
     return law.fit(Runs.of(table.weights, table.costs))
 
 
@@ -149,12 +149,12 @@ def published_loss(asked: FittedLaw) -> MixingLaw:
 def at_start_value(fitted: FittedLaw) -> MixingLaw:
     """The same fit, but the slope of a domain that no run has seen stays at .05, the mean of the published starts."""
     inner, table = published_loss(fitted), fitted.observations
-    if not isinstance(inner, LiveLaw):
+    if not isinstance(inner, LinearlyMappedLaw):
         return inner
     law, exact = LogLinearLaw(huber_delta=DELTA, scaled=False), inner.inner_
     assert isinstance(exact, LogLinearLaw)
     law.t_ = np.full((len(table.metrics), len(table.domains)), 0.05)
-    law.t_[:, list(inner.live)] = exact.t_
+    law.t_[:, inner.A.any(axis=0)] = exact.t_
     law.c_, law.n_domains_, law.n_metrics_ = exact.c_, len(table.domains), len(table.metrics)
     return law
 

@@ -26,7 +26,7 @@ from planted_reuse import PlantedLaw, World, WorldOptions
 from scipy.stats import spearmanr
 
 from evermix.files import write_json
-from evermix.laws.expanded import ExpandedLaw
+from evermix.laws.mapped import on_expanded
 from evermix.laws.registry import law_class
 from evermix.reuse import CollapsedSpace, effective_prior
 from evermix.reuse.coupling import centred, interaction, kappa, mask, reuse_gap
@@ -75,7 +75,7 @@ class Truth:
         """Least true total over a space."""
         prior = effective_prior(self.problem.prior, space.components, [space.virtual])
         bounds = space.component_bounds(self.problem.bounds)
-        law = ExpandedLaw(self.problem.law, space)
+        law = on_expanded(self.problem.law, space)
         inner = MixtureProblem(law, self.problem.objective, bounds, prior, self.problem.kl_weight)
         return self.problem.total(space.expand(solve(inner).mixture.weights))
 

@@ -8,7 +8,7 @@ import pytest
 
 from evermix.constraints import NoRegression
 from evermix.errors import ConvergenceError, MixtureError, ObservationError
-from evermix.laws.bundled import BundledLaw
+from evermix.laws.mapped import on_totals
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.observations import Observations
@@ -134,7 +134,7 @@ def test_a_bundle_counts_the_parameters_of_its_components() -> None:
     inside = Observations(space.components, totals, ("a", "b"), values)
     over_leaves = Observations(leaves, space.expand(totals), ("a", "b"), values)
     law = LinearLaw().fit(Runs.of(totals, inside.costs))
-    bundled = BundledLaw(LinearLaw(), space).fit(Runs.of(over_leaves.weights, over_leaves.costs))
+    bundled = on_totals(LinearLaw(), space).fit(Runs.of(over_leaves.weights, over_leaves.costs))
     assert stretch(over_leaves, bundled) == stretch(inside, law) == pytest.approx(np.sqrt(12 / 9))
     assert choose(over_leaves, bundled) == choose(inside, law)
     assert choose(over_leaves, bundled).kind == "runs"

@@ -1,7 +1,7 @@
 """From observations to a law whose quality on held-out runs is known.
 
 In a space with frozen proportions the law sees the totals of components only, and the prior keeps the proportions, so
-that the optimum over leaves does too (laws.bundled).
+that the optimum over leaves does too (laws.mapped).
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import numpy.typing as npt
 from evermix.errors import ConstraintError, ConvergenceError, ObservationError
 from evermix.laws.automatic import AutoLaw
 from evermix.laws.base import MixingLaw
-from evermix.laws.bundled import BundledLaw
-from evermix.laws.live import LiveLaw
+from evermix.laws.mapped import LinearlyMappedLaw, on_sampled, on_totals
 from evermix.laws.registry import law_class
 from evermix.mixture import Mixture
 from evermix.objective import Objective
@@ -82,7 +81,7 @@ class FittedLaw:
     def law_name(self) -> str:
         """The family, also where dead domains or a bundle wrap it."""
         law = self.law
-        while isinstance(law, LiveLaw | BundledLaw):
+        while isinstance(law, LinearlyMappedLaw):
             law = law.inner
         return law.name
 
@@ -218,7 +217,7 @@ def _law_over_all(
     if space is None:
         return _among_live(law, observations.weights, prior)
     components = Mixture(space.components, space.collapse(prior.weights))
-    return BundledLaw(_among_live(law, space.collapse(observations.weights), components), space)
+    return on_totals(_among_live(law, space.collapse(observations.weights), components), space)
 
 
 def _among_live(law: MixingLaw, weights: Floats, prior: Mixture) -> MixingLaw:
@@ -234,7 +233,7 @@ def _among_live(law: MixingLaw, weights: Floats, prior: Mixture) -> MixingLaw:
             received=prior.as_dict,
             hint=f"those are: {named}",
         )
-    return LiveLaw(law, tuple(bool(alive) for alive in seen), dead_share)
+    return on_sampled(law, seen, dead_share)
 
 
 def _without_dropped_metrics(

@@ -29,7 +29,7 @@ from scipy.stats import norm
 from evermix.deciding.request import Problems
 from evermix.errors import ConstraintError
 from evermix.laws.base import MixingLaw
-from evermix.laws.expanded import ExpandedLaw
+from evermix.laws.mapped import on_expanded
 from evermix.mixture import Mixture
 from evermix.reuse.space import CollapsedSpace
 from evermix.reuse.virtual import effective_prior
@@ -146,7 +146,7 @@ class Judge:
             return solve(problem).mixture.weights
         prior = effective_prior(problem.prior, space.components, [space.virtual])
         bounds = space.component_bounds(problem.bounds)
-        collapsed = replace(problem, law=ExpandedLaw(problem.law, space), bounds=bounds, prior=prior)
+        collapsed = replace(problem, law=on_expanded(problem.law, space), bounds=bounds, prior=prior)
         return space.expand(solve(collapsed).mixture.weights)
 
 
