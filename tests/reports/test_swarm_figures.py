@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evermix.deciding.metric_changes import ObjectiveScale
 from evermix.domains import DomainSet
 from evermix.objective import Objective
 from evermix.observations import Observations
 from evermix.reports.figures import decimals_for, extremes, families, figure, fixed, listed, signed, span
-from evermix.reports.objective_scale import ObjectiveScale
 
 
 @pytest.mark.parametrize(

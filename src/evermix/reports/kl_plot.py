@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evermix.deciding import AssessedProposal
-from evermix.reports.objective_scale import ObjectiveScale
+from evermix.deciding.metric_changes import ObjectiveScale
 from evermix.reports.plot_files import BLUE, GREEN, ORANGE, RED, figure_file
 from evermix.solvers.kl_path import KlChoice, PathPoint, kl_path
 

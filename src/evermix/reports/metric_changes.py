@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from evermix.deciding import FittedLaw, WhatIf
+from evermix.deciding.metric_changes import ObjectiveScale
 from evermix.objective import Objective
 from evermix.observations import Observations
 from evermix.reports.figures import decimals_for, extremes, families, fixed, span
 from evermix.reports.layout import plain_table, rest_row
-from evermix.reports.objective_scale import ObjectiveScale
 from evermix.reports.units import NOTHING, change
 from evermix.solvers.proposal import Proposal
 from evermix.trust.bootstrap import Bootstrap

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.deciding import FittedLaw
+from evermix.deciding.metric_changes import ObjectiveScale
 from evermix.reports.fit_tables import law_sentence
-from evermix.reports.objective_scale import ObjectiveScale
 from evermix.reports.plot_files import BLUE, GREEN, GREY, RED, figure_file, short
 from evermix.reports.units import number
 

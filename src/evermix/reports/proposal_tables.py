@@ -9,13 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from evermix.deciding import AssessedProposal
+from evermix.deciding.metric_changes import ObjectiveScale
 from evermix.domains import DomainSet
 from evermix.observations import Reading
 from evermix.reports.figures import decimals_for, figure, fixed, span
 from evermix.reports.fit_tables import law_sentence, quality_sentence, reading_sentence
 from evermix.reports.layout import items, note, plain_table, rest_row
 from evermix.reports.metric_changes import MetricChanges
-from evermix.reports.objective_scale import ObjectiveScale
 from evermix.reports.units import NOTHING, change, count, known, number, share
 from evermix.solvers.duals import Dual
 from evermix.trust.comparison import Row

@@ -8,11 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from evermix.deciding import FittedLaw, WhatIf
+from evermix.deciding.metric_changes import ObjectiveScale
 from evermix.reports.figures import decimals_for
 from evermix.reports.fit_tables import law_sentence, quality_sentence
 from evermix.reports.layout import note, plain_table, rest_row
 from evermix.reports.metric_changes import MetricChanges
-from evermix.reports.objective_scale import ObjectiveScale
 from evermix.reports.units import known, share
 
 _SHOWN = 10

@@ -1,0 +1,193 @@
+"""What the ledger's entries hold, as far as status, log and the page of an unfinished run read them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+
+from evermix.errors import ProjectError
+from evermix.results.record import Shares
+from evermix.results.run_result import Compute
+
+
+class EntryRecord(BaseModel):
+    """Base of what an entry holds: frozen, and keys that nobody reads here are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class Spent(EntryRecord):
+    """What any entry may have cost: its own numbers, or a compute by part."""
+
+    flops: float | None = None
+    seconds: float | None = None
+    compute: Compute | None = None
+
+
+class NamedDomain(EntryRecord):
+    """A domain of the recipe."""
+
+    name: str = "?"
+
+
+class PhaseEntry(EntryRecord):
+    """A phase of the recipe, with the domains that it adds."""
+
+    name: str = "?"
+    add: tuple[NamedDomain, ...] = ()
+
+
+class TrainingEntry(EntryRecord):
+    """How long the recipe trains."""
+
+    tokens: float | None = None
+
+
+class RecipeEntry(EntryRecord):
+    """A recipe, as far as the log tells it."""
+
+    method: str = "op-mix"
+    seed: int | None = None
+    domains: tuple[NamedDomain, ...] = ()
+    phases: tuple[PhaseEntry, ...] = ()
+    arms: tuple[str, ...] = ()
+    training: TrainingEntry = TrainingEntry()
+
+
+class CorpusDomain(EntryRecord):
+    """A domain's text."""
+
+    name: str
+    n_tokens: int | None = Field(default=None, validation_alias=AliasChoices("n_tokens", "train_n_tokens"))
+
+
+class CorpusEntry(EntryRecord):
+    """The text of a run."""
+
+    domains: tuple[CorpusDomain, ...] = ()
+
+
+class SegmentEntry(EntryRecord):
+    """A training: what was trained, on which rows of its phase, on what mixture."""
+
+    label: str = "?"
+    phase: str = ""
+    arm: str = ""
+    start_row: int | None = None
+    end_row: int | None = None
+    mixture: Shares = {}
+    n_tokens: float | None = None
+    part: str = "training"
+
+
+class ProbeEntry(EntryRecord):
+    """A probe of one component."""
+
+    component: str = "?"
+    steps: int | None = None
+
+
+class ProxyEntry(EntryRecord):
+    """A proxy that was trained and scored, or scored anew."""
+
+    metrics: dict[str, float] = {}
+
+
+class FailureEntry(EntryRecord):
+    """A proxy that failed twice."""
+
+    run: str
+    reason: str
+    log: str
+
+
+class StudyEntry(EntryRecord):
+    """The definition of a study: its domains, name first."""
+
+    domains: tuple[tuple[Any, ...], ...] = ()
+
+
+class AskEntry(EntryRecord):
+    """A run that was asked for."""
+
+    shares: Shares = {}
+
+
+class TellEntry(EntryRecord):
+    """A measured run."""
+
+    run_id: str = "?"
+    metrics: dict[str, float] = {}
+
+
+class ProposalEntry(EntryRecord):
+    """A mixture that a study proposed, and the runs it stands on."""
+
+    runs: tuple[Any, ...] = ()
+    mixture: Shares = {}
+
+
+class DatasetEntry(EntryRecord):
+    """A dataset by its path."""
+
+    path: str = "?"
+
+
+class SourceEntry(EntryRecord):
+    """Where the text of a domain comes from."""
+
+    files: tuple[str, ...] | None = None
+    registry: str | None = None
+    dataset: DatasetEntry = DatasetEntry()
+
+
+class FixedRatioEntry(EntryRecord):
+    """Domains that keep their proportions."""
+
+    shares: Shares = {}
+
+
+class ChangeEntry(EntryRecord):
+    """An update, a recomputation or an undo of the domain set."""
+
+    what: str
+    to: int | None = None
+    update: dict[str, Any] = {}
+    strategy: str = ""
+    n_runs: int | None = None
+    carried: Any = None
+    fixed_ratio: FixedRatioEntry | None = Field(default=None, validation_alias=AliasChoices("fixed_ratio", "frozen"))
+    recomputed: tuple[str, ...] = Field(default=(), validation_alias=AliasChoices("recomputed", "released"))
+
+
+class LiveStatus(EntryRecord):
+    """`status.json`: what the running process says of itself."""
+
+    part: str | None = None
+    detail: str | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    tokens_per_second: float | None = None
+    updated_at: str | None = None
+    pid: int | None = None
+
+
+Kept = TypeVar("Kept", bound=BaseModel)
+
+
+def read_as(kind: type[Kept], payload: dict[str, Any], where: str) -> Kept:
+    """The typed content of an entry.
+
+    Raises:
+        ProjectError: if it has another shape, as in a project that another evermix wrote.
+    """
+    try:
+        return kind.model_validate(payload)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise ProjectError(
+            f"{where}: {field}: {first['msg']}; the project is of another evermix, or damaged",
+            hint="run the recipe into another project folder, or read it with the evermix that wrote it",
+        ) from error
