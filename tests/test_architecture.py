@@ -10,7 +10,6 @@ from tools.structure import SOURCE, circles, imports, structure
 
 KNOWN: set[tuple[str, ...]] = {
     ("evermix.reports.olmix.tables", "evermix.reports.tables"),
-    ("evermix.tasks.harness", "evermix.tasks.harness_model"),
 }
 """Circles on their way out; the one who removes one removes its line."""
 

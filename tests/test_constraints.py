@@ -28,6 +28,16 @@ def test_repetition_cap_and_what_was_spent() -> None:
     np.testing.assert_allclose(spent.upper, [1, 0.1, 0.0])
 
 
+def test_rows_are_capped_as_tokens_are_and_named_as_rows() -> None:
+    rows = DomainSet(domain.resized(domain.n_tokens, "rows") for domain in DOMAINS)
+    box = Constraints(max_epochs=4).bounds(rows, 1000, np.array([0.0, 300.0, 50.0]))
+    np.testing.assert_allclose(box.upper, [1, 0.1, 0.0])
+    with pytest.raises(ConstraintError, match=r"budget of 1,000 rows .* Hint: ask for at most 555 rows, or set"):
+        Constraints(max_epochs=0.5).bounds(rows, 1000)
+    with pytest.raises(ConstraintError, match=r"Hint: set max_epochs to 10\.00 or more or ask for at most 400 rows"):
+        Constraints(max_epochs=4, floors={"books": 0.1}).bounds(rows, 1000)
+
+
 def test_rules_combine_and_the_tightest_names_itself() -> None:
     rules = Constraints(max_epochs=4, floor=0.05, floors={"web": 0.2}, caps={"code": 0.3}, fixed={"books": 0.04})
     box = rules.bounds(DOMAINS, 1000)

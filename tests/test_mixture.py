@@ -85,6 +85,14 @@ def test_natural_uniform_and_epochs() -> None:
     np.testing.assert_array_equal(Mixture(empty, [1, 0]).epochs(10), [1, 0])
 
 
+def test_rows_count_as_tokens_do() -> None:
+    rows = DomainSet(domain.resized(domain.n_tokens, "rows") for domain in DOMAINS)
+    np.testing.assert_array_equal(Mixture.natural(rows).weights, Mixture.natural(DOMAINS).weights)
+    np.testing.assert_array_equal(Mixture.uniform(rows).epochs(400), Mixture.uniform(DOMAINS).epochs(400))
+    unimax = Mixture.unimax(rows, 400, 4)
+    np.testing.assert_array_equal(unimax.weights, Mixture.unimax(DOMAINS, 400, 4).weights)
+
+
 @given(st.floats(10, 4000), st.floats(1, 8))
 def test_unimax_is_capped_water_filling(n_tokens: float, max_epochs: float) -> None:
     capacity = DOMAINS.n_tokens * max_epochs

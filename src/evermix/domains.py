@@ -1,4 +1,4 @@
-"""Domains: the named bodies of text among which a mixture shares out the training tokens."""
+"""Domains: the named bodies of text among which a mixture shares out what a model is trained on."""
 
 from __future__ import annotations
 
@@ -7,26 +7,31 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import DomainError
 
+Unit = Literal["tokens", "rows"]
+
 
 @dataclass(frozen=True)
 class Domain:
-    """One body of text.
+    """One body of text. Its size is counted in tokens or in rows, sequences of a token store; never in both.
 
     Attributes:
         name: unique in its set; nested names are joined by colons, `source:topic:quality`.
-        n_tokens: tokens available for training, or None when unknown.
+        n_tokens: tokens available for training, or None when unknown or counted in rows.
         fingerprint: hash of the content, or None when unknown; a revised domain has another one.
+        n_rows: rows available for training, or None when unknown or counted in tokens.
     """
 
     name: str
     n_tokens: int | None = None
     fingerprint: str | None = None
+    n_rows: int | None = None
 
     def __post_init__(self) -> None:
         if not self.name or self.name != self.name.strip() or any(not part for part in self.name.split(":")):
@@ -35,15 +40,45 @@ class Domain:
                 received=self.name,
                 hint="use names such as 'web' or 'web:science'",
             )
-        if self.n_tokens is not None and self.n_tokens < 0:
-            raise DomainError(f"domain '{self.name}' must have n_tokens >= 0", received=self.n_tokens)
+        for key, count in (("n_tokens", self.n_tokens), ("n_rows", self.n_rows)):
+            if count is not None and count < 0:
+                raise DomainError(f"domain '{self.name}' must have {key} >= 0", received=count)
+        if self.n_tokens is not None and self.n_rows is not None:
+            raise DomainError(
+                f"the size of domain '{self.name}' must be counted in tokens or in rows, not in both",
+                received=f"{self.n_tokens} tokens and {self.n_rows} rows",
+            )
+
+    @property
+    def unit(self) -> Unit | None:
+        """What its size is counted in; None when the size is unknown."""
+        return "rows" if self.n_rows is not None else None if self.n_tokens is None else "tokens"
+
+    @property
+    def size(self) -> int | None:
+        """Tokens or rows available, in its unit; None when unknown."""
+        return self.n_tokens if self.n_rows is None else self.n_rows
+
+    def resized(self, size: int | None, unit: Unit) -> Domain:
+        """The same text with another size, counted in `unit`."""
+        n_tokens, n_rows = (size, None) if unit == "tokens" else (None, size)
+        return Domain(self.name, n_tokens, self.fingerprint, n_rows)
+
+    @property
+    def as_row(self) -> list[Any]:
+        """Its fields as plain values, for hashes and JSON; `Domain(*row)` is the inverse."""
+        row = [self.name, self.n_tokens, self.fingerprint]
+        return row if self.n_rows is None else [*row, self.n_rows]
 
 
 class DomainSet:
     """An ordered set of domains with unique names; order fixes the columns of every array.
 
+    Sizes that are known are all in one unit, and so are the shares of a mixture over the set: a share of the tokens
+    that are drawn, or of the rows.
+
     Raises:
-        DomainError: if it is empty or two domains share a name.
+        DomainError: if it is empty, two domains share a name, or some count tokens and others rows.
     """
 
     def __init__(self, domains: Iterable[Domain | str]) -> None:
@@ -54,6 +89,13 @@ class DomainSet:
         if len(self._position) != len(self.domains):
             twice = next(n for n in self.names if self.names.count(n) > 1)
             raise DomainError("domain names must be unique", received=twice, hint="rename or merge one of them")
+        units = {d.unit for d in self.domains if d.unit is not None}
+        if len(units) > 1:
+            raise DomainError(
+                "sizes of domains in one set must be counted in one unit",
+                received=", ".join(f"{d.name} in {d.unit}" for d in self.domains if d.unit is not None),
+            )
+        self.unit: Unit = units.pop() if units else "tokens"
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -69,18 +111,31 @@ class DomainSet:
         return self._position[name]
 
     @property
-    def n_tokens(self) -> npt.NDArray[np.float64]:
-        """Tokens available, shape (domains,); DomainError if a count is unknown."""
+    def sizes_known(self) -> bool:
+        """Whether every domain's size is known."""
+        return all(d.size is not None for d in self.domains)
+
+    @property
+    def sizes(self) -> npt.NDArray[np.float64]:
+        """Tokens or rows available, in the set's unit, shape (domains,); DomainError if a size is unknown."""
         for domain in self.domains:
-            if domain.n_tokens is None:
-                raise DomainError(f"domain '{domain.name}' must have a token count for this", hint="set n_tokens")
-        return np.array([d.n_tokens for d in self.domains], dtype=np.float64)
+            if domain.size is None:
+                raise DomainError(
+                    f"domain '{domain.name}' must have a {self.unit[:-1]} count for this", hint=f"set n_{self.unit}"
+                )
+        return np.array([d.size for d in self.domains], dtype=np.float64)
+
+    @property
+    def n_tokens(self) -> npt.NDArray[np.float64]:
+        """Tokens available, shape (domains,); DomainError if a size is unknown or counted in rows."""
+        if self.unit != "tokens":
+            raise DomainError(f"domain '{self.domains[0].name}' must have a token count for this", hint="set n_tokens")
+        return self.sizes
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of names, counts and content fingerprints, in order."""
-        rows = [[d.name, d.n_tokens, d.fingerprint] for d in self.domains]
-        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+        """Hash of names, sizes with their unit, and content fingerprints, in order."""
+        return hashlib.sha256(json.dumps([d.as_row for d in self.domains]).encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.domains)

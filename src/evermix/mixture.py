@@ -1,4 +1,4 @@
-"""Mixture: a frozen point on the simplex of a domain set, and the priors that need no measurement."""
+"""Mixture: a point on the simplex of a domain set, and the priors that need no measurement."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SUM_TOLERANCE = 1e-6
 
 
 class Mixture:
-    """Shares of training tokens over a domain set; non-negative and summing to one.
+    """Shares of what a model is trained on over a domain set; non-negative and summing to one.
 
     Args:
         domains: the set whose order the weights follow.
-        weights: shape (domains,), shares of tokens (no unit).
+        weights: shape (domains,), shares of the tokens drawn, or of the rows where the set counts rows (no unit).
 
     Raises:
         MixtureError: on a wrong length, NaN, a negative weight, or a sum other than one (within 1e-6).
@@ -53,8 +53,8 @@ class Mixture:
 
     @classmethod
     def natural(cls, domains: DomainSet) -> Mixture:
-        """Proportional to the tokens available: p_j = N_j / sum N."""
-        return cls.normalised(domains, domains.n_tokens)
+        """Proportional to what is available, tokens or rows: p_j = N_j / sum N."""
+        return cls.normalised(domains, domains.sizes)
 
     @classmethod
     def uniform(cls, domains: DomainSet) -> Mixture:
@@ -62,11 +62,15 @@ class Mixture:
         return cls(domains, np.full(len(domains), 1 / len(domains)))
 
     @classmethod
-    def unimax(cls, domains: DomainSet, n_tokens: float, max_epochs: float) -> Mixture:
-        """As uniform as `max_epochs` allows when `n_tokens` are drawn (UniMax, arXiv 2304.09151, algorithm 1)."""
-        available = domains.n_tokens * max_epochs
+    def unimax(cls, domains: DomainSet, n_drawn: float, max_epochs: float) -> Mixture:
+        """As uniform as `max_epochs` allows (UniMax, arXiv 2304.09151, algorithm 1).
+
+        Args:
+            n_drawn: tokens that are drawn in all, or rows where the set counts rows.
+        """
+        available = domains.sizes * max_epochs
         shares = np.zeros(len(domains))
-        left = float(n_tokens)
+        left = float(n_drawn)
         order = np.argsort(available, kind="stable")
         for rank, j in enumerate(order):
             shares[j] = min(left / (len(order) - rank), available[j])
@@ -84,19 +88,23 @@ class Mixture:
     def kl(self, prior: Mixture) -> float:
         """KL(self || prior) in nats; infinite where the prior has no mass and self does."""
         p, q = self.weights, self._same_domains(prior).weights
-        live = p > 0
-        if np.any(q[live] == 0):
+        used = p > 0
+        if np.any(q[used] == 0):
             return float("inf")
-        return float(np.sum(p[live] * np.log(p[live] / q[live])))
+        return float(np.sum(p[used] * np.log(p[used] / q[used])))
 
     def total_variation(self, other: Mixture) -> float:
-        """Half the L1 distance: the share of tokens that differs, in [0, 1]."""
+        """Half the L1 distance: the share of what is drawn that differs, in [0, 1]."""
         return float(np.abs(self.weights - self._same_domains(other).weights).sum() / 2)
 
-    def epochs(self, n_tokens: float) -> Floats:
-        """Passes over each domain when `n_tokens` are drawn, shape (domains,): n p_j / N_j; 0/0 counts as 0."""
-        drawn = n_tokens * self.weights
-        available = self.domains.n_tokens
+    def epochs(self, n_drawn: float) -> Floats:
+        """Passes over each domain when `n_drawn` tokens (or rows, the set's unit) are drawn: n p_j / N_j.
+
+        Returns:
+            Shape (domains,); 0/0 counts as 0.
+        """
+        drawn = n_drawn * self.weights
+        available = self.domains.sizes
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(drawn > 0, drawn / available, 0.0)
 

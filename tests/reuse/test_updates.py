@@ -129,6 +129,17 @@ def test_parts_of_unknown_size_cannot_share_a_run() -> None:
         update(parted("web", a=0, b=0)).carry({"web": 1.0})
 
 
+def test_sizes_in_rows_split_a_run_and_are_kept() -> None:
+    parts = (Domain("a:x", n_rows=1), Domain("a:y", n_rows=3))
+    update = DomainUpdate((Partition("a", parts), Add("c", n_rows=5), Revise("b", n_rows=6)))
+    assert update.carry({"a": 1.0}) == {"a:x": 0.25, "a:y": 0.75}
+    after = update.apply(DomainSet([Domain("a", n_rows=4), Domain("b", n_rows=2)]))
+    assert after == DomainSet([*parts, Domain("b", n_rows=6), Domain("c", n_rows=5)])
+    assert DomainUpdate.from_dict(json.loads(json.dumps(update.as_dict))) == update
+    with pytest.raises(DomainError, match=r"parts of 'a' must have row counts.*give every part its rows"):
+        DomainUpdate((Partition("a", (Domain("a:x", n_rows=1), Domain("a:y"))),)).carry({"a": 1.0})
+
+
 def test_updates_in_a_row_carry_as_far_as_they_can() -> None:
     updates = [update(parted("web", a=60, b=40)), update(Remove("web:b")), update(Add("maths", 3))]
     assert carry_through({"code": 1.0}, updates) == {"code": 1.0}

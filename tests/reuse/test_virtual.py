@@ -42,8 +42,11 @@ def test_expand_may_bring_new_leaves() -> None:
 
 def test_tokens_of_a_virtual_domain_carry_the_repetition_cap() -> None:
     virtual = VirtualDomain("old", Mixture(LEAVES, [0.5, 0.25, 0.25, 0]))
-    assert virtual.n_tokens == 200  # 50 / 0.25: books run out first
-    assert VirtualDomain("old", Mixture(DomainSet(["a", "b"]), [0.5, 0.5])).n_tokens is None
+    assert virtual.size == 200  # 50 / 0.25: books run out first
+    assert VirtualDomain("old", Mixture(DomainSet(["a", "b"]), [0.5, 0.5])).size is None
+    assert virtual.domain == Domain("old", 200)
+    rows = DomainSet(domain.resized(domain.n_tokens, "rows") for domain in LEAVES)
+    assert VirtualDomain("old", Mixture(rows, virtual.inner.weights)).domain == Domain("old", n_rows=200)
 
 
 def test_bundling_nothing_is_refused() -> None:

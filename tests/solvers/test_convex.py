@@ -141,7 +141,7 @@ def test_binding_bounds_are_named_with_their_reason() -> None:
     assert isinstance(law, LogLinearLaw)
     law.t_ = np.array([[-3.0, -2.0, 0.0, 2.0]])
     rules = Constraints(max_epochs=2, floor=0.05, caps={"d1": 0.3}, fixed={"d2": 0.1})
-    box = rules.bounds(domain_set(4), n_tokens=4000)
+    box = rules.bounds(domain_set(4), 4000)
     proposal = solve(MixtureProblem(law, Objective.from_dict(["a"]), box, Mixture.uniform(domain_set(4)), 0.0))
     np.testing.assert_allclose(proposal.mixture.weights, [0.5, 0.3, 0.1, 0.1], atol=1e-6)
     assert proposal.binding == ("d0: upper (epochs)", "d1: upper (cap)", "d2: fixed")

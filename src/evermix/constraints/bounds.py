@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.constraints.projection import Projection
+from evermix.domains import Unit
 from evermix.errors import ConstraintError, ConvergenceError
 
 Floats = npt.NDArray[np.float64]
@@ -181,8 +182,8 @@ def total_violation(bounds: Bounds) -> tuple[float, Floats, Floats, Floats, Floa
     return float(result.fun), parts[1], parts[2], parts[3], parts[4]
 
 
-def what_would_do(bounds: Bounds, n_tokens: float) -> str:
-    """The least max_epochs, or the greatest number of tokens, with which all else can hold; "" if none would.
+def what_would_do(bounds: Bounds, n_drawn: float, unit: Unit) -> str:
+    """The least max_epochs, or the greatest number of tokens or rows, with which all else can hold; "" if none would.
 
     p_j <= (k N_j - spent_j) / R is linear in k and, through 1 / R, in 1 / R: two linear programmes.
     """
@@ -199,7 +200,7 @@ def what_would_do(bounds: Bounds, n_tokens: float) -> str:
         ways.append(f"set max_epochs to {np.ceil(least * 100 - 1e-6) / 100:.2f} or more")
     stretch = _least_factor(bounds, other, np.maximum(k * share - spent, 0.0) * capped, np.zeros_like(other), capped)
     if stretch is not None and stretch > 1:
-        ways.append(f"ask for at most {np.floor(n_tokens / stretch * (1 + 1e-12)):,.0f} tokens")
+        ways.append(f"ask for at most {np.floor(n_drawn / stretch * (1 + 1e-12)):,.0f} {unit}")
     return " or ".join(ways)
 
 

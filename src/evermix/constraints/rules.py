@@ -103,7 +103,7 @@ class NoRegression:
 
 @dataclass(frozen=True)
 class Constraints:
-    """Rules on shares; combine into `Bounds` for one request of tokens.
+    """Rules on shares; combine into `Bounds` for one request of tokens, or of rows where the domain set counts rows.
 
     Attributes:
         max_epochs: k of the repetition cap p_j <= k N_j / R; None for no cap.
@@ -142,8 +142,12 @@ class Constraints:
                 hint="lower one of: " + ", ".join(self.fixed),
             )
 
-    def bounds(self, domains: DomainSet, n_tokens: float, spent: Floats | None = None) -> Bounds:
-        """The box for a request of `n_tokens` (R), after `spent` tokens per domain, shape (domains,).
+    def bounds(self, domains: DomainSet, n_drawn: float, spent: Floats | None = None) -> Bounds:
+        """The box for a request of `n_drawn` (R), after `spent` of each domain.
+
+        Args:
+            n_drawn: tokens, or rows, the unit of the domains' sizes.
+            spent: shape (domains,), in the same unit.
 
         Raises:
             ConstraintError: if no mixture satisfies everything; the message says by how much.
@@ -154,10 +158,10 @@ class Constraints:
         one_epoch = None
         if self.max_epochs is not None:
             used = np.zeros(len(domains)) if spent is None else spent
-            left = np.maximum(self.max_epochs * domains.n_tokens - used, 0.0)
-            self._check_budget(left.sum(), n_tokens, float(domains.n_tokens.sum()))
-            one_epoch = domains.n_tokens / n_tokens
-            upper = np.minimum(left / n_tokens, 1.0)
+            left = np.maximum(self.max_epochs * domains.sizes - used, 0.0)
+            self._check_budget(left.sum(), n_drawn, domains)
+            one_epoch = domains.sizes / n_drawn
+            upper = np.minimum(left / n_drawn, 1.0)
             reasons = ["epochs" if u < 1 else "" for u in upper]
             lower = np.minimum(lower, upper)
         for name, share in self.floors.items():
@@ -182,30 +186,31 @@ class Constraints:
             for name, total in self.groups.items()
         )
         box = Bounds(lower, upper, tuple(reasons), groups, one_epoch, self.max_epochs)
-        _check_box(domains, box, n_tokens)
+        _check_box(domains, box, n_drawn)
         if groups:
-            _check_groups(domains, box, n_tokens)
+            _check_groups(domains, box, n_drawn)
         return box
 
-    def _check_budget(self, tokens_left: float, requested: float, available: float) -> None:
+    def _check_budget(self, left: float, requested: float, domains: DomainSet) -> None:
         """Feasible only if sum_j (k N_j - spent_j) >= R."""
-        if tokens_left < requested * (1 - _SLACK):
-            needed = (self.max_epochs or 0) + (requested - tokens_left) / available
+        if left < requested * (1 - _SLACK):
+            needed = (self.max_epochs or 0) + (requested - left) / float(domains.sizes.sum())
+            unit = domains.unit
             raise ConstraintError(
-                f"the budget of {requested:,.0f} tokens must fit within max_epochs={self.max_epochs:g} of the corpus, "
-                f"which allows {tokens_left:,.0f} ({requested - tokens_left:,.0f} too few)",
-                hint=f"ask for at most {tokens_left:,.0f} tokens, or set max_epochs to {needed:.2f} or more",
+                f"the budget of {requested:,.0f} {unit} must fit within max_epochs={self.max_epochs:g} of the corpus, "
+                f"which allows {left:,.0f} ({requested - left:,.0f} too few)",
+                hint=f"ask for at most {left:,.0f} {unit}, or set max_epochs to {needed:.2f} or more",
             )
 
 
-def _check_box(domains: DomainSet, box: Bounds, n_tokens: float) -> None:
+def _check_box(domains: DomainSet, box: Bounds, n_drawn: float) -> None:
     lower, upper = box.lower, box.upper
     for j, name in enumerate(domains.names):
         if lower[j] > upper[j] + _SLACK:
             raise ConstraintError(
                 f"the floor of '{name}' must not exceed its {box.reasons[j] or 'upper'} bound of {upper[j]:.4f}",
                 received=float(lower[j]),
-                hint=what_would_do(box, n_tokens) or "lower the floor, or raise the cap",
+                hint=what_would_do(box, n_drawn, domains.unit) or "lower the floor, or raise the cap",
             )
     if lower.sum() > 1 + _SLACK:
         raise ConstraintError(
@@ -214,7 +219,7 @@ def _check_box(domains: DomainSet, box: Bounds, n_tokens: float) -> None:
             hint=f"lower them by {lower.sum() - 1:.4f} in total",
         )
     if upper.sum() < 1 - _SLACK:
-        ways = what_would_do(box, n_tokens)
+        ways = what_would_do(box, n_drawn, domains.unit)
         raise ConstraintError(
             "caps and fixed shares must leave room for a sum of 1",
             received=float(upper.sum()),
@@ -222,9 +227,9 @@ def _check_box(domains: DomainSet, box: Bounds, n_tokens: float) -> None:
         )
 
 
-def _check_groups(domains: DomainSet, box: Bounds, n_tokens: float) -> None:
+def _check_groups(domains: DomainSet, box: Bounds, n_drawn: float) -> None:
     """Each group by itself, for a plain message, then all together by the least total relaxation."""
-    ways = what_would_do(box, n_tokens)
+    ways = what_would_do(box, n_drawn, domains.unit)
     for group in box.groups:
         least, greatest = float(box.lower[group.members].sum()), float(box.upper[group.members].sum())
         if greatest < group.lower - _SLACK:

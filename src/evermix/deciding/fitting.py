@@ -176,11 +176,11 @@ def choose_prior(observations: Observations, asked: PriorName | dict[str, float]
         DomainError, MixtureError: if given shares name an unknown domain or do not sum to 1.
     """
     domains = observations.domains
-    known = all(d.n_tokens is not None for d in domains)
+    known = domains.sizes_known
     if isinstance(asked, dict):
         return Prior(Mixture.from_dict(domains, asked), "given")
     if asked == "natural" and not known:
-        missing = next(d.name for d in domains if d.n_tokens is None)
+        missing = next(d.name for d in domains if d.size is None)
         raise ConstraintError(
             "a natural prior needs the tokens of every domain",
             received=f"none for '{missing}'",

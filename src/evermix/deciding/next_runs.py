@@ -54,7 +54,7 @@ def prior_before_runs(domains: DomainSet, recipe: StudyRecipe) -> Mixture:
     asked = recipe.prior
     if isinstance(asked, dict):
         return Mixture.from_dict(domains, asked)
-    known = all(d.n_tokens is not None for d in domains)
+    known = domains.sizes_known
     return Mixture.natural(domains) if known and asked != "uniform" else Mixture.uniform(domains)
 
 

@@ -103,7 +103,7 @@ def _bounds(fitted: FittedLaw, recipe: StudyRecipe) -> Bounds:
             )
     held |= dict.fromkeys(fitted.ghosts, 0.0)
     constraints = asked.model_copy(update={"fixed": {**asked.fixed, **held}}).build()
-    if recipe.tokens is None or any(d.n_tokens is None for d in domains):
+    if recipe.tokens is None or not domains.sizes_known:
         constraints = _without_epochs(constraints, recipe)
     bounds = constraints.bounds(domains, float(recipe.tokens or _UNCAPPED_REQUEST))
     return bounds if fitted.space is None else fitted.space.tighten(bounds)

@@ -231,7 +231,7 @@ class Observations:
     def to_json(self) -> str:
         """One JSON object; floats are written so that they read back exactly, missing cells as null."""
         record = {
-            "domains": [[d.name, d.n_tokens, d.fingerprint] for d in self.domains],
+            "domains": [d.as_row for d in self.domains],
             "weights": self.weights.tolist(),
             "metrics": list(self.metrics),
             "values": _nulls_for_nan(self.values),

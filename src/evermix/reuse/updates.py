@@ -1,7 +1,7 @@
 """Updates of a domain set as values, and what earlier mixtures and runs still say after them (Olmix, arXiv 2602.12237).
 
 A run is a mixture over the domains of its day. After an update its shares are carried over: a partitioned domain's
-share is split in proportion to the tokens of its parts, which is what the run was trained on; new domains get zero. A
+share is split in proportion to the sizes of its parts, which is what the run was trained on; new domains get zero. A
 run that was trained on a removed or revised domain has no counterpart and is left out, unless the old content is kept
 as a ghost: a domain that runs were trained on and that no mixture may hold any more.
 
@@ -29,6 +29,7 @@ class Add:
     name: str
     n_tokens: int | None = None
     fingerprint: str | None = None
+    n_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,12 @@ class Remove:
 
 @dataclass(frozen=True)
 class Revise:
-    """A domain whose content changed; with the fingerprint it had, only its token count is corrected."""
+    """A domain whose content changed; with the fingerprint it had, only its size is corrected."""
 
     name: str
     n_tokens: int | None = None
     fingerprint: str | None = None
+    n_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,10 @@ class DomainUpdate:
             if isinstance(change, Partition):
                 after += change.parts
             elif isinstance(change, Revise):
-                after.append(Domain(change.name, change.n_tokens, change.fingerprint))
+                after.append(Domain(change.name, change.n_tokens, change.fingerprint, change.n_rows))
             elif not isinstance(change, Remove):
                 after.append(domain)
-        added = (Domain(c.name, c.n_tokens, c.fingerprint) for c in self.changes if isinstance(c, Add))
+        added = (Domain(c.name, c.n_tokens, c.fingerprint, c.n_rows) for c in self.changes if isinstance(c, Add))
         return DomainSet([*after, *added])
 
     def lineage(self, domains: DomainSet) -> tuple[Lineage, ...]:
@@ -261,21 +263,23 @@ def carry_through(
 
 
 def _split(change: Partition, share: float) -> dict[str, float]:
-    unknown = [part.name for part in change.parts if part.n_tokens is None]
+    unit = DomainSet(change.parts).unit
+    unknown = [part.name for part in change.parts if part.size is None]
     if unknown:
         raise DomainError(
-            f"the parts of '{change.name}' must have token counts, so that earlier runs can be carried over",
+            f"the parts of '{change.name}' must have {unit[:-1]} counts, so that earlier runs can be carried over",
             received=unknown[0],
-            hint="give every part its tokens",
+            hint=f"give every part its {unit}",
         )
-    total = sum(part.n_tokens or 0 for part in change.parts)
+    total = sum(part.size or 0 for part in change.parts)
     if total == 0:
-        raise DomainError(f"the parts of '{change.name}' must have tokens", received=0)
-    return {part.name: share * (part.n_tokens or 0) / total for part in change.parts}
+        raise DomainError(f"the parts of '{change.name}' must have {unit}", received=0)
+    return {part.name: share * (part.size or 0) / total for part in change.parts}
 
 
 def _domain_record(domain: Domain | Add | Revise) -> dict[str, Any]:
-    return {"name": domain.name, "n_tokens": domain.n_tokens, "fingerprint": domain.fingerprint}
+    record = {"name": domain.name, "n_tokens": domain.n_tokens, "fingerprint": domain.fingerprint}
+    return record if domain.n_rows is None else record | {"n_rows": domain.n_rows}
 
 
 def _change_record(change: Change) -> dict[str, Any]:

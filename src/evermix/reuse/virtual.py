@@ -33,20 +33,22 @@ class VirtualDomain:
             raise DomainError("a virtual domain must not have the name of one of its leaves", received=self.name)
 
     @property
-    def n_tokens(self) -> int | None:
-        """Tokens it can give in one epoch of its scarcest leaf, min_j N_j / ptilde_j; None if a count is unknown.
+    def size(self) -> int | None:
+        """Tokens (or rows, as its leaves are counted) that it can give in one epoch of its scarcest leaf.
+
+        min_j N_j / ptilde_j; None if a size is unknown.
 
         With it the repetition cap carries over: r_v <= k N_v / R = min_j k N_j / (R ptilde_j).
         """
         used = [(d, float(w)) for d, w in zip(self.inner.domains, self.inner.weights, strict=True) if w > 0]
-        if any(d.n_tokens is None for d, _ in used):
+        if any(d.size is None for d, _ in used):
             return None
-        return int(min((d.n_tokens or 0) / w for d, w in used) * (1 + 1e-12))  # 199.99999999999997 is 200
+        return int(min((d.size or 0) / w for d, w in used) * (1 + 1e-12))  # 199.99999999999997 is 200
 
     @property
     def domain(self) -> Domain:
         """The bundle as a component."""
-        return Domain(self.name, self.n_tokens)
+        return Domain(self.name).resized(self.size, self.inner.domains.unit)
 
 
 def collapse(mixture: Mixture, name: str, kept: Collection[str]) -> tuple[Mixture, VirtualDomain]:

@@ -159,10 +159,10 @@ def _after(name: str, before: Era, era: Era) -> tuple[str, ...]:
 
 
 def _by_tokens(names: tuple[str, ...], domains: DomainSet) -> list[float]:
-    """Shares of the heirs of one domain, in proportion to their tokens; even where those are unknown."""
+    """Shares of the heirs of one domain, in proportion to their sizes; even where those are unknown."""
     if not all(name in domains for name in names):
         return [1.0] * len(names)
-    counts = np.array([domains.domains[domains.index(name)].n_tokens or 0 for name in names], dtype=np.float64)
+    counts = np.array([domains.domains[domains.index(name)].size or 0 for name in names], dtype=np.float64)
     if not len(names):
         return []
     shares = counts / counts.sum() if counts.sum() > 0 else np.full(len(names), 1 / len(names))

@@ -174,7 +174,8 @@ def _request(
         known.index(name)
     ghosts = {name: 0.0 for name in known.names if name not in space.leaves}
     domains = DomainSet(
-        Domain(name, 0) if name in ghosts else space.leaves.domains[space.leaves.index(name)] for name in known.names
+        Domain(name).resized(0, space.leaves.unit) if name in ghosts else space.leaves.domains[space.leaves.index(name)]
+        for name in known.names
     )
     observations = replace(evidence.observations, domains=domains)
     held = replace(evidence, observations=observations, prior=_leaf_prior(evidence, space, domains, options))

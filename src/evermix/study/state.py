@@ -42,7 +42,7 @@ class State:
     @classmethod
     def begin(cls, ledger: Ledger, domains: DomainSet, recipe: StudyRecipe, n_runs: int | None = None) -> State:
         """Write the definition; where another process was faster, its definition must be the same."""
-        rows = [[d.name, d.n_tokens, d.fingerprint] for d in domains]
+        rows = [d.as_row for d in domains]
         asked = recipe.model_dump(mode="json", exclude_unset=True)
         definition = {"domains": rows, "recipe": asked, "n_runs": n_runs}
         if not ledger.append("study", "definition", definition):

@@ -113,8 +113,9 @@ class StudyView:
         recipe, rules = self.recipe_today
         carried = carry_runs(self.state.told.values(), self.state.eras.path(), keep_ghosts=True)
         ghosts = carried.ghosts(self.domains)
-        counted = all(domain.n_tokens is not None for domain in self.domains)
-        over = DomainSet([*self.domains, *(Domain(name, 0 if counted else None) for name in ghosts)])
+        counted = self.domains.sizes_known
+        empty = (Domain(name).resized(0 if counted else None, self.domains.unit) for name in ghosts)
+        over = DomainSet([*self.domains, *empty])
         known, scarce = _well_known(carried.observations(over, recipe))
         return fit(known, recipe, carried.left_out + scarce + rules, ghosts=ghosts)
 

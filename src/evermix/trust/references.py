@@ -50,5 +50,5 @@ class Request:
 
 
 def counts_known(domains: DomainSet) -> bool:
-    """Whether every domain has a token count, and some has tokens."""
-    return all(d.n_tokens is not None for d in domains) and any(d.n_tokens for d in domains)
+    """Whether every domain's size is known, and some is not empty."""
+    return domains.sizes_known and any(d.size for d in domains)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from evermix.constraints import Bounds, Constraints
 from evermix.corpus.store import TokenStore
-from evermix.domains import Domain, DomainSet
+from evermix.domains import DomainSet
 from evermix.ledger import Project, content_hash
 from evermix.lifecycle.continual.life import Life
 from evermix.lifecycle.progress import Reporter
@@ -44,9 +44,9 @@ class LifeBench:
 
     @cached_property
     def rows(self) -> DomainSet:
-        """Every text with its rows for training in the place of tokens: shares of a life are shares of rows."""
+        """Every text, its size counted in rows: shares of a life are shares of rows."""
         return DomainSet(
-            Domain(domain.name, int(n), domain.fingerprint)
+            domain.resized(n, "rows")
             for domain, n in zip(self.store.domains, self.store.train_sizes.tolist(), strict=True)
         )
 

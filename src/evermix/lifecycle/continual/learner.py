@@ -123,7 +123,7 @@ def _identity(bench: LifeBench, learner: Learner, training: Training) -> dict[st
     """All that decides the weights: texts of no share do not count, so later phases of a recipe change nothing."""
     used = _named(training.mixture)
     texts = {domain.name: domain.fingerprint for domain in bench.rows if domain.name in used}
-    sizes = {domain.name: domain.n_tokens for domain in bench.rows if domain.name in used}
+    sizes = {domain.name: domain.n_rows for domain in bench.rows if domain.name in used}
     optimisation = asdict(training.optimisation)
     optimisation.pop("workers")
     return {

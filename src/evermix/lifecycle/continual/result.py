@@ -119,7 +119,7 @@ def assemble(
         "objective": {"quantity": recipe.objective.quantity, "weights": recipe.objective.weights},
         "max_epochs": recipe.constraints.max_epochs,
         "orders": [[phase.name for phase in order] for order in recipe.phase_orders],
-        "domains": [{"name": domain.name, "n_rows": domain.n_tokens} for domain in bench.rows],
+        "domains": [{"name": domain.name, "n_rows": domain.n_rows} for domain in bench.rows],
         **({} if before is None else {"before": {"tasks": before.metrics, **_mean_accuracy(recipe, before)}}),
         "lives": {arm: [list(rows) for rows in orders] for arm, orders in lives.items()},
         "arms": {arm: _over_orders(orders) for arm, orders in lives.items()},
