@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness import RUNS
 
-from evermix.corpus.registry import prepare
+from evermix.corpora import prepare
 from evermix.corpus.source import TextSource
 from evermix.corpus.store import StoreSettings, TokenStore, build_store
 from evermix.corpus.tokenizer import load_tokenizer, train_bpe

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from harness import HERE, RUNS, Target, mean_and_error, write_results
 
-from evermix.corpus.registry import prepare
+from evermix.corpora import prepare
 from evermix.lifecycle.continual import run
 from evermix.recipe import Recipe
 

@@ -7,7 +7,7 @@ are for testing, the rest for training.
 import sys
 from pathlib import Path
 
-from evermix.corpus.registry import prepare
+from evermix.corpora import prepare
 
 TASKS = ("spelling", "translation", "pronunciation")
 N_TEST, N_TRAIN = 300, 20_000

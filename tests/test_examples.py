@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import evermix as em
-from evermix.corpus.registry import CORPORA
+from evermix.corpora import CORPORA
 from evermix.recipe import Recipe
 
 FOLDER = Path(__file__).parents[1] / "examples"

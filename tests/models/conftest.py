@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import LlamaForCausalLM
 
-from evermix.corpus.registry import Archive
+from evermix.corpora import Archive
 from evermix.models.registry import RegistryModel
 
 

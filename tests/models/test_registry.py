@@ -68,7 +68,7 @@ def test_cut_and_missing_files_are_made_anew(tiny: RegistryModel, tmp_path: Path
 PREPARING = """
 import sys
 from pathlib import Path
-from evermix.corpus.registry import Archive
+from evermix.corpora import Archive
 from evermix.models.registry import RegistryModel, prepare_model
 model = RegistryModel("tiny", "", "CC0-1.0", Archive("tiny-model", "1.0", sys.argv[1]))
 prepare_model(model, Path(sys.argv[2]), lambda line: print(line, flush=True))

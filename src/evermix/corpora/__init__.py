@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evermix.corpus.registry.cache import default_cache, prepare_corpus
-from evermix.corpus.registry.catalogue import CORPORA, find, list_corpora
-from evermix.corpus.registry.model import Archive, CorpusKind, Progress, RegistryCorpus
+from evermix.corpora.cache import default_cache, prepare_corpus
+from evermix.corpora.catalogue import CORPORA, find, list_corpora
+from evermix.corpora.packages import Archive, CorpusKind, Progress, RegistryCorpus
 
 __all__ = [
     "CORPORA",

@@ -15,12 +15,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evermix.corpus.registry.debian_packages import fetch_deb
-from evermix.corpus.registry.documents import tidy_documents
-from evermix.corpus.registry.installed import installed_folder, installed_version, stdlib_folder
-from evermix.corpus.registry.model import Document, Progress, RegistryCorpus
-from evermix.corpus.registry.npm_packages import fetch_npm
-from evermix.corpus.registry.pip_wheels import fetch_wheel
+from evermix.corpora.documents import tidy_documents
+from evermix.corpora.packages import (
+    Document,
+    Progress,
+    RegistryCorpus,
+    fetch_deb,
+    fetch_npm,
+    fetch_wheel,
+    installed_folder,
+    installed_version,
+    stdlib_folder,
+)
 from evermix.errors import CorpusError
 
 EXTRACTION_FORMAT = 2  # raise it when an extractor changes, so that old cache files are not taken for new ones
@@ -48,7 +54,7 @@ def default_cache() -> Path:
 
 
 def prepare_corpus(corpus: RegistryCorpus, cache: Path | None = None, progress: Progress | None = None) -> Path:
-    """Returns the prepared JSONL file of a corpus; see `evermix.corpus.registry.prepare`."""
+    """Returns the prepared JSONL file of a corpus; see `evermix.corpora.prepare`."""
     folder = default_cache() if cache is None else cache
     tell = progress if progress is not None else _silent
     source = source_hash(corpus, resolved_version(corpus))

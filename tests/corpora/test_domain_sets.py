@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evermix.corpus.registry import CORPORA
+from evermix.corpora import CORPORA
 
-FOLDER = Path(__file__).parents[3] / "benchmarks" / "domain_sets"
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "domain_sets"
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
