@@ -100,7 +100,7 @@ class DomainSetUnderTest:
             "corpus": {"sequence_length": 64, "store": str(RUNS / f"tokens-{self.label}"), "heldout_sequences": 256},
             "model": {"rung": "0.2M"},
             "training": {"tokens": 1_600_000, "batch_sequences": 16, "learning_rate": 5e-3, "evaluations": 8},
-            "constraints": {"max_epochs": 8},
+            "constraints": {"max_epochs": 8, "floor": 0.01},
             "decision": {"at": [0.5]} | changes.pop("decision", {}),
             **changes,
         }

@@ -95,6 +95,7 @@ def recipe(seed: int, method: Method, examples: int) -> Recipe:
                 "checkpoints": 0,
                 "precision": "bfloat16",
             },
+            "constraints": {"floor": 0.01},
             "phases": [
                 {
                     "name": task,

@@ -57,6 +57,7 @@ def recipe(seed: int, arms: tuple[str, ...]) -> Recipe:
                 {"name": "base", "tokens": 400_000},
                 *({"name": name, "add": [{"name": name, **ADDED[name]}]} for name in order),
             ],
+            "constraints": {"floor": 0.01},
             "arms": list(arms),
         }
     )

@@ -28,7 +28,7 @@ from evermix.executors import Job, LocalProcesses
 from evermix.measure.swarm import JOB
 from evermix.mixture import Mixture
 from evermix.observations import Observations
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 
 Floats = npt.NDArray[np.float64]
 LAST = 5

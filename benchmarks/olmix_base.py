@@ -39,7 +39,7 @@ from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.observations.runs import Runs
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 from evermix.trust.calibration import Calibration

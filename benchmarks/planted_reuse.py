@@ -24,7 +24,7 @@ from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.observations import Observations, Runs
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reuse import Add, CollapsedSpace, DomainUpdate, Revise, ghost
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem

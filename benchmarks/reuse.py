@@ -30,7 +30,7 @@ from evermix.files import write_json
 from evermix.measure.swarm import Measured, Proxy, Swarm, measure_proxy
 from evermix.mixture import Mixture
 from evermix.observations import Observations
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reuse import Add, Change, Partition, Remove, Revise
 from evermix.study import Study
 

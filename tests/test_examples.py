@@ -43,8 +43,7 @@ class Shrunk:
         }
         self.content["training"] |= {"tokens": 16 * 4 * 32, "batch_sequences": 4, "evaluations": 1, "checkpoints": 1}
         self.content["domains"] = [self._domain(domain) for domain in self.content.get("domains", [])]
-        self.content["constraints"] = {"max_epochs": None} if "study" not in self.content else None
-        self.content = {key: value for key, value in self.content.items() if value is not None}
+        self.content["constraints"] = {"max_epochs": None}
         for phase in self.content.get("phases", []):
             phase["add"] = [self._domain(domain) for domain in phase.get("add", [])]
             phase |= {key: 16 * 4 * n for key, n in (("tokens", 32), ("examples", 1)) if key in phase}
@@ -52,7 +51,7 @@ class Shrunk:
             task |= {"file": str(self.sums), "max_items": 4, "max_new_tokens": 4}
         if "swarm" in self.content:
             self.content["swarm"] |= {"tokens": 8 * 4 * 32, "batch_sequences": 4, "evaluation_sequences": 8, "runs": 6}
-            self.content["study"] = {"law": "power-link", "resamples": 5, "constraints": {"max_epochs": None}}
+            self.content["decision"] = {"law": "power-link", "resamples": 5}
 
     def _domain(self, domain: dict[str, Any]) -> dict[str, Any]:
         if domain.get("format") == "chat":

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evermix.errors import RecipeError
-from evermix.recipe import Recipe, parse_amount
+from evermix.recipe import Recipe, StudyRecipe, parse_amount
 
 GOOD = """\
 project: runs/x
@@ -91,3 +91,90 @@ def test_amounts_pass_through(value: int) -> None:
 )
 def test_amounts(text: str, value: int) -> None:
     assert parse_amount(text) == value
+
+
+SWARM = GOOD + "method: olmix\narms: []\n"
+TASK = "tasks: [{name: qa, file: qa.jsonl, kind: choice, weight: 3}, {name: seen, file: s.jsonl, role: held-out}]\n"
+HELDOUT = {"a": "a", "b": "b (2)"}
+
+
+def asked(folder: Path, text: str) -> StudyRecipe:
+    return load(folder, text).study_recipe(10**6, HELDOUT, {"qa": "qa:accuracy"}, ["qa:accuracy"])
+
+
+def test_both_methods_ask_for_the_same(tmp_path: Path) -> None:
+    """Switching the method changes neither unit nor weights nor rules."""
+    same = "objective: {weights: {a: 2, b: 1}}\nconstraints: {caps: {a: 0.5}}\ndecision: {prior: uniform, kl: 0.3}\n"
+    probes, swarm = load(tmp_path, GOOD + same), load(tmp_path, SWARM + same)
+    for part in ("objective", "constraints", "decision"):
+        assert getattr(probes, part) == getattr(swarm, part)
+    study = asked(tmp_path, SWARM + same)
+    assert (study.objective.quantity, study.prior, study.kl, study.tokens) == ("perplexity", "uniform", 0.3, 10**6)
+    assert study.objective.weights == {"a": 2, "b (2)": 1}
+    assert study.constraints.caps == {"a": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "weights", "quantity"),
+    [
+        ("", {"a": 1, "b (2)": 1}, "perplexity"),
+        (TASK, {"a": 1, "b (2)": 1}, "perplexity"),
+        (TASK + "decision: {by: tasks}\n", {"qa": 3}, "metric"),
+        (TASK + "decision: {by: accuracy}\n", {"qa:accuracy": 3}, "metric"),
+        (TASK + "decision: {by: tasks}\nobjective: {weights: {qa: 1, a: 2}}\n", {"qa": 1, "a": 2}, "metric"),
+        (TASK + "decision: {by: tasks}\nobjective: {weights: {b: 2}}\n", {"qa": 3}, "metric"),
+        ("objective: {quantity: bits_per_byte}\n", {"a": 1, "b (2)": 1}, "bits_per_byte"),
+    ],
+)
+def test_what_a_swarm_counts(tmp_path: Path, text: str, weights: dict[str, float], quantity: str) -> None:
+    study = asked(tmp_path, SWARM + text)
+    assert study.objective.weights == weights
+    assert study.objective.quantity == quantity
+    assert study.objective.maximised(["qa:accuracy", "a"]) == {"qa:accuracy"}
+
+
+def test_groups_of_domains_are_means_of_means(tmp_path: Path) -> None:
+    text = GOOD + "  batch_sequences: 4\nobjective: {groups: {one: [a], two: [b]}, group_weights: {one: 3}}\n"
+    assert load(tmp_path, text).domain_weights == {"a": 0.75, "b": 0.25}
+    assert load(tmp_path, GOOD).domain_weights is None
+
+
+def test_a_table_of_runs_is_taken_as_it_was_measured() -> None:
+    assert StudyRecipe().objective.quantity == "metric"
+    assert StudyRecipe.model_validate({"objective": {"weights": {"x": 1}}}).objective.quantity == "metric"
+    given = StudyRecipe.model_validate({"objective": {"quantity": "perplexity"}})
+    assert given.objective.quantity == "perplexity"
+    assert StudyRecipe.model_validate(given.model_dump(exclude_unset=True)) == given
+    with pytest.raises(ValueError, match="no start"):
+        StudyRecipe(prior="start")
+
+
+def test_a_swarm_is_pulled_towards_the_start_if_it_says_so(tmp_path: Path) -> None:
+    assert asked(tmp_path, SWARM + "decision: {prior: start}\n").prior == "uniform"
+    assert asked(tmp_path, SWARM + "decision: {prior: {a: 0.1, b: 0.9}}\n").prior == {"a": 0.1, "b": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + "decision: {law: power-link}\n", r"decision\.law: belongs to method olmix"),
+        (GOOD + "decision: {guards: [{}]}\n", r"decision\.guards: belongs to method olmix"),
+        (GOOD + "objective: {unit: deviations}\n", r"objective\.unit: belongs to method olmix"),
+        (GOOD + "decision: {kl: auto}\n", r"decision\.kl: auto is chosen by cross-fitting"),
+        (GOOD + "decision: {prior: swarm}\n", r"decision\.prior: swarm belongs to method olmix"),
+        (GOOD + "decision: {prior: {a: 0.5}}\n", r"decision\.prior: the shares must sum to 1"),
+        (GOOD + "decision: {prior: {c: 1}}\n", r"unknown domain 'c'"),
+        (GOOD + "objective: {quantity: metric}\n", r"objective\.quantity: held-out text has a unit"),
+        (GOOD + "objective: {groups: {one: [a]}}\n", r"objective\.groups: metric 'b' must be in a group"),
+        (GOOD + "objective: {groups: {one: [a, c]}}\n", r"unknown domain 'c'"),
+        (SWARM + "decision: {mode: gradient}\n", r"decision\.mode: belongs to method op-mix"),
+        (SWARM + "decision: {probes: {rank: 4}}\n", r"decision\.probes: belongs to method op-mix"),
+        (SWARM + "decision: {kl: 0.1, kl_weight: 0.05}\n", r"decision\.kl_weight: give kl or kl_weight, not both"),
+        (SWARM + "decision: {by: tasks}\n", r"decision\.by: tasks needs a task of role fit"),
+        (SWARM + TASK + "objective: {weights: {qa: 1}}\n", r"'qa' is a task: it counts with method olmix and decision"),
+        (SWARM + "study: {law: power-link}\n", "study: unknown key"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load(tmp_path, text)

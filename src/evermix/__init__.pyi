@@ -27,7 +27,7 @@ from evermix.observations import read_observations as read_observations
 from evermix.recipe import DomainRecipe as DomainRecipe
 from evermix.recipe import Recipe as Recipe
 from evermix.recipe import TextUpdate as TextUpdate
-from evermix.recipe.study import StudyRecipe as StudyRecipe
+from evermix.recipe.decision import StudyRecipe as StudyRecipe
 from evermix.reports import log as log
 from evermix.reports import report as report
 from evermix.reports import status as status

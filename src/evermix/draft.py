@@ -347,8 +347,8 @@ _TEMPLATE = """\
 
 project: {project}   # folder for everything that is made; running again goes on from there
 seed: 0
-# method: op-mix   # probes of the model decide on the way. olmix: a swarm of small proxies decides beforehand; its keys
-#                    swarm, tasks and study take the place of start, decision, objective and constraints
+# method: op-mix   # probes of the model decide on the way. olmix: a swarm of small proxies decides beforehand; it has
+#                    the keys swarm and tasks, and other keys of decision: docs/olmix.md
 # phases: []   # a life of several phases, each with another domain set, instead of one pretraining: docs/continual.md,
 #                also for the keys that belong to it: orders, replay and retention
 
@@ -399,11 +399,12 @@ decision:
   at: {at}   # fractions of the budget; several are allowed
   mode: {decision.mode}   # probe-law, interpolation or gradient
   kl: null   # pull towards the prior; null: what suits the mode; 0 trusts the probes alone
-  prior: {decision.prior}   # start, natural or uniform
+  prior: {decision.prior}   # what the pull is towards; auto: start, the mixture above; or natural, uniform, shares
   # by: {decision.by}   # of held-out text; with phases and tasks also accuracy
   # candidates: {decision.candidates}   # mode interpolation
   # gradient_evaluations: {decision.gradient_evaluations}   # mode gradient
   cross_checks: false   # true also runs the other modes, for the report
+  # With method olmix also law, kl_weight, guards, compare and resamples.
   # probes:
   #   budget: {probes.budget:g}   # part of the run's training FLOPs that all decisions may spend
   #   steps: null   # of one probe; null: what the budget allows
@@ -416,6 +417,8 @@ decision:
 objective:
   quantity: {objective.quantity}   # perplexity, loss_nats or bits_per_byte: choose the one that you report
   # weights: {{{example}: 1}}   # what counts and how much; domains left out count 0; default: all alike
+  # groups: null   # instead of weights: family -> domains, means of means; group_weights: family -> weight
+  # With method olmix also maximise, drop, unit and aggregate.
 
 constraints:
   max_epochs: {max_epochs}   # most passes over any domain
@@ -423,6 +426,7 @@ constraints:
   # floors: {{}}   # domain: least share
   # caps: {{}}   # domain: greatest share
   # fixed: {{}}   # domain: exact share
+  # groups: {{}}   # name: {{members: [domains], least: 0, greatest: 1}} bounds the sum of their shares
 
 # What is trained, each on the same budget and seed. The two baselines show what deciding gained and cost
 # as much as it does: leave them out with [evermix].

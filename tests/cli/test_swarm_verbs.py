@@ -14,7 +14,7 @@ from evermix.cli.app import main
 from evermix.cli.swarm_options import overlaid, shares
 from evermix.errors import RecipeError
 from evermix.mixture import Mixture
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reuse import Add, Remove
 from evermix.study import Study
 from tests.study.evolving import NEW, RECIPE, begun

@@ -28,7 +28,7 @@ corpus: {{sequence_length: 32, heldout_sequences: 8}}
 model: {{rung: 0.05M}}
 training: {{tokens: 10K, batch_sequences: 4}}
 swarm: {{rung: 0.05M, tokens: 1K, batch_sequences: 4, learning_rate: 3e-3, evaluation_sequences: 8, workers: 1}}
-study: {{law: power-link, resamples: 4, kl: 0.3}}
+decision: {{law: power-link, resamples: 4, kl: 0.3}}
 arms: []
 """
 

@@ -8,7 +8,7 @@ from evermix.domains import Domain, DomainSet
 from evermix.errors import ConstraintError, MixtureError, ObservationError, RecipeError
 from evermix.mixture import Mixture
 from evermix.observations import Observations
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from tests.study.planted import DOMAINS, METRICS, measure, true_objective
 
 SET = DomainSet(Domain(name, n_tokens) for name, n_tokens in DOMAINS.items())
@@ -73,7 +73,7 @@ def test_kl_auto_is_chosen_by_runs_that_did_not_propose(fitted: FittedLaw) -> No
 
 
 def test_a_kl_weight_may_be_given_in_the_objectives_unit(fitted: FittedLaw) -> None:
-    assert propose(fitted, recipe(kl_weight=0.05, resamples=0)).problem.kl_weight == 0.05
+    assert propose(fitted, recipe(kl=None, kl_weight=0.05, resamples=0)).problem.kl_weight == 0.05
 
 
 def test_accuracy_and_its_reflection_ask_for_the_same_mixture() -> None:

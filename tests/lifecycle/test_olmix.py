@@ -43,7 +43,7 @@ def swarm_recipe(tiny_recipe: Callable[..., dict[str, Any]]) -> Make:
                 "learning_rate": 1e-2,
                 "workers": 1,
             },
-            "study": {"law": "power-link", "resamples": 4, "kl": 0.2},
+            "decision": {"law": "power-link", "resamples": 4, "kl": 0.2},
             "arms": [],
         }
 
@@ -174,6 +174,7 @@ def test_tasks_make_up_the_objective_and_held_out_ones_are_only_seen(tmp_path: P
         items = [{"prompt": f"for {name} in range({k}):\n", "answer": f"    print({k})"} for k in range(6)]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     content = swarm_recipe(tmp_path / "project")
+    content["decision"] = content["decision"] | {"by": "tasks"}
     content["tasks"] = [
         {"name": "seen", "file": str(tmp_path / "seen.jsonl"), "weight": 2},
         {"name": "hidden", "file": str(tmp_path / "hidden.jsonl"), "role": "held-out"},

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from evermix.deciding import AssessedProposal, FittedLaw, fit, propose
 from evermix.observations import Reading, read_observations
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 
 SWARM = Path(__file__).parents[2] / "examples" / "swarm"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from evermix.deciding import fit
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reports.effects_plot import STEP, Effects
 from evermix.reports.prediction_plot import draw_predictions
 from evermix.reports.swarm_plots import draw_fit, draw_proposal

@@ -14,7 +14,7 @@ from evermix.domains import DomainSet
 from evermix.laws import list_laws
 from evermix.mixture import Mixture
 from evermix.observations import LeftOut, Observations, Reading
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reports.design_tables import Designed, print_design, settled_sentence
 from evermix.reports.fit_tables import fit_record, held_out_table, print_fit, reading_sentence
 from evermix.reports.law_table import laws_table

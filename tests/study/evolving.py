@@ -7,7 +7,7 @@ import numpy as np
 
 from evermix.domains import DomainSet
 from evermix.mixture import Mixture
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.study import Asked, Study
 
 TOKENS = {"web": 6 * 10**11, "code": 2 * 10**11, "maths": 10**11, "books": 10**11}

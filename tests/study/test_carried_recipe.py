@@ -7,7 +7,7 @@ import pytest
 
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ConstraintError, DomainError
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reuse import Add, Partition, Remove
 from evermix.study import Study
 from tests.study.evolving import NEW, RECIPE, TOKENS, answer, begun

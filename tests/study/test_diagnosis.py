@@ -13,7 +13,7 @@ from evermix.domains import Domain, DomainSet
 from evermix.errors import ConstraintError, DomainError
 from evermix.mixture import Mixture
 from evermix.observations import Observations
-from evermix.recipe.study import StudyConstraintRecipe, StudyRecipe
+from evermix.recipe.decision import ConstraintRecipe, StudyRecipe
 from evermix.reuse import CollapsedSpace
 from evermix.study.diagnosis import diagnose, tangent_coefficients
 from evermix.study.releasing import DiagnosisOptions, interval_of_worth
@@ -111,10 +111,10 @@ def test_ghosts_are_evidence_but_hold_nothing() -> None:
 
 def test_caps_count_in_every_space() -> None:
     """Python may take 5% only, so there is little to displace code."""
-    constraints = StudyConstraintRecipe(caps={"python": 0.05})
+    constraints = ConstraintRecipe(caps={"python": 0.05})
     capped = diagnose(evidence(COUPLED), space(), RECIPE.model_copy(update={"constraints": constraints}))
     assert capped.one_minus_rho <= 0.05 + 1e-6
-    constraints = StudyConstraintRecipe(floors={"web": 0.6}, caps={"code": 0.1})
+    constraints = ConstraintRecipe(floors={"web": 0.6}, caps={"code": 0.1})
     with pytest.raises(ConstraintError, match=r"'web'.*'code'"):
         diagnose(evidence(COUPLED), space(), RECIPE.model_copy(update={"constraints": constraints}))
 

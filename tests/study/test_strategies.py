@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ConstraintError, DomainError, ObservationError, ProjectError
 from evermix.mixture import Mixture
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reuse import Add, Partition, Remove, Revise
 from evermix.study import Study
 from tests.study.evolving import NEW, RECIPE, TOKENS, answer, begun, least_objective, objective

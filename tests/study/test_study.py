@@ -11,7 +11,7 @@ import pytest
 from evermix.domains import Domain, DomainSet
 from evermix.errors import DomainError, ObservationError, ProjectError
 from evermix.mixture import Mixture
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reuse import Add, Partition, Remove
 from evermix.study import Study
 from tests.study.planted import DOMAINS, METRICS, measure, true_objective

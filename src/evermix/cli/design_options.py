@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evermix.domains import DomainSet
     from evermix.mixture import Mixture
     from evermix.observations import Observations
-    from evermix.recipe.study import StudyRecipe
+    from evermix.recipe.decision import StudyRecipe
 
 KINDS = ("auto", "dirichlet", "sparse", "dense", "nested", "space-filling", "adaptive")
 _SOURCE = "YAML with each domain's tokens (`web: 1200000000`), or the folder of a swarm or study: then the next runs."
@@ -101,7 +101,7 @@ class DesignArguments:
     @functools.cached_property
     def recipe(self) -> StudyRecipe:
         """The recipe file, or the study's, with the options on top."""
-        from evermix.recipe.study import StudyRecipe
+        from evermix.recipe.decision import StudyRecipe
 
         loaded = StudyRecipe()
         if self.given["recipe"] is not None:

@@ -17,7 +17,7 @@ from evermix.errors import MixtureError, RecipeError
 if TYPE_CHECKING:
     from evermix.deciding import FittedLaw
     from evermix.observations import Reading
-    from evermix.recipe.study import StudyRecipe
+    from evermix.recipe.decision import StudyRecipe
     from evermix.study import Study
 
 _SOURCE = "Runs: a folder with ratios and metrics tables, one table (CSV, JSONL, Parquet), or a study's folder."
@@ -93,7 +93,7 @@ class SwarmArguments:
     @functools.cached_property
     def recipe(self) -> StudyRecipe:
         """The recipe file, if any, or the study's as it holds for its domains of today; with the options on top."""
-        from evermix.recipe.study import StudyRecipe
+        from evermix.recipe.decision import StudyRecipe
 
         path = self.given["recipe"]
         if path is not None:
@@ -187,7 +187,7 @@ def overlaid(recipe: StudyRecipe, overrides: dict[str, Any]) -> StudyRecipe:
     """The recipe with some keys replaced; RecipeError names the first key that does not fit."""
     from pydantic import ValidationError
 
-    from evermix.recipe.study import StudyRecipe
+    from evermix.recipe.decision import StudyRecipe
 
     data = recipe.model_dump(mode="json", exclude_unset=True)
     try:

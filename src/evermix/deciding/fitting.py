@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from evermix.laws.registry import law_class
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.observations import LeftOut, Observations
-from evermix.recipe.study import PriorName, StudyObjectiveRecipe, StudyRecipe
+from evermix.recipe.decision import ObjectiveRecipe, PriorName, StudyRecipe
 from evermix.reuse import CollapsedSpace
 from evermix.trust.calibration import Calibration, calibrate
 from evermix.trust.resampling import choose, resamples
@@ -155,16 +155,16 @@ def chosen_law(name: str, seed: int = 0) -> MixingLaw:
     return law_class(name)()
 
 
-def build_objective(observations: Observations, asked: StudyObjectiveRecipe) -> Objective:
+def build_objective(observations: Observations, asked: ObjectiveRecipe) -> Objective:
     """The recipe's weights over the observations' metrics."""
     metrics = observations.metrics
     if asked.groups is not None:
-        objective = Objective.from_groups(metrics, asked.groups, asked.group_weights)
+        objective = Objective.from_groups(metrics, asked.groups, asked.group_weights, asked.quantity)
     else:
-        objective = Objective.from_dict(metrics, asked.weights, "metric")
+        objective = Objective.from_dict(metrics, asked.weights, asked.quantity)
     if asked.unit == "deviations":
-        spread = np.nanstd(observations.costs, axis=0)
-        return Objective(metrics, tuple(np.array(objective.weights) / spread), "metric")
+        spread = np.nanstd(objective.transform(observations.costs), axis=0)
+        return replace(objective, weights=tuple(np.array(objective.weights) / spread))
     return objective
 
 
@@ -237,7 +237,7 @@ def _among_live(law: MixingLaw, weights: Floats, prior: Mixture) -> MixingLaw:
 
 
 def _without_dropped_metrics(
-    observations: Observations, asked: StudyObjectiveRecipe
+    observations: Observations, asked: ObjectiveRecipe
 ) -> tuple[Observations, tuple[LeftOut, ...]]:
     """Readers may have dropped them already; a study's ledger and a caller's arrays still hold them."""
     dropped = asked.dropped(observations.metrics)

@@ -18,7 +18,7 @@ from evermix.domains import DomainSet
 from evermix.errors import ObservationError
 from evermix.mixture import Mixture
 from evermix.observations.runs import Runs
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import ProposalRecipe, StudyRecipe
 from evermix.reuse import CollapsedSpace
 
 Floats = npt.NDArray[np.float64]
@@ -58,7 +58,7 @@ def prior_before_runs(domains: DomainSet, recipe: StudyRecipe) -> Mixture:
     return Mixture.natural(domains) if known and asked != "uniform" else Mixture.uniform(domains)
 
 
-def runs_for(n_domains: int, recipe: StudyRecipe) -> int:
+def runs_for(n_domains: int, recipe: ProposalRecipe) -> int:
     """Runs that the recipe's law wants over so many domains; `auto` counts as power-link, its usual choice."""
     return recommended_runs(n_domains, "power-link" if recipe.law == "auto" else recipe.law)
 

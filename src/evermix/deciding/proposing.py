@@ -12,7 +12,7 @@ from evermix.deciding.fitting import FittedLaw, resampled_laws
 from evermix.deciding.request import Problems, problems
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reuse import CollapsedSpace
 from evermix.solvers.kl_path import DEFAULT_KL, KlChoice, PathPoint, choose_kl, kl_path
 from evermix.solvers.kl_scale import scaled_kl_weight
@@ -179,7 +179,7 @@ def _in_proportion(found: Proposal, problem: MixtureProblem, fitted: FittedLaw) 
 
 def _kl_strength(asked: Problems, before: float | None) -> KlStrength:
     recipe, fitted = asked.recipe, asked.fitted
-    if recipe.kl_weight is not None or recipe.kl != "auto":
+    if recipe.kl_weight is not None or recipe.given_kl is not None:
         return _given_strength(asked, DEFAULT_KL)
     observations = fitted.observations
     labels = np.empty(observations.n_runs, dtype=np.intp)
@@ -198,7 +198,7 @@ def _given_strength(asked: Problems, otherwise: float) -> KlStrength:
     recipe = asked.recipe
     if recipe.kl_weight is not None:
         return KlStrength(recipe.kl_weight, "given, in the objective's unit per nat")
-    kl = otherwise if recipe.kl == "auto" else recipe.kl
+    kl = otherwise if recipe.given_kl is None else recipe.given_kl
     return KlStrength(kl * _spread(asked), f"{kl:g} of the objective's predicted spread, as given", kl)
 
 

@@ -13,7 +13,7 @@ from evermix.deciding.fitting import FittedLaw
 from evermix.errors import ConstraintError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
-from evermix.recipe.study import GuardRecipe, StudyRecipe
+from evermix.recipe.decision import GuardRecipe, StudyRecipe
 from evermix.solvers.problem import MixtureProblem
 from evermix.trust.measured import best_run, run_objective
 

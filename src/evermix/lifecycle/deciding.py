@@ -56,7 +56,7 @@ def build_problem(bench: Workbench, base: TrainedTo, evidence: Evidence, mode: s
         bench.objective,
         remaining_bounds(bench, base),
         bench.mixture_named(settings.prior),
-        DEFAULT_KL[mode] if settings.kl is None else settings.kl,
+        DEFAULT_KL[mode] if settings.given_kl is None else settings.given_kl,
         candidate_count(settings, len(bench.domains)),
         settings.gradient_evaluations,
         bench.recipe.seed + base.step,

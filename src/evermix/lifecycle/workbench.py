@@ -82,7 +82,7 @@ class Workbench:
         """What the mixture is chosen for."""
         return Objective.from_dict(
             self.domains.names,
-            self.recipe.objective.weights,
+            self.recipe.domain_weights,
             self.recipe.objective.quantity,
             self.heldout.bits_per_byte_factor.tolist(),
         )
@@ -96,8 +96,10 @@ class Workbench:
             else Mixture.from_dict(self.domains, self.recipe.start)
         )
 
-    def mixture_named(self, name: str) -> Mixture:
-        """`natural`, `uniform`, or `start`."""
+    def mixture_named(self, name: str | dict[str, float]) -> Mixture:
+        """`natural`, `uniform`, `start` (or `auto`, the same), or shares by domain."""
+        if isinstance(name, dict):
+            return Mixture.from_dict(self.domains, name)
         makers = {"natural": Mixture.natural, "uniform": Mixture.uniform}
         return makers[name](self.domains) if name in makers else self.start
 

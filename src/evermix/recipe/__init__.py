@@ -1,13 +1,19 @@
 """The recipe: one YAML file that says everything about a project, as frozen pydantic models."""
 
-from evermix.recipe.parts import (
+from evermix.recipe.decision import (
     ConstraintRecipe,
-    CorpusRecipe,
     DecisionRecipe,
-    DomainRecipe,
-    ModelRecipe,
+    GroupRecipe,
+    GuardRecipe,
     ObjectiveRecipe,
     ProbeRecipe,
+    ProposalRecipe,
+    StudyRecipe,
+)
+from evermix.recipe.parts import (
+    CorpusRecipe,
+    DomainRecipe,
+    ModelRecipe,
     TokenizerRecipe,
     TrainingRecipe,
     parse_amount,
@@ -22,11 +28,15 @@ __all__ = [
     "CorpusRecipe",
     "DecisionRecipe",
     "DomainRecipe",
+    "GroupRecipe",
+    "GuardRecipe",
     "ModelRecipe",
     "ObjectiveRecipe",
     "ProbeRecipe",
+    "ProposalRecipe",
     "ProxyTraining",
     "Recipe",
+    "StudyRecipe",
     "SwarmRecipe",
     "TaskRecipe",
     "TextUpdate",

@@ -8,9 +8,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from evermix.constraints import Constraints
-from evermix.objective import LossQuantity
-
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 
 
@@ -133,77 +130,3 @@ class TrainingRecipe(Model):
                 f"({self.gradient_accumulation})"
             )
         return self
-
-
-class ProbeRecipe(Model):
-    """LoRA probes of the current model (arXiv 2605.15220; METHODS 2.1)."""
-
-    budget: Fraction = Field(0.14, description="part of the run's training FLOPs that all decisions may spend")
-    steps: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="steps of one probe; default: what the budget allows"
-    )
-    purities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (0.9,), min_length=1, description="shares of the domain in its probes; the rest is the mixture used so far"
-    )
-    rank: Annotated[int, Field(ge=1)] = 16
-    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 32.0
-    learning_rate_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
-    evaluation_sequences: Annotated[int, Field(ge=2)] | None = Field(
-        None,
-        description="held-out sequences per domain that score probes and candidates; default: what the budget allows",
-    )
-
-
-Mode = Literal["probe-law", "interpolation", "gradient"]
-
-
-class DecisionRecipe(Model):
-    """When and how the mixture is decided."""
-
-    at: tuple[Fraction, ...] = Field((0.4,), description="decision points as fractions of the token budget")
-    mode: Mode = "probe-law"
-    by: Literal["loss", "accuracy"] = Field(
-        "loss",
-        description="loss: what the objective says of held-out text, smooth; accuracy: in a recipe with phases, the "
-        "share of wrong answers to its tasks of role fit, by their weights, which costs writing all these answers once "
-        "per probe (mode probe-law) or candidate (interpolation)",
-    )
-    kl: Weight | None = Field(
-        None,
-        description="pull towards the prior, relative to the predicted spread of the objective; "
-        "default: 0.5 for probe-law, 2 for gradient, 5 for interpolation",
-    )
-    prior: Literal["natural", "uniform", "start"] = Field("start", description="what the KL pulls towards")
-    candidates: Annotated[int, Field(ge=2)] = Field(
-        20, description="interpolated candidates of mode interpolation; raised to domains + 3 where the law needs it"
-    )
-    gradient_evaluations: Annotated[int, Field(ge=2)] = Field(5, description="mode gradient")
-    cross_checks: bool = Field(False, description="also run the other modes on the same probes, for the report")
-    probes: ProbeRecipe = ProbeRecipe()
-
-    @model_validator(mode="after")
-    def _increasing(self) -> Self:
-        if list(self.at) != sorted(set(self.at)):
-            raise ValueError(f"decision points must strictly increase (at: {list(self.at)})")
-        return self
-
-
-class ObjectiveRecipe(Model):
-    """What the mixture is chosen for: a weighted mean over the domains' held-out text."""
-
-    quantity: LossQuantity = "perplexity"
-    weights: dict[str, Weight] | None = Field(None, description="domain -> weight; default: all alike; 0 leaves out")
-
-
-class ConstraintRecipe(Model):
-    """What the mixture may not do."""
-
-    max_epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 4.0
-    floor: Share = Field(0.01, description="least share of every domain")
-    floors: dict[str, Share] = {}
-    caps: dict[str, Share] = {}
-    fixed: dict[str, Share] = {}
-
-    def build(self) -> Constraints:
-        """The same rules as a `Constraints`; ConstraintError if they contradict each other."""
-        return Constraints(self.max_epochs, self.floor, self.floors, self.caps, self.fixed)

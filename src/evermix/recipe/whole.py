@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,20 +15,17 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from evermix.domains import DomainSet
 from evermix.errors import ConstraintError, DomainError, RecipeError
+from evermix.recipe.decision import ConstraintRecipe, DecisionRecipe, ObjectiveRecipe, ProposalRecipe, StudyRecipe
 from evermix.recipe.parts import (
-    ConstraintRecipe,
     CorpusRecipe,
-    DecisionRecipe,
     DomainRecipe,
     Model,
     ModelRecipe,
-    ObjectiveRecipe,
     TokenizerRecipe,
     TrainingRecipe,
     Weight,
 )
 from evermix.recipe.phases import PhaseRecipe, ReplayRecipe, RetentionRecipe
-from evermix.recipe.study import StudyRecipe
 from evermix.recipe.swarm import SwarmRecipe
 from evermix.recipe.tasks import TaskRecipe
 from evermix.recipe.timeline import Labels, Phase, base_name, phase_orders, timeline
@@ -56,8 +54,15 @@ Arm = Literal[
     "oracle",
 ]
 _OF_METHOD: dict[Method, tuple[str, ...]] = {
-    "op-mix": ("start", "decision", "objective", "constraints", "phases", "orders", "replay", "retention"),
-    "olmix": ("swarm", "tasks", "study"),
+    "op-mix": ("start", "phases", "orders", "replay", "retention"),
+    "olmix": ("swarm", "tasks"),
+}
+_KEYS_OF_METHOD: dict[Method, dict[str, tuple[str, ...]]] = {
+    "op-mix": {"decision": ("at", "mode", "candidates", "gradient_evaluations", "cross_checks", "probes")},
+    "olmix": {
+        "decision": ("law", "kl_weight", "guards", "compare", "resamples"),
+        "objective": ("maximise", "drop", "unit", "aggregate"),
+    },
 }
 _ALSO_OF_PHASES = ("swarm", "tasks")
 _OF_PHASES = ("orders", "replay", "retention")
@@ -74,8 +79,8 @@ class Recipe(Model):
     project: Annotated[str, AfterValidator(_folder_name)]
     method: Method = Field(
         "op-mix",
-        description="op-mix: probes of the model itself decide on the way (start, decision, objective, constraints); "
-        "olmix: a swarm of small proxies decides beforehand (swarm, tasks, study)",
+        description="op-mix: probes of the model itself decide, on the way; olmix: a swarm of small proxies decides, "
+        "beforehand",
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     domains: tuple[DomainRecipe, ...] = Field((), description="all of them, or those before the first phase")
@@ -97,7 +102,6 @@ class Recipe(Model):
     retention: RetentionRecipe = RetentionRecipe()
     swarm: SwarmRecipe = SwarmRecipe()
     tasks: tuple[TaskRecipe, ...] = ()
-    study: StudyRecipe = StudyRecipe()
     arms: tuple[Arm, ...] = Field(
         ("evermix",), description="what the model is trained on; with olmix none at all ends with the mixture"
     )
@@ -119,18 +123,24 @@ class Recipe(Model):
                 raise LocatedError(
                     ("domains", position, "name"), f"domain names must be unique: '{name}' is given twice"
                 )
-        mentioned: dict[tuple[str, ...], dict[str, float]] = {
-            ("objective", "weights"): self.objective.weights or {},
-            ("start",): self.start if isinstance(self.start, dict) else {},
+        mentioned: dict[tuple[str, ...], Iterable[str]] = {
+            ("objective", "weights"): self.objective.weights or (),
+            ("objective", "groups"): self.objective.names if self.objective.groups else (),
+            ("start",): self.start if isinstance(self.start, dict) else (),
+            ("decision", "prior"): self.decision.prior if isinstance(self.decision.prior, dict) else (),
             ("constraints", "floors"): self.constraints.floors,
             ("constraints", "caps"): self.constraints.caps,
             ("constraints", "fixed"): self.constraints.fixed,
         }
-        for key, weights in mentioned.items():
-            for name in weights:
-                if name not in names:
+        for key, mentions in mentioned.items():
+            for name in mentions:
+                if name not in names and not (key[0] == "objective" and self._is_of_a_task(name)):
                     raise LocatedError((*key, name), f"unknown domain '{name}' (known: {', '.join(names)})")
         return self
+
+    def _is_of_a_task(self, metric: str) -> bool:
+        """Whether it is a task's name, or that of a further metric of a task (name:metric)."""
+        return any(metric == task.name or metric.startswith(f"{task.name}:") for task in self.tasks)
 
     @model_validator(mode="after")
     def _parts_are_of_the_method(self) -> Self:
@@ -139,14 +149,20 @@ class Recipe(Model):
             for part in parts:
                 if method != self.method and part in self.model_fields_set and part not in allowed:
                     raise LocatedError((part,), f"belongs to method {method} (this recipe's method: {self.method})")
+        for method, sections in _KEYS_OF_METHOD.items():
+            for section, keys in sections.items():
+                given = [key for key in keys if key in getattr(self, section).model_fields_set]
+                if method != self.method and given:
+                    message = f"belongs to method {method} (this recipe's method: {self.method})"
+                    raise LocatedError((section, given[0]), message)
         if not self.phases:
             wrong = next((arm for arm in self.arms if arm not in _WITHOUT_PHASES[self.method]), None)
             if wrong is not None:
                 belongs = "method olmix" if wrong == "best-run" else "a recipe with phases"
                 raise LocatedError(("arms",), f"arm {wrong} belongs to {belongs}")
-            given = next((part for part in _OF_PHASES if part in self.model_fields_set), None)
-            if given is not None:
-                raise LocatedError((given,), "belongs to a recipe with phases")
+            of_phases = next((part for part in _OF_PHASES if part in self.model_fields_set), None)
+            if of_phases is not None:
+                raise LocatedError((of_phases,), "belongs to a recipe with phases")
         if self.phases and "best-run" in self.arms:
             raise LocatedError(("arms",), "arm best-run belongs to method olmix")
         if self.method == "op-mix" and not self.arms:
@@ -183,17 +199,59 @@ class Recipe(Model):
             raise LocatedError(key, f"unknown domain '{domain}' (known: {', '.join(dict.fromkeys(known))})")
 
     @model_validator(mode="after")
-    def _accuracy_can_decide(self) -> Self:
-        if self.decision.by == "loss":
+    def _what_decides_is_there(self) -> Self:
+        by, key = self.decision.by, ("decision", "by")
+        if by == "loss":
             return self
-        key = ("decision", "by")
-        if not self.phases:
-            raise LocatedError(key, "accuracy belongs to a recipe with phases")
-        if self.decision.mode == "gradient":
-            raise LocatedError(key, "accuracy has no gradient: take mode probe-law or interpolation")
-        if not any(task.role == "fit" and task.weight > 0 and task.kind != "answer" for task in self.tasks):
+        fitted = [task for task in self.tasks if task.role == "fit" and task.weight > 0]
+        if self.method == "op-mix":
+            if by == "tasks":
+                raise LocatedError(key, "tasks belongs to method olmix; take accuracy")
+            if not self.phases:
+                raise LocatedError(key, "accuracy belongs to a recipe with phases")
+            if self.decision.mode == "gradient":
+                raise LocatedError(key, "accuracy has no gradient: take mode probe-law or interpolation")
+        if not fitted:
+            raise LocatedError(key, f"{by} needs a task of role fit and a weight above 0")
+        if by == "accuracy" and all(task.kind == "answer" for task in fitted):
             raise LocatedError(key, "accuracy needs a task of role fit whose answers are right or wrong")
         return self
+
+    @model_validator(mode="after")
+    def _evidence_knows_the_decision(self) -> Self:
+        decision, objective = self.decision, self.objective
+        if objective.quantity == "metric":
+            message = "held-out text has a unit: perplexity, bits_per_byte or loss_nats (metric is for tables of runs)"
+            raise LocatedError(("objective", "quantity"), message)
+        if self.method == "op-mix":
+            if decision.kl == "auto":
+                raise LocatedError(("decision", "kl"), "auto is chosen by cross-fitting, which needs method olmix")
+            if decision.prior == "swarm":
+                raise LocatedError(("decision", "prior"), "swarm belongs to method olmix")
+            if isinstance(decision.prior, dict) and self.phases:
+                raise LocatedError(("decision", "prior"), "shares belong to a recipe without phases")
+            if self.constraints.groups and self.phases:
+                raise LocatedError(("constraints", "groups"), "belong to a recipe without phases")
+        if self._tasks_are_named and (decision.by == "loss" or self.method == "op-mix"):
+            key = "weights" if objective.groups is None else "groups"
+            name = next(name for name in objective.names if self._is_of_a_task(name))
+            message = f"'{name}' is a task: it counts with method olmix and decision.by tasks or accuracy"
+            raise LocatedError(("objective", key), message)
+        if not self._tasks_are_named:
+            try:
+                objective.weights_over(self._domain_names)
+            except ConstraintError as error:
+                raise LocatedError(("objective", "groups"), str(error)) from error
+        return self
+
+    @property
+    def _domain_names(self) -> list[str]:
+        """Domains of all phases, each once."""
+        return list(dict.fromkeys(base_name(label) for label in self.labels.sources))
+
+    @property
+    def _tasks_are_named(self) -> bool:
+        return any(name not in self._domain_names for name in self.objective.names)
 
     @model_validator(mode="after")
     def _phases_follow_each_other(self) -> Self:
@@ -211,8 +269,9 @@ class Recipe(Model):
     def _sums_fit(self) -> Self:
         if self.objective.weights is not None and sum(self.objective.weights.values()) <= 0:
             raise LocatedError(("objective", "weights"), "at least one weight must be positive")
-        if isinstance(self.start, dict) and abs(sum(self.start.values()) - 1) > 1e-6:
-            raise LocatedError(("start",), f"the shares must sum to 1 (they sum to {sum(self.start.values()):g})")
+        for key, shares in ((("start",), self.start), (("decision", "prior"), self.decision.prior)):
+            if isinstance(shares, dict) and abs(sum(shares.values()) - 1) > 1e-6:
+                raise LocatedError(key, f"the shares must sum to 1 (they sum to {sum(shares.values()):g})")
         fixed = sum(self.constraints.fixed.values())
         if fixed > 1 + 1e-9:
             raise LocatedError(("constraints", "fixed"), f"fixed shares must sum to at most 1 (they sum to {fixed:g})")
@@ -229,16 +288,57 @@ class Recipe(Model):
             domains = DomainSet(domain.name for domain in self.domains)
         except DomainError as error:
             raise LocatedError(("domains",), str(error)) from error
-        rules, key = (
-            (self.study.constraints, ("study", "constraints"))
-            if self.method == "olmix"
-            else (self.constraints, ("constraints",))
-        )
         try:
-            replace(rules.build(), max_epochs=None).bounds(domains, 1.0)
+            replace(self.constraints.build(), max_epochs=None).bounds(domains, 1.0)
         except ConstraintError as error:
-            raise LocatedError(key, str(error)) from error
+            raise LocatedError(("constraints",), str(error)) from error
         return self
+
+    @cached_property
+    def domain_weights(self) -> dict[str, float] | None:
+        """What each domain's held-out text counts in the objective; None: all alike.
+
+        A decision by tasks that has no weights for domains leaves them all alike: then they count in the report only.
+        """
+        return None if self._tasks_are_named else self.objective.weights_over(self._domain_names)
+
+    def study_recipe(
+        self, tokens: int, heldout: Mapping[str, str], accuracies: Mapping[str, str], maximised: Iterable[str]
+    ) -> StudyRecipe:
+        """What is asked of the runs of a swarm: this recipe's decision, objective and constraints over their metrics.
+
+        Args:
+            tokens: R, that the mixture is for.
+            heldout: domain -> name of the metric on its held-out text.
+            accuracies: task -> name of its metric that says how many answers are right; tasks without one left out.
+            maximised: names of metrics where higher is better.
+        """
+        asked = {name: getattr(self.decision, name) for name in ProposalRecipe.model_fields}
+        if asked["prior"] == "start":
+            asked["prior"] = self.start
+        objective, by = self.objective.renamed(heldout), self.decision.by
+        own = {} if by == "loss" or self._tasks_are_named else self._task_weights(accuracies)
+        changes: dict[str, Any] = {"maximise": (*objective.maximise, *map(glob.escape, maximised))}
+        if by != "loss":
+            changes["quantity"] = "metric"
+        if own:
+            changes |= {"weights": own, "groups": None, "group_weights": None}
+        elif not objective.names:
+            changes["weights"] = dict.fromkeys(heldout.values(), 1.0)
+        changes["maximise"] = tuple(dict.fromkeys(changes["maximise"]))
+        changes.setdefault("quantity", objective.quantity)
+        return StudyRecipe(
+            **asked,
+            tokens=tokens,
+            objective=objective.model_copy(update=changes),
+            constraints=self.constraints,
+            seed=self.seed,
+        )
+
+    def _task_weights(self, accuracies: Mapping[str, str]) -> dict[str, float]:
+        """Metric -> weight of the tasks that decide."""
+        names = {task.name: task.name for task in self.tasks} if self.decision.by == "tasks" else accuracies
+        return {names[task.name]: task.weight for task in self.tasks if task.role == "fit" and task.name in names}
 
     @property
     def phase_orders(self) -> list[tuple[PhaseRecipe, ...]]:

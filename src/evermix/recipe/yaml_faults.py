@@ -12,7 +12,7 @@ from evermix.errors import RecipeError
 
 
 class LocatedError(ValueError):
-    """A rule between keys is broken; `location` says at which key to point."""
+    """A rule between keys is broken; `location` says at which key of the model that raises it to point."""
 
     def __init__(self, location: tuple[str | int, ...], message: str) -> None:
         super().__init__(message)
@@ -102,7 +102,8 @@ def unknown_key(path: Path, node: yaml.Node | None, key: str, root: type[BaseMod
 
 def _location(fault: Any) -> tuple[int | str, ...]:
     cause = fault.get("ctx", {}).get("error")
-    return cause.location if isinstance(cause, LocatedError) else fault["loc"]
+    own = cause.location if isinstance(cause, LocatedError) else ()
+    return (*fault["loc"], *own)
 
 
 def _line_of(node: yaml.Node | None, location: tuple[int | str, ...]) -> tuple[int, list[int | str]]:

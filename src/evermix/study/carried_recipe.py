@@ -19,7 +19,7 @@ from evermix.deciding.next_runs import prior_before_runs
 from evermix.domains import DomainSet
 from evermix.mixture import Mixture
 from evermix.observations import LeftOut
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.study.eras import Era, Eras
 
 _SHARES = {"floors": ("least",), "caps": ("greatest",), "fixed": ("least", "greatest")}

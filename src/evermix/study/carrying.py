@@ -12,7 +12,7 @@ import numpy.typing as npt
 from evermix.domains import DomainSet
 from evermix.errors import ObservationError
 from evermix.observations import LeftOut, Observations
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reuse import CollapsedSpace
 from evermix.study.eras import Era
 from evermix.study.records import Told

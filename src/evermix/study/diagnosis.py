@@ -21,7 +21,7 @@ from evermix.errors import ConvergenceError, ObservationError
 from evermix.laws.base import MixingLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.mixture import Mixture
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reuse.coupling import centred, domain_coupling, kappa, mask, reuse_gap
 from evermix.reuse.space import CollapsedSpace
 from evermix.solvers.kl_path import DEFAULT_KL
@@ -199,7 +199,7 @@ def _kl_weight(asked: Problems, options: DiagnosisOptions) -> float:
     recipe, fitted = asked.recipe, asked.fitted
     if recipe.kl_weight is not None:
         return recipe.kl_weight
-    kl = DEFAULT_KL if recipe.kl == "auto" else recipe.kl
+    kl = DEFAULT_KL if recipe.given_kl is None else recipe.given_kl
     rng = np.random.default_rng(recipe.seed)
     return scaled_kl_weight(fitted.law, fitted.objective, fitted.prior.mixture, rng, kl)
 

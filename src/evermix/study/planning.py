@@ -20,7 +20,7 @@ from evermix.deciding.next_runs import prior_before_runs, runs_for, runs_per_dom
 from evermix.domains import DomainSet
 from evermix.errors import DomainError, ProjectError
 from evermix.mixture import Mixture
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reuse import CollapsedSpace, DomainUpdate, Lineage
 from evermix.study.carrying import Carried, carry_runs
 from evermix.study.eras import FREEZING, STRATEGIES, Strategy

@@ -10,7 +10,7 @@ from evermix.domains import DomainSet
 from evermix.errors import ObservationError, ProjectError
 from evermix.ledger import Entry, Ledger
 from evermix.mixture import Mixture
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.study.carrying import Carried, carry_runs
 from evermix.study.eras import Era, Eras
 from evermix.study.records import Asked, Foretold, Told, told_runs

@@ -20,7 +20,7 @@ from evermix.errors import ObservationError, ProjectError
 from evermix.ledger import Project
 from evermix.mixture import Mixture
 from evermix.observations import LeftOut, Observations
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reuse import CollapsedSpace
 from evermix.study.diagnosis import Diagnosis
 from evermix.study.eras import Era, Strategy

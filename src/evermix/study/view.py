@@ -16,7 +16,7 @@ from evermix.domains import Domain, DomainSet
 from evermix.errors import ProjectError
 from evermix.mixture import Mixture
 from evermix.observations import LeftOut, Observations
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.reuse import Change, CollapsedSpace, DomainUpdate
 from evermix.study.carried_recipe import recipe_of_today
 from evermix.study.carrying import carry_runs

@@ -64,9 +64,10 @@ class LifeBench:
 
     def objective(self, names: Sequence[str]) -> Objective:
         """What a mixture is chosen for while `names` are the domains."""
-        asked, heldout = self.recipe.objective, self.heldout(names)
-        weights = None if asked.weights is None else {name: asked.weights.get(base_name(name), 0.0) for name in names}
-        return Objective.from_dict(names, weights, asked.quantity, heldout.bits_per_byte_factor.tolist())
+        asked, heldout = self.recipe.domain_weights, self.heldout(names)
+        weights = None if asked is None else {name: asked.get(base_name(name), 0.0) for name in names}
+        quantity = self.recipe.objective.quantity
+        return Objective.from_dict(names, weights, quantity, heldout.bits_per_byte_factor.tolist())
 
     def bounds(self, life: Life, names: Sequence[str], bundled: Sequence[str], n_rows: int) -> Bounds:
         """What `n_rows` more may use of `names`, after the epochs that `life` has spent.

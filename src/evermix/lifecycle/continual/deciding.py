@@ -122,9 +122,9 @@ def decide_on_the_way(bench: LifeBench, learner: Learner, stage: Phase) -> Stage
     return decide(bench, learner, question)
 
 
-def start_mixture(bench: LifeBench, stage: Phase, named: str = "start") -> Mixture:
+def start_mixture(bench: LifeBench, stage: Phase, named: str | dict[str, float] = "start") -> Mixture:
     """The recipe's start (or natural, uniform) over a stage's domains; shares by name hold for the first stage only."""
-    start = bench.recipe.start if named == "start" else named
+    start = bench.recipe.start if named in ("auto", "start") else named
     leaves = bench.leaves(stage.domains)
     if isinstance(start, dict) and not stage.number:
         return Mixture.from_dict(leaves, start)
@@ -230,7 +230,7 @@ def _problem(bench: LifeBench, learner: Learner, question: Question, evidence: E
         _objective(bench, question),
         sharing.bounds(bench, learner.life, question.n_rows),
         sharing.prior(question.prior),
-        DEFAULT_KL[decision.mode] if decision.kl is None else decision.kl,
+        DEFAULT_KL[decision.mode] if decision.given_kl is None else decision.given_kl,
         candidate_count(decision, len(sharing.components)),
         decision.gradient_evaluations,
         bench.recipe.seed + stage.number,

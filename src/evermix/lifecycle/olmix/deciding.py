@@ -51,7 +51,7 @@ def decide(shop: Workshop) -> Decided:
     left_out += measure_design(shop, executor)
     if _release_what_pays(shop):
         left_out += measure_design(shop, executor)
-    with shop.reporter.part("decision", "proposing a mixture", shop.recipe.study.resamples or None) as report:
+    with shop.reporter.part("decision", "proposing a mixture", shop.recipe.decision.resamples or None) as report:
         recommendation = study.propose(progress=lambda done, total: report(done))
     return Decided(recommendation.mixture, recommendation, diagnosis_of(shop), study.era.released, left_out)
 

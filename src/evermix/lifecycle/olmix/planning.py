@@ -15,15 +15,15 @@ def plan(recipe: Recipe) -> dict[str, Any]:
     With a tokenizer that is not trained the vocabulary is unknown before it is read: then no parameters and FLOPs.
     """
     settings, m = recipe.swarm, len(recipe.domains)
-    n_runs = settings.runs or runs_for(m, recipe.study)
-    reason = "as the recipe says" if settings.runs else f"what law {recipe.study.law} needs for {m} domains"
+    n_runs = settings.runs or runs_for(m, recipe.decision)
+    reason = "as the recipe says" if settings.runs else f"what law {recipe.decision.law} needs for {m} domains"
     tokens_per_step = settings.batch_sequences * recipe.corpus.sequence_length
     planned: dict[str, Any] = {
         "project": recipe.project,
         "method": "olmix",
         "domains": [domain.name for domain in recipe.domains],
         "tasks": {task.name: task.role for task in recipe.tasks},
-        "law": recipe.study.law,
+        "law": recipe.decision.law,
         "n_runs": n_runs,
         "n_runs_reason": reason,
         "rung": settings.rung,

@@ -20,7 +20,7 @@ def decision_record(shop: Workshop, decided: Decided) -> dict[str, Any]:
     return {
         "model": shop.recipe.model.checkpoint or shop.recipe.model.rung,
         "n_tokens": requested_tokens(shop.recipe),
-        "max_epochs": shop.recipe.study.constraints.max_epochs,
+        "max_epochs": shop.recipe.constraints.max_epochs,
         "domains": _domains(shop, decided),
         "swarm": _swarm(shop, decided),
         "mixture": dict(decided.mixture.as_dict),

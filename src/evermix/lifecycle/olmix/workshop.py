@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ from evermix.lifecycle.text import open_text, pin_tokenizer
 from evermix.measure.swarm import Swarm
 from evermix.models.ladder import build_model
 from evermix.recipe import Recipe
-from evermix.recipe.study import StudyRecipe
+from evermix.recipe.decision import StudyRecipe
 from evermix.study import Study
 from evermix.tasks import open_tasks
 from evermix.training.flops import ModelSize
@@ -109,32 +108,22 @@ def build_swarm(recipe: Recipe, project: Project, store: TokenStore) -> Swarm:
 
 
 def requested_tokens(recipe: Recipe) -> int:
-    """R, the tokens of the target run: as the study's part of the recipe says, else those of the training."""
-    return recipe.study.tokens or recipe.training.tokens
+    """R, the tokens of the target run."""
+    return recipe.training.tokens
 
 
 def study_recipe(recipe: Recipe, heldout: Mapping[str, str]) -> StudyRecipe:
-    """What is asked of the runs: R and the objective filled in where the recipe leaves them open.
-
-    Tasks that are fitted make up the objective, by their weights; without any it is the mean over all domains' held-out
-    text. Accuracies are fitted and reported, and count only if the recipe gives them weights.
+    """What is asked of the runs, whose held-out text is measured in bits per byte.
 
     Args:
         heldout: domain -> name of the metric on its held-out text; weights in the recipe name the domain.
     """
-    asked = recipe.study
-    objective = asked.objective
-    if objective.weights is not None:
-        weights = {heldout.get(name, name): weight for name, weight in objective.weights.items()}
-        objective = objective.model_copy(update={"weights": weights})
-    elif objective.groups is None:
-        fitted = {task.name: task.weight for task in recipe.tasks if task.role == "fit"}
-        objective = objective.model_copy(update={"weights": fitted or dict.fromkeys(heldout.values(), 1.0)})
     opened = open_tasks(recipe.tasks, recipe.base)
-    higher = (metric.name for task in opened for metric in task.metrics if metric.maximised)
-    maximised = (*objective.maximise, *(glob.escape(name) for name in higher))
-    objective = objective.model_copy(update={"maximise": tuple(dict.fromkeys(maximised))})
-    return asked.model_copy(update={"tokens": requested_tokens(recipe), "objective": objective})
+    maximised = [metric.name for task in opened for metric in task.metrics if metric.maximised]
+    right = {task.name: [m.name for m in task.metrics if m.maximised and m.unit == "fraction"] for task in opened}
+    accuracies = {name: metrics[0] for name, metrics in right.items() if metrics}
+    asked = recipe.study_recipe(requested_tokens(recipe), heldout, accuracies, maximised)
+    return asked.model_copy(update={"objective": asked.objective.model_copy(update={"quantity": "metric"})})
 
 
 def held_out_metrics(recipe: Recipe) -> frozenset[str]:

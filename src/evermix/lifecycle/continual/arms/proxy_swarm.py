@@ -32,7 +32,7 @@ from evermix.lifecycle.olmix.workshop import build_swarm
 from evermix.measure.swarm import JOB, Measured, Proxy, Swarm
 from evermix.mixture import Mixture
 from evermix.observations import Observations
-from evermix.recipe.study import StudyConstraintRecipe, StudyRecipe
+from evermix.recipe.decision import ConstraintRecipe, StudyRecipe
 from evermix.recipe.timeline import Phase
 
 Floats = npt.NDArray[np.float64]
@@ -197,7 +197,7 @@ class _Decision:
         floors, caps = (
             dict(zip(self.swarm.names, side.tolist(), strict=True)) for side in (self._bounds.lower, self._bounds.upper)
         )
-        rules = StudyConstraintRecipe(max_epochs=None, floors=floors, caps=caps)
+        rules = ConstraintRecipe(max_epochs=None, floors=floors, caps=caps)
         return propose(fitted, self.swarm.study.model_copy(update={"constraints": rules}))
 
 

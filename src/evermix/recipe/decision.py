@@ -1,0 +1,255 @@
+"""What a mixture is chosen for, what it may not do, and how it is found: the same words whatever the evidence is.
+
+`objective`, `constraints` and `decision` of a recipe, and `StudyRecipe`: what is asked of a table of runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from evermix.constraints import Constraints, GroupTotal
+from evermix.objective import Objective, Quantity
+from evermix.recipe.parts import Amount, Fraction, Model, Share, Weight
+from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error
+
+Groups = dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]]
+PriorName = Literal["auto", "natural", "uniform", "start", "swarm"]
+Mode = Literal["probe-law", "interpolation", "gradient"]
+Kl = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"]
+
+
+class ObjectiveRecipe(Model):
+    """What is improved: a weighted mean over the domains' held-out text, or over the metrics of a table of runs."""
+
+    quantity: Quantity = Field(
+        "perplexity",
+        description="what held-out text is counted in; metric, as it was measured: for a table of runs, whose unit is "
+        "unknown, and its default; any other says of the table that it holds losses in nats per token",
+    )
+    weights: dict[str, Weight] | None = Field(
+        None, description="domain (of a table: metric) -> weight; default: all alike; 0 leaves out"
+    )
+    groups: Groups | None = Field(
+        None, description="instead of weights: family -> names, or family -> task -> names; means of means"
+    )
+    group_weights: dict[str, Weight] | None = Field(None, description="family -> weight; default: all alike")
+    maximise: tuple[str, ...] = Field((), description="metrics where higher is better; names or patterns (`*acc*`)")
+    drop: tuple[str, ...] = Field((), description="metrics to leave out; names or patterns")
+    unit: Literal["metric", "deviations"] = Field(
+        "metric", description="count every metric in its own unit, or in standard deviations over the runs"
+    )
+    aggregate: Literal["mean", "worst metric", "worst law"] = Field(
+        "mean",
+        description="what is minimised: the weighted mean; the metric that gains least over the prior; or the mean "
+        "under the least kind of the laws that resampled runs give",
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name with a weight or in a group, in order."""
+        if self.groups is None:
+            return tuple(self.weights or ())
+        members = [each for inner in self.groups.values() for each in _members(inner)]
+        return tuple(members)
+
+    def weights_over(self, names: Sequence[str]) -> dict[str, float] | None:
+        """name -> weight, summing to 1, where groups are given; else the weights as they are, None for all alike.
+
+        Raises:
+            ConstraintError: one of `names` is in no group, or a group names what is not among them.
+        """
+        if self.groups is None:
+            return self.weights
+        found = Objective.from_groups(names, self.groups, self.group_weights)
+        return dict(zip(names, found.weights, strict=True))
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """The same for metrics of other names: old name -> new name; what is left out keeps its name."""
+
+        def new(old: Sequence[str]) -> tuple[str, ...]:
+            return tuple(names.get(name, name) for name in old)
+
+        weights, groups = self.weights, self.groups
+        if weights is not None:
+            weights = {names.get(name, name): weight for name, weight in weights.items()}
+        if groups is not None:
+            groups = {
+                family: {task: new(inner) for task, inner in members.items()}
+                if isinstance(members, dict)
+                else new(members)
+                for family, members in groups.items()
+            }
+        return self.model_copy(update={"weights": weights, "groups": groups})
+
+    def maximised(self, metrics: Sequence[str]) -> frozenset[str]:
+        """Those of `metrics` where higher is better."""
+        return frozenset(m for m in metrics if any(fnmatchcase(m, pattern) for pattern in self.maximise))
+
+    def dropped(self, metrics: Sequence[str]) -> frozenset[str]:
+        """Those of `metrics` that are left out."""
+        return frozenset(m for m in metrics if any(fnmatchcase(m, pattern) for pattern in self.drop))
+
+    @model_validator(mode="after")
+    def _weights_or_groups(self) -> Self:
+        if self.weights is not None and self.groups is not None:
+            raise LocatedError(("groups",), "give weights or groups, not both")
+        if self.group_weights is not None and self.groups is None:
+            raise LocatedError(("group_weights",), "group_weights need groups")
+        return self
+
+
+def _members(inner: tuple[str, ...] | dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(name for names in inner.values() for name in names) if isinstance(inner, dict) else inner
+
+
+class GroupRecipe(Model):
+    """A rule on the summed share of several domains; `code:` as a member means every domain nested under it."""
+
+    members: tuple[str, ...] = Field(min_length=1)
+    least: Share = 0.0
+    greatest: Share = 1.0
+
+
+class ConstraintRecipe(Model):
+    """What the mixture may not do."""
+
+    max_epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        4.0, description="most passes over any domain's text, those already made included; null: no such rule"
+    )
+    floor: Share = Field(0.0, description="least share of every domain")
+    floors: dict[str, Share] = Field({}, description="domain -> least share, instead of floor")
+    caps: dict[str, Share] = Field({}, description="domain -> greatest share")
+    fixed: dict[str, Share] = Field({}, description="domain -> exact share")
+    groups: dict[str, GroupRecipe] = Field({}, description="rules on summed shares")
+
+    def build(self) -> Constraints:
+        """The same rules as a `Constraints`; ConstraintError if they contradict each other."""
+        groups = {name: GroupTotal(g.members, g.least, g.greatest) for name, g in self.groups.items()}
+        return Constraints(self.max_epochs, self.floor, self.floors, self.caps, self.fixed, groups)
+
+
+class GuardRecipe(Model):
+    """No metric worse than under a reference mixture by more than a tolerance."""
+
+    reference: Literal["natural", "uniform", "prior", "best observed"] | dict[str, Weight] = "natural"
+    tolerance: Weight = Field(0.0, description="a fraction of the metric's value; in its own unit if absolute")
+    absolute: bool = False
+    metrics: tuple[str, ...] | None = Field(None, description="default: every metric")
+
+
+class ProbeRecipe(Model):
+    """LoRA probes of the current model (arXiv 2605.15220; METHODS 2.1)."""
+
+    budget: Fraction = Field(0.14, description="part of the run's training FLOPs that all decisions may spend")
+    steps: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="steps of one probe; default: what the budget allows"
+    )
+    purities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.9,), min_length=1, description="shares of the domain in its probes; the rest is the mixture used so far"
+    )
+    rank: Annotated[int, Field(ge=1)] = 16
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 32.0
+    learning_rate_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    evaluation_sequences: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="held-out sequences per domain that score probes and candidates; default: what the budget allows",
+    )
+
+
+class ProposalRecipe(Model):
+    """From observations to a mixture."""
+
+    law: str = Field(
+        "auto",
+        description="of runs: a family of `evermix list-laws`; auto: the convex one that cross-validation prefers; "
+        "auto-any: of all",
+    )
+    prior: PriorName | dict[str, Weight] = Field(
+        "auto",
+        description="what the KL pulls towards: natural, uniform, start (the recipe's), swarm (the runs' mean), or "
+        "domain -> share; auto: start for probes; for runs natural where token counts are known, else swarm",
+    )
+    kl: Kl | None = Field(
+        None,
+        description="pull towards the prior, relative to the predicted spread of the objective; auto: chosen by "
+        "cross-fitting, which needs runs; default: auto for runs, 0.5 for probe-law, 2 for gradient, 5 for "
+        "interpolation",
+    )
+    kl_weight: Weight | None = Field(
+        None, description="instead of kl: the pull in the objective's unit per nat (Olmix: 0.05)"
+    )
+    guards: tuple[GuardRecipe, ...] = ()
+    compare: dict[str, dict[str, Weight]] = Field({}, description="name -> mixture to compare the proposal with")
+    resamples: Annotated[int, Field(ge=0)] = Field(200, description="bootstrap resamples of the runs; 0: no intervals")
+
+    @property
+    def given_kl(self) -> float | None:
+        """The relative pull that is asked for; None where it is to be chosen."""
+        return None if self.kl == "auto" else self.kl
+
+    @model_validator(mode="after")
+    def _one_pull(self) -> Self:
+        if self.kl is not None and self.kl_weight is not None:
+            raise LocatedError(("kl_weight",), "give kl or kl_weight, not both")
+        return self
+
+
+class DecisionRecipe(ProposalRecipe):
+    """When and how the mixture is decided."""
+
+    at: tuple[Fraction, ...] = Field((0.4,), description="of probes: decision points as fractions of the token budget")
+    mode: Mode = Field("probe-law", description="of probes: what stands for the trained model")
+    by: Literal["loss", "tasks", "accuracy"] = Field(
+        "loss",
+        description="loss: what the objective says of held-out text, smooth; tasks: the first metric of the tasks of "
+        "role fit, by their weights; accuracy: the share of wrong answers to them, which with probes costs writing all "
+        "these answers once per probe (mode probe-law) or candidate (interpolation)",
+    )
+    candidates: Annotated[int, Field(ge=2)] = Field(
+        20, description="interpolated candidates of mode interpolation; raised to domains + 3 where the law needs it"
+    )
+    gradient_evaluations: Annotated[int, Field(ge=2)] = Field(5, description="mode gradient")
+    cross_checks: bool = Field(False, description="also run the other modes on the same probes, for the report")
+    probes: ProbeRecipe = ProbeRecipe()
+
+    @model_validator(mode="after")
+    def _increasing(self) -> Self:
+        if list(self.at) != sorted(set(self.at)):
+            raise LocatedError(("at",), f"decision points must strictly increase (at: {list(self.at)})")
+        return self
+
+
+class StudyRecipe(ProposalRecipe):
+    """Everything that turns a table of runs into a mixture. All of it has defaults."""
+
+    tokens: Amount | None = Field(None, description="R, tokens that the target run asks for; caps need it")
+    objective: ObjectiveRecipe = ObjectiveRecipe(quantity="metric")
+    constraints: ConstraintRecipe = ConstraintRecipe()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @field_validator("objective", mode="after")
+    @classmethod
+    def _of_unknown_unit(cls, value: ObjectiveRecipe) -> ObjectiveRecipe:
+        return value if "quantity" in value.model_fields_set else value.model_copy(update={"quantity": "metric"})
+
+    @field_validator("prior", mode="after")
+    @classmethod
+    def _of_runs(cls, value: PriorName | dict[str, float]) -> PriorName | dict[str, float]:
+        if value == "start":
+            raise ValueError("a table of runs has no start: give auto, natural, uniform, swarm or shares")
+        return value
+
+    @classmethod
+    def load(cls, path: str | Path) -> StudyRecipe:
+        """Read a YAML file; RecipeError names the file, the line and the key of the first fault."""
+        path = Path(path)
+        data, node = read_yaml(path)
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise recipe_error(path, node, error, cls) from error
