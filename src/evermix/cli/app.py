@@ -25,15 +25,16 @@ app = typer.Typer(
 )
 VERBS = {
     verb.__name__.replace("_", "-"): verb
-    for verb in (run, compare, status, report, log, init, list_corpora, design, fit, propose, what_if, list_laws)
+    for verb in (init, run, compare, status, report, log, design, fit, propose, what_if, list_corpora, list_laws)
 }
 for name, verb in VERBS.items():
     app.command(name)(one_line_errors(verb))
 
-_UPDATE_HELP = """Change the domains of a project that a swarm has decided, for a fraction of its runs.
+_UPDATE_HELP = """Change the domains of a project that a swarm has decided.
 
-Shows the plan first: what each strategy freezes, what it measures anew, how many proxies and FLOPs that takes.
-Then trains those proxies and shows the new mixture, and what keeping proportions is predicted to cost.
+Takes a fraction of the runs of a new swarm. Shows the plan first: what each strategy freezes, what it measures
+anew, how many proxies and FLOPs that takes. Then trains those proxies and shows the new mixture, and what keeping
+proportions is predicted to cost.
 
 \b
 Examples:
@@ -58,7 +59,7 @@ UPDATE_VERBS = {
 for name, verb in UPDATE_VERBS.items():
     updates.command(name)(one_line_errors(verb, _AFTER_UPDATE))
 app.add_typer(updates, name="update")
-PAGES = ("run", "update", *(f"update {name}" for name in UPDATE_VERBS), *(name for name in VERBS if name != "run"))
+PAGES = (*VERBS, "update", *(f"update {name}" for name in UPDATE_VERBS))
 
 
 def _show_version(wanted: bool) -> None:

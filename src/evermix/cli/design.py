@@ -11,7 +11,9 @@ from evermix.cli.design_options import DesignArguments, takes_design
 from evermix.cli.options import AsJson, Everything
 from evermix.cli.terminal import bar, console, print_json
 
-Out = Annotated[Path | None, typer.Option("--out", help="Write ratios.csv and tokens.yaml into this folder.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FOLDER", help="Write ratios.csv and tokens.yaml into this folder.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite ratios.csv if it exists.")]
 
 
@@ -19,7 +21,7 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite ratios.csv if it
 def design(
     asked: DesignArguments, out: Out = None, force: Force = False, everything: Everything = False, json: AsJson = False
 ) -> None:
-    """Choose the mixtures to measure: a first swarm around a prior, or the next runs that are worth most.
+    """Choose the mixtures to measure: a first swarm, or the next runs worth most.
 
     Train a small model on each and put its metrics beside ratios.csv as metrics.csv, with the same run
     ids: `evermix fit` reads that folder. Given a swarm that is measured already, the next runs are chosen

@@ -11,8 +11,10 @@ import evermix as em
 from evermix.cli.options import AsJson
 from evermix.cli.terminal import console, print_json
 
-Folder = Annotated[Path, typer.Argument(help="A folder of data files; each sub-folder or file becomes a domain.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Where the recipe is written.")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="A folder of data files; each sub-folder or file becomes a domain.")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the recipe is written.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
 
 

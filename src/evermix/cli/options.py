@@ -10,11 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-Project = Annotated[Path, typer.Argument(help="The project folder: what the recipe's `project:` names.")]
-RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file; `evermix init` writes one.")]
+Project = Annotated[
+    Path, typer.Argument(metavar="PROJECT", help="The project folder: what the recipe's `project:` names.")
+]
+RecipeFile = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file; `evermix init` writes one.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 Everything = Annotated[bool, typer.Option("--all", help="Show every row of every table.")]
-Plots = Annotated[Path | None, typer.Option("--plots", help="Write plots (SVG and PNG) into this folder.")]
+Plots = Annotated[
+    Path | None, typer.Option("--plots", metavar="FOLDER", help="Write plots (SVG and PNG) into this folder.")
+]
 
 Verb = Callable[..., None]
 

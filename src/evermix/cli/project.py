@@ -16,7 +16,7 @@ At = Annotated[int | None, typer.Option("--at", metavar="N", help="Domains and m
 
 
 def status(project: Project, json: AsJson = False) -> None:
-    """Show how far a project is: what runs now, steps, tokens per second, decisions so far.
+    """Show how far a project is: what runs now, steps, speed, decisions so far.
 
     \b
     Examples:

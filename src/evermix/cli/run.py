@@ -52,7 +52,7 @@ def run(
 def compare(
     recipe: RecipeFile,
     arms: Annotated[str | None, typer.Option("--arms", metavar="A,B,C", help=_ARMS)] = None,
-    orders: Annotated[int | None, typer.Option("--orders", min=1, help=_ORDERS)] = None,
+    orders: Annotated[int | None, typer.Option("--orders", metavar="N", min=1, help=_ORDERS)] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show stages and cost of every arm. Train nothing.")
     ] = False,

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from evermix.trust import Screened
 
 Screen = Annotated[bool, typer.Option("--screen", help="Judge each metric: can it tell mixtures apart at all?")]
-Out = Annotated[Path | None, typer.Option("--out", help="Write the mixture, domain -> share, as JSON.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the mixture, domain -> share, as JSON.")]
 _FROM = "Start from natural, uniform, prior, best-observed, proposal, or a file that `propose --out` wrote."
 _SET = "So much of a domain; the others keep their proportions; repeatable."
 _MOVE = "So much more of a domain, or less (DOMAIN=-SHARE); repeatable."
-From = Annotated[str, typer.Option("--from", help=_FROM)]
+From = Annotated[str, typer.Option("--from", metavar="MIXTURE", help=_FROM)]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="DOMAIN=SHARE", help=_SET)]
 Move = Annotated[list[str] | None, typer.Option("--move", metavar="DOMAIN=+SHARE", help=_MOVE)]
 
@@ -35,7 +35,7 @@ def fit(
     plots: Plots = None,
     json: AsJson = False,
 ) -> None:
-    """Fit a law per metric to measured runs, and show how well it foretells held-out ones.
+    """Fit a law per metric to measured runs, and show how well it predicts others.
 
     Nothing is dropped silently: the answer lists what was left out and why. `evermix propose` goes on
     from the same arguments to a mixture.
@@ -122,7 +122,9 @@ def what_if(
     everything: Everything = False,
     json: AsJson = False,
 ) -> None:
-    """Move some shares and see what every metric is predicted to do, with a 90% interval.
+    """Move some shares and see what every metric is predicted to do.
+
+    Each prediction has a 90% interval, from laws of resampled runs.
 
     \b
     Examples:

@@ -13,8 +13,8 @@ from evermix.cli.run import show_result
 from evermix.cli.terminal import console, print_json
 from evermix.cli.update_options import UpdateArguments, recipe_of_swarm, takes_update
 
-Name = Annotated[str, typer.Argument(help="The domain.")]
-Names = Annotated[list[str], typer.Argument(help="The domains.")]
+Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain.")]
+Names = Annotated[list[str], typer.Argument(metavar="DOMAIN", help="The domains.")]
 Part = Annotated[
     list[str],
     typer.Option("--part", metavar="NAME=GLOB", help="A part and its text, or NAME=registry:CORPUS; at least two."),
@@ -37,7 +37,9 @@ def add(update: UpdateArguments, name: Name) -> None:
 
 @takes_update()
 def remove(update: UpdateArguments, names: Names) -> None:
-    """Remove domains; the others keep their proportions, and no proxies are trained.
+    """Remove domains.
+
+    The others keep their proportions, and no proxies are trained.
 
     \b
     Examples:
@@ -63,7 +65,9 @@ def revise(update: UpdateArguments, name: Name) -> None:
 
 @takes_update(reading=True)
 def partition(update: UpdateArguments, name: Name, part: Part) -> None:
-    """Replace a domain by its parts; runs on the whole still speak for them, by their tokens.
+    """Replace a domain by its parts.
+
+    Runs on the whole still speak for the parts, by their tokens.
 
     \b
     Examples:
@@ -76,7 +80,7 @@ def partition(update: UpdateArguments, name: Name, part: Part) -> None:
 @takes_update()
 def apply(
     update: UpdateArguments,
-    updates: Annotated[Path, typer.Argument(help="YAML with keys add, remove, revise, partition.")],
+    updates: Annotated[Path, typer.Argument(metavar="UPDATES", help="YAML with keys add, remove, revise, partition.")],
 ) -> None:
     """Make several changes at once, as one update.
 
@@ -99,7 +103,9 @@ def apply(
 
 
 def undo(recipe: RecipeFile, json: AsJson = False) -> None:
-    """Go back to the domains, runs and mixture before the last update; nothing is forgotten.
+    """Go back to the domains, runs and mixture before the last update.
+
+    Nothing is forgotten: the ledger keeps what was taken back.
 
     \b
     Examples:

@@ -18,15 +18,17 @@ _STRATEGY = (
     "full: a new swarm; swarm: keep what runs still say, measure what is new; mixture: the other domains keep their "
     "proportions; partial: all but --release do; auto (default): as mixture, then release what is worth its runs."
 )
-_RECIPE: dict[str, Any] = {"recipe": Annotated[Path, typer.Argument(help="The recipe of the project.")]}
+_RECIPE: dict[str, Any] = {
+    "recipe": Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe of the project.")]
+}
 _HOW: dict[str, Any] = {
-    "strategy": Annotated[str | None, typer.Option("--strategy", help=_STRATEGY)],
+    "strategy": Annotated[str | None, typer.Option("--strategy", metavar="STRATEGY", help=_STRATEGY)],
     "release": Annotated[
         str | None,
         typer.Option("--release", metavar="A,B", help="Domains to measure anew as well; strategy partial."),
     ],
     "runs": Annotated[
-        int | None, typer.Option("--runs", min=0, help="New proxies; default: as many as the plan says.")
+        int | None, typer.Option("--runs", metavar="N", min=0, help="New proxies; default: as many as the plan says.")
     ],
     "dry_run": Annotated[bool, typer.Option("--dry-run", help="Show the plan only: nothing is recorded or trained.")],
     "json": Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")],
@@ -34,14 +36,21 @@ _HOW: dict[str, Any] = {
 _FILES = "Paths or globs, in quotes, from the current folder; repeatable."
 _READING: dict[str, Any] = {
     "text_field": Annotated[
-        str | None, typer.Option("--text-field", help="Field of the text in JSONL, Parquet and datasets; default text.")
+        str | None,
+        typer.Option(
+            "--text-field", metavar="NAME", help="Field of the text in JSONL, Parquet and datasets; default text."
+        ),
     ],
-    "format": Annotated[str | None, typer.Option("--format", help="auto (default), jsonl, parquet or text.")],
+    "format": Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="auto (default), jsonl, parquet or text.")
+    ],
     "documents": Annotated[
-        str | None, typer.Option("--documents", help="What a document of plain text is: file, paragraph or line.")
+        str | None,
+        typer.Option("--documents", metavar="UNIT", help="What a document of plain text is: file, paragraph or line."),
     ],
     "max_bytes": Annotated[
-        str | None, typer.Option("--max-bytes", help="Read at most so many bytes of text, such as 20M.")
+        str | None,
+        typer.Option("--max-bytes", metavar="AMOUNT", help="Read at most so many bytes of text, such as 20M."),
     ],
 }
 _TEXT: dict[str, Any] = {
