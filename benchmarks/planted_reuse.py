@@ -19,13 +19,13 @@ import numpy.typing as npt
 from evermix.constraints import Constraints
 from evermix.deciding.fitting import FittedLaw, fit
 from evermix.designs.dirichlet import dirichlet_design
+from evermix.domain_updates import Add, CollapsedSpace, DomainUpdate, Revise, ghost
 from evermix.domains import Domain, DomainSet
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.observations import Observations, Runs
 from evermix.recipe.decision import StudyRecipe
-from evermix.reuse import Add, CollapsedSpace, DomainUpdate, Revise, ghost
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve

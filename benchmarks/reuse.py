@@ -26,12 +26,12 @@ from evolving import open_text, stages
 from harness import RUNS, Target, write_results
 
 from evermix.deciding import fit, propose
+from evermix.domain_updates import Add, Change, Partition, Remove, Revise
 from evermix.files import write_json
 from evermix.measure.swarm import Measured, Proxy, Swarm, measure_proxy
 from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe.decision import StudyRecipe
-from evermix.reuse import Add, Change, Partition, Remove, Revise
 from evermix.study import Study
 
 STUDIES = RUNS / "evolving" / "studies"

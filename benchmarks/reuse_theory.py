@@ -25,11 +25,11 @@ from harness import RUNS, Target, write_results
 from planted_reuse import PlantedLaw, World, WorldOptions
 from scipy.stats import spearmanr
 
+from evermix.domain_updates import CollapsedSpace, effective_prior
+from evermix.domain_updates.coupling import centred, interaction, kappa, mask, reuse_gap
 from evermix.files import write_json
 from evermix.laws.mapped import on_expanded
 from evermix.laws.registry import law_class
-from evermix.reuse import CollapsedSpace, effective_prior
-from evermix.reuse.coupling import centred, interaction, kappa, mask, reuse_gap
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 from evermix.study.diagnosis import diagnose

@@ -12,10 +12,10 @@ import pytest
 
 from evermix.cli.app import main
 from evermix.cli.swarm_options import overlaid, shares
+from evermix.domain_updates import Add, Remove
 from evermix.errors import RecipeError
 from evermix.mixture import Mixture
 from evermix.recipe.decision import StudyRecipe
-from evermix.reuse import Add, Remove
 from evermix.study import Study
 from tests.study.evolving import NEW, RECIPE, begun
 from tests.study.evolving import answer as tell

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from evermix.constraints import Constraints
+from evermix.domain_updates import CollapsedSpace
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ConstraintError, NotFittedError, ObservationError
 from evermix.laws.base import MixingLaw
@@ -20,7 +21,6 @@ from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.observations.runs import Runs
-from evermix.reuse import CollapsedSpace
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 

@@ -7,11 +7,11 @@ import pytest
 from rich.console import Console
 
 import evermix as em
+from evermix.domain_updates import Add, Remove
 from evermix.errors import ProjectError
 from evermix.ledger import Ledger
 from evermix.reports.log import read_log
 from evermix.reports.progress import print_status, read_status
-from evermix.reuse import Add, Remove
 from evermix.study import Study
 
 from .synthetic_result import result

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evermix.domain_updates import Add, Remove
 from evermix.errors import ProjectError
-from evermix.reuse import Add, Remove
 from evermix.study import Study
 from tests.study.evolving import NEW, RECIPE, TOKENS, answer, begun, measure
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from evermix.domain_updates import Add, Partition, Remove
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ConstraintError, DomainError
 from evermix.recipe.decision import StudyRecipe
-from evermix.reuse import Add, Partition, Remove
 from evermix.study import Study
 from tests.study.evolving import NEW, RECIPE, TOKENS, answer, begun
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from evermix.deciding.fitting import FittedLaw, fit
+from evermix.domain_updates import CollapsedSpace
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ConstraintError, DomainError
 from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe.decision import ConstraintRecipe, StudyRecipe
-from evermix.reuse import CollapsedSpace
 from evermix.study.diagnosis import diagnose, tangent_coefficients
 from evermix.study.releasing import DiagnosisOptions, interval_of_worth
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
+from evermix.domain_updates import Add, Partition, Remove, Revise
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ConstraintError, DomainError, ObservationError, ProjectError
 from evermix.mixture import Mixture
 from evermix.recipe.decision import StudyRecipe
-from evermix.reuse import Add, Partition, Remove, Revise
 from evermix.study import Study
 from tests.study.evolving import NEW, RECIPE, TOKENS, answer, begun, least_objective, objective
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evermix.domain_updates import Add, Partition, Remove
 from evermix.domains import Domain, DomainSet
 from evermix.errors import DomainError, ObservationError, ProjectError
 from evermix.mixture import Mixture
 from evermix.recipe.decision import StudyRecipe
-from evermix.reuse import Add, Partition, Remove
 from evermix.study import Study
 from tests.study.planted import DOMAINS, METRICS, measure, true_objective
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from evermix.domain_updates import Add
 from evermix.errors import ObservationError
-from evermix.reuse import Add
 from evermix.study import Study
 from tests.study.evolving import NEW, RECIPE, TOKENS, answer, begun
 

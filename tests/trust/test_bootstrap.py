@@ -7,13 +7,13 @@ import numpy.typing as npt
 import pytest
 
 from evermix.constraints import NoRegression
+from evermix.domain_updates import CollapsedSpace
 from evermix.errors import ConvergenceError, MixtureError, ObservationError
 from evermix.laws.mapped import on_totals
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.observations.runs import Runs
-from evermix.reuse import CollapsedSpace
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, bootstrap

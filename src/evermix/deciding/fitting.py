@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from evermix.domain_updates import CollapsedSpace
 from evermix.errors import ConstraintError, ConvergenceError, ObservationError
 from evermix.laws.automatic import AutoLaw
 from evermix.laws.base import MixingLaw
@@ -22,7 +23,6 @@ from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.observations import LeftOut, Observations
 from evermix.recipe.decision import ObjectiveRecipe, PriorName, StudyRecipe
-from evermix.reuse import CollapsedSpace
 from evermix.trust.calibration import Calibration, calibrate
 from evermix.trust.resampling import choose, resamples
 

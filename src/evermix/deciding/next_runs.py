@@ -14,12 +14,12 @@ from evermix.designs import SwarmRules, dirichlet_design, nested_design, represe
 from evermix.designs.adaptive import adaptive_design, candidate_pool
 from evermix.designs.settled import Settledness, how_settled
 from evermix.designs.size import recommended_runs
+from evermix.domain_updates import CollapsedSpace
 from evermix.domains import DomainSet
 from evermix.errors import ObservationError
 from evermix.mixture import Mixture
 from evermix.observations.runs import Runs
 from evermix.recipe.decision import ProposalRecipe, StudyRecipe
-from evermix.reuse import CollapsedSpace
 
 Floats = npt.NDArray[np.float64]
 _N_OPTIMA = 6  # resampled laws whose optima seed the candidates

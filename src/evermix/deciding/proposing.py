@@ -10,10 +10,10 @@ import numpy as np
 
 from evermix.deciding.fitting import FittedLaw, resampled_laws
 from evermix.deciding.request import Problems, problems
+from evermix.domain_updates import CollapsedSpace
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.recipe.decision import StudyRecipe
-from evermix.reuse import CollapsedSpace
 from evermix.solvers.kl_path import DEFAULT_KL, KlChoice, PathPoint, choose_kl, kl_path
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem

@@ -13,10 +13,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from evermix.domain_updates.fixed_ratio import CollapsedSpace
 from evermix.errors import ConstraintError, ObservationError
 from evermix.laws.base import Bools, Floats, MixingLaw
 from evermix.observations.runs import Runs
-from evermix.reuse.space import CollapsedSpace
 
 _NEGLIGIBLE = 1e-12
 _SMALLEST_SHARE = 1e-12

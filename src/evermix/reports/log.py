@@ -214,7 +214,7 @@ def _change(payload: Payload) -> str:
 
 
 def _in_words(update: Payload) -> str:
-    from evermix.reuse import DomainUpdate
+    from evermix.domain_updates import DomainUpdate
     from evermix.study.history import in_words
 
     return in_words(DomainUpdate.from_dict(dict(update)))

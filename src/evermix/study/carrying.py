@@ -9,11 +9,11 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from evermix.domain_updates import CollapsedSpace
 from evermix.domains import DomainSet
 from evermix.errors import ObservationError
 from evermix.observations import LeftOut, Observations
 from evermix.recipe.decision import StudyRecipe
-from evermix.reuse import CollapsedSpace
 from evermix.study.eras import Era
 from evermix.study.records import Told
 

@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from evermix.deciding.fitting import FittedLaw, Prior
 from evermix.deciding.request import Problems, problems
+from evermix.domain_updates.coupling import centred, domain_coupling, kappa, mask, reuse_gap
+from evermix.domain_updates.fixed_ratio import CollapsedSpace
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ConvergenceError, ObservationError
 from evermix.laws.base import MixingLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.mixture import Mixture
 from evermix.recipe.decision import StudyRecipe
-from evermix.reuse.coupling import centred, domain_coupling, kappa, mask, reuse_gap
-from evermix.reuse.space import CollapsedSpace
 from evermix.solvers.kl_path import DEFAULT_KL
 from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.study.releasing import DiagnosisOptions, Estimate, Judge, ReleaseRule, ReleaseValue

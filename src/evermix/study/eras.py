@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from evermix.domain_updates import CollapsedSpace, DomainUpdate
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ProjectError
 from evermix.ledger import Entry
 from evermix.mixture import Mixture
-from evermix.reuse import CollapsedSpace, DomainUpdate
 
 Strategy = Literal["full", "swarm", "mixture", "partial", "auto"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)

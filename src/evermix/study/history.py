@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evermix.reuse import Add, Change, DomainUpdate, Partition, Remove
+from evermix.domain_updates import Add, Change, DomainUpdate, Partition, Remove
 from evermix.study.eras import Era
 from evermix.study.state import State
 

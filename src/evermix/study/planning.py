@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from evermix.deciding.next_runs import prior_before_runs, runs_for, runs_per_domain
+from evermix.domain_updates import CollapsedSpace, DomainUpdate, Lineage
 from evermix.domains import DomainSet
 from evermix.errors import DomainError, ProjectError
 from evermix.mixture import Mixture
 from evermix.recipe.decision import StudyRecipe
-from evermix.reuse import CollapsedSpace, DomainUpdate, Lineage
 from evermix.study.carrying import Carried, carry_runs
 from evermix.study.eras import FREEZING, STRATEGIES, Strategy
 from evermix.study.state import State

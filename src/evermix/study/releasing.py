@@ -27,12 +27,11 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from evermix.deciding.request import Problems
+from evermix.domain_updates.fixed_ratio import CollapsedSpace, effective_prior
 from evermix.errors import ConstraintError
 from evermix.laws.base import MixingLaw
 from evermix.laws.mapped import on_expanded
 from evermix.mixture import Mixture
-from evermix.reuse.space import CollapsedSpace
-from evermix.reuse.virtual import effective_prior
 from evermix.solvers.solve import solve
 
 Floats = npt.NDArray[np.float64]

@@ -15,13 +15,13 @@ from evermix.deciding.fitting import FittedLaw
 from evermix.deciding.next_runs import DesignRequest, first_design, next_mixtures
 from evermix.deciding.proposing import AssessedProposal, Progress
 from evermix.designs.settled import Settledness
+from evermix.domain_updates import CollapsedSpace
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ObservationError, ProjectError
 from evermix.ledger import Project
 from evermix.mixture import Mixture
 from evermix.observations import LeftOut, Observations
 from evermix.recipe.decision import StudyRecipe
-from evermix.reuse import CollapsedSpace
 from evermix.study.diagnosis import Diagnosis
 from evermix.study.eras import Era, Strategy
 from evermix.study.history import History

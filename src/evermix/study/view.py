@@ -12,12 +12,12 @@ from evermix.deciding.fitting import FittedLaw, fit
 from evermix.deciding.next_runs import runs_per_domain, settled
 from evermix.deciding.proposing import AssessedProposal, Progress, propose
 from evermix.designs.settled import Settledness
+from evermix.domain_updates import Change, CollapsedSpace, DomainUpdate
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ProjectError
 from evermix.mixture import Mixture
 from evermix.observations import LeftOut, Observations
 from evermix.recipe.decision import StudyRecipe
-from evermix.reuse import Change, CollapsedSpace, DomainUpdate
 from evermix.study.carried_recipe import recipe_of_today
 from evermix.study.carrying import carry_runs
 from evermix.study.diagnosis import Diagnosis, diagnose

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evermix.domain_updates import CollapsedSpace
 from evermix.domains import Domain, DomainSet
 from evermix.lifecycle.continual.life import Life
 from evermix.lifecycle.continual.sharing import Sharing
 from evermix.mixture import Mixture
-from evermix.reuse import CollapsedSpace
 
 ROWS = DomainSet(Domain(name, n) for name, n in (("a", 100), ("b", 50), ("c", 80), ("d", 10)))
 shares = st.lists(st.floats(0.01, 1), min_size=4, max_size=4)

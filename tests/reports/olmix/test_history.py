@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 import evermix as em
+from evermix.domain_updates import Add, Remove
 from evermix.errors import ProjectError
 from evermix.ledger import Ledger
 from evermix.reports.olmix.history import Branch, open_study, past_state, print_history, print_past_state, tree
-from evermix.reuse import Add, Remove
 from evermix.study import Study
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from evermix.constraints import Bounds
+from evermix.domain_updates import CollapsedSpace
 from evermix.domains import DomainSet
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.life import Life
 from evermix.measure.probes import Component
 from evermix.mixture import Mixture
 from evermix.recipe.timeline import Phase
-from evermix.reuse import CollapsedSpace
 
 _OLD = "old"
 

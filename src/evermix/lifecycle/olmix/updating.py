@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from evermix.domain_updates import Add, Change, DomainUpdate, Partition, Remove, Revise
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ProjectError
 from evermix.ledger import Project
@@ -20,7 +21,6 @@ from evermix.lifecycle.olmix.workshop import Workshop, open_workshop
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.text import open_text
 from evermix.recipe import DomainRecipe, Recipe, TextUpdate
-from evermix.reuse import Add, Change, DomainUpdate, Partition, Remove, Revise
 from evermix.study import Strategy, UpdatePlan
 
 

@@ -61,7 +61,7 @@ def _cells(plan: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
 
 def change_words(update: Mapping[str, Any]) -> str:
     """`add papers; remove spam`, from an update's plain values."""
-    from evermix.reuse import DomainUpdate
+    from evermix.domain_updates import DomainUpdate
     from evermix.study.history import in_words
 
     return in_words(DomainUpdate.from_dict(dict(update)))

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from evermix.constraints import Bounds, Constraints, GroupBound, GroupTotal
+from evermix.domain_updates import CollapsedSpace, VirtualDomain
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ConstraintError, DomainError, MixtureError
 from evermix.mixture import Mixture
-from evermix.reuse import CollapsedSpace, VirtualDomain
 
 LEAVES = DomainSet([Domain("web", 1000), Domain("code", 100), Domain("books", 50), Domain("law", 10), Domain("new", 9)])
 SPACE = CollapsedSpace.freeze(LEAVES, {"books": 0.1, "web": 0.3, "law": 0.0})

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from evermix.domain_updates import VirtualDomain, collapse, effective_prior, expand, flatten
 from evermix.domains import Domain, DomainSet
 from evermix.errors import DomainError, MixtureError
 from evermix.mixture import Mixture
-from evermix.reuse import VirtualDomain, collapse, effective_prior, expand, flatten
 
 LEAVES = DomainSet([Domain("web", 1000), Domain("code", 100), Domain("books", 50), Domain("law", 10)])
 amounts = st.lists(st.floats(0, 1), min_size=4, max_size=4)

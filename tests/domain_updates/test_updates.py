@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evermix.domain_updates import Add, DomainUpdate, Lineage, Partition, Remove, Revise, carry_through
 from evermix.domains import Domain, DomainSet
 from evermix.errors import DomainError
 from evermix.mixture import Mixture
-from evermix.reuse import Add, DomainUpdate, Lineage, Partition, Remove, Revise, carry_through
 
 WEB_CODE = DomainSet([Domain("web", 100, "w1"), Domain("code", 50, "c1")])
 

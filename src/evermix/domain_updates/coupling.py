@@ -12,7 +12,7 @@ u~ give, with e_i the greatest exp(t_i . p) between the mixtures concerned and C
     |u~ - u*|         <= (C / mu) (1 - rho) kappa,
 
 with mu the strong convexity of F along D_fix (at least lambda). KL drops out of the first: given rho, its part along
-u is the same in the old problem and in the new one. docs/reuse.md has the steps.
+u is the same in the old problem and in the new one. docs/domain-updates.md has the steps.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from evermix.reuse.coupling import centred, domain_coupling, interaction, kappa, mask, reuse_gap
+from evermix.domain_updates.coupling import centred, domain_coupling, interaction, kappa, mask, reuse_gap
 
 A = np.array([[3.0, 4.0, 0.0, 12.0], [0.0, 0.0, 2.0, 5.0]])
 FIXED, COMPUTED = np.array([True, True, True, False]), np.array([False, False, False, True])
