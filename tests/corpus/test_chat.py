@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from evermix.corpus import load_tokenizer
 from evermix.corpus.chat import CONTEXT, TARGET, ChatEncoder
-from evermix.corpus.chat_template import ChatTemplate
-from evermix.corpus.conversation import Conversation
+from evermix.corpus.conversation import ChatTemplate, Conversation
 from evermix.errors import CorpusError
 
 from .chats import CHATML, START, STOP, TRIMMING, chat_tokenizer

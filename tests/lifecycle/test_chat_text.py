@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from evermix.corpus.chat_template import ChatTemplate
+from evermix.corpus.conversation import ChatTemplate
 from evermix.corpus.tokenizer import load_tokenizer
 from evermix.errors import CorpusError
 from evermix.ledger import Project

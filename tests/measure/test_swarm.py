@@ -21,8 +21,8 @@ from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.recipe import ProxyTraining, Recipe, TaskRecipe
 from evermix.schedule import MixtureSchedule
+from evermix.training.data import open_stream
 from evermix.training.evaluation import HeldoutText, evaluate
-from evermix.training.sampler import open_stream
 
 TRAINING = ProxyTraining(rung="0.05M", batch_sequences=4, learning_rate=1e-2, checkpoints=0)
 

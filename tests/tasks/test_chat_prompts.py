@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evermix.corpus.chat import TARGET, ChatEncoder
-from evermix.corpus.chat_template import ChatTemplate
-from evermix.corpus.conversation import Conversation
+from evermix.corpus.conversation import ChatTemplate, Conversation
 from evermix.tasks.likelihood import Continuation, encoded_windows
 from evermix.tasks.prompts import PromptEncoder
 from tests.tasks.models import ChatMarks

@@ -18,9 +18,9 @@ from evermix.errors import DomainError
 from evermix.mixture import Mixture
 from evermix.models.ladder import build_model
 from evermix.schedule import MixtureSchedule
+from evermix.training.data import open_stream
 from evermix.training.evaluation import HeldoutText, evaluate, sequence_losses
 from evermix.training.learning_rate import LearningRate
-from evermix.training.sampler import open_stream
 from evermix.training.segment import Optimisation, Segment, train_segment
 
 LENGTH = 64

@@ -18,8 +18,7 @@ from torch.distributions import Categorical, kl_divergence
 
 from evermix.corpus import TokenStore
 from evermix.corpus.chat import TARGET, ChatEncoder
-from evermix.corpus.chat_template import ChatTemplate
-from evermix.corpus.conversation import Conversation
+from evermix.corpus.conversation import ChatTemplate, Conversation
 from evermix.errors import CheckpointError, RecipeError
 from evermix.training.checkpoints import TEACHER_FILE
 from evermix.training.evaluation import HeldoutText
@@ -67,7 +66,7 @@ def _trainer(store: TokenStore, folder: Path, how: SelfDistillation, model: Any 
 
 
 def _batch(store: TokenStore, rows: list[int]) -> dict[str, torch.Tensor]:
-    from evermix.corpus.dataset import SequenceDataset, trimmed
+    from evermix.training.data import SequenceDataset, trimmed
 
     return trimmed(SequenceDataset(store).__getitems__(rows))
 

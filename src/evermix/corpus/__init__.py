@@ -1,6 +1,6 @@
 """Text in, training sequences out: readers, held-out split, tokenizer, token store, mixture stream.
 
-Nothing heavy is imported here: torch lives in `corpus.dataset`, tokenizers, pyarrow and datasets are imported on use.
+Nothing heavy is imported here: tokenizers, pyarrow and datasets are imported on use, torch not at all.
 """
 
 from evermix.corpus.source import TextSource

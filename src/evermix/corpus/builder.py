@@ -16,13 +16,11 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from evermix.corpus.chat import ChatEncoder
-from evermix.corpus.chat_rows import ChatShape, TokenisedChats, tokenise_chats, write_rows
-from evermix.corpus.chat_template import ChatTemplate
+from evermix.corpus.chat import ChatEncoder, ChatShape, TokenisedChats, tokenise_chats, write_rows
+from evermix.corpus.conversation import ChatTemplate
 from evermix.corpus.packing import TokenisedDocuments, pack, tokenise
-from evermix.corpus.source import TextSource, iterate, serialised
+from evermix.corpus.source import Survey, TextSource, iterate, serialised, survey
 from evermix.corpus.split import cut, heldout_mask, piece_bytes
-from evermix.corpus.survey import Survey, survey
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CorpusError
 from evermix.files import new_folder, read_record, write_json

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from evermix.lifecycle.deciding import Decision
 from evermix.lifecycle.segments import TrainedTo
 from evermix.lifecycle.workbench import Workbench
-from evermix.training.sampler import open_stream
+from evermix.training.data import open_stream
 from evermix.version import VERSION
 
 Floats = npt.NDArray[np.float64]

@@ -8,10 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from evermix.corpora import prepare
-from evermix.corpus.chat_template import ChatTemplate
-from evermix.corpus.source import TextSource, iterate
+from evermix.corpus.conversation import ChatTemplate
+from evermix.corpus.source import TextSource, iterate, survey
 from evermix.corpus.store import StoreProgress, StoreSettings, TokenStore, build_store
-from evermix.corpus.survey import survey
 from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer, train_bpe
 from evermix.ledger import Project, content_hash
 from evermix.lifecycle.progress import Reporter

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from evermix.corpus.readers.bytestream import decode, encodable, read_lines
+from evermix.corpus.readers import decode, encodable, read_lines
 from evermix.errors import CorpusError, TaskError
 
 

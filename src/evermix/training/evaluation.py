@@ -24,9 +24,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from evermix.corpus.chat import PADDING, TARGET
-from evermix.corpus.dataset import IGNORE_INDEX
 from evermix.corpus.store import TokenStore
 from evermix.domains import DomainSet
+from evermix.training.data import IGNORE_INDEX
 
 Floats = npt.NDArray[np.float64]
 

@@ -48,12 +48,11 @@ from transformers import (
 )
 
 from evermix.corpus.chat import TARGET, ChatEncoder
-from evermix.corpus.chat_template import ChatTemplate
-from evermix.corpus.conversation import Conversation
-from evermix.corpus.dataset import IGNORE_INDEX, Example, SequenceDataset, trimmed
+from evermix.corpus.conversation import ChatTemplate, Conversation
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CheckpointError, RecipeError
 from evermix.training.checkpoints import TEACHER_FILE
+from evermix.training.data import IGNORE_INDEX, Example, SequenceDataset, trimmed
 from evermix.training.segment import StreamTrainer, TrainerParts
 
 

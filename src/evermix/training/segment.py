@@ -23,15 +23,14 @@ from transformers import (
     TrainingArguments,
 )
 
-from evermix.corpus.dataset import SequenceDataset, trimmed
 from evermix.corpus.store import TokenStore
 from evermix.errors import RecipeError
 from evermix.files import read_record, remove_tree, write_json
 from evermix.schedule import MixtureSchedule
 from evermix.training.checkpoints import PROGRESS_FILE, check_whole, full_disk_named, newest_checkpoint
+from evermix.training.data import SequenceDataset, StreamSampler, trimmed
 from evermix.training.evaluation import HeldoutText, evaluate
 from evermix.training.learning_rate import LearningRate
-from evermix.training.sampler import StreamSampler
 
 StepReport = Callable[[int], None]
 Precision = Literal["auto", "float32", "bfloat16"]

@@ -22,11 +22,10 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from evermix.corpus.dataset import SequenceDataset, trimmed
 from evermix.corpus.store import TokenStore
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import RecipeError
-from evermix.training.sampler import StreamSampler
+from evermix.training.data import SequenceDataset, StreamSampler, trimmed
 from evermix.training.segment import TrainerParts
 
 _ROW = "row"

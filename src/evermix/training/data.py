@@ -1,15 +1,21 @@
-"""A torch map-style data set over the flat train index of a token store."""
+"""The training sequences for HF Trainer: a map-style data set over a token store, and the order that a sampler gives.
+
+The sequences of batch b are a function of (seed, b, schedule) only, so that resuming, the number of workers and the
+number of ranks change nothing. The sampler lives in the main process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from evermix.corpus.chat import PADDING, TARGET
 from evermix.corpus.store import TokenStore
+from evermix.corpus.stream import MixtureStream
+from evermix.schedule import MixtureSchedule
 
 Example = dict[str, torch.Tensor]
 IGNORE_INDEX = -100  # the label that losses pass over
@@ -52,3 +58,36 @@ def trimmed(examples: Sequence[Example]) -> Example:
     batch = {key: torch.stack([example[key] for example in examples]) for key in examples[0]}
     longest = int(batch["attention_mask"].sum(dim=1).max())
     return {key: values[:, :longest] for key, values in batch.items()}
+
+
+def open_stream(store: TokenStore, schedule: MixtureSchedule, seed: int) -> MixtureStream:
+    """The mixture stream of `schedule` over the training sequences of `store`, at its start."""
+    return MixtureStream(store.train_sizes.tolist(), store.domains.names, schedule, seed)
+
+
+class StreamSampler(Sampler[int]):
+    """Yields `n_sequences` flat sequence indices from sequence `first` of the schedule on: the start of the run.
+
+    A resumed Trainer skips the ones it has trained on by drawing indices without reading data.
+    """
+
+    def __init__(
+        self, store: TokenStore, schedule: MixtureSchedule, seed: int, n_sequences: int, first: int = 0
+    ) -> None:
+        self.store = store
+        self.first = first
+        self.schedule = schedule
+        self.seed = seed
+        self.n_sequences = n_sequences
+
+    def __iter__(self) -> Iterator[int]:
+        stream = open_stream(self.store, self.schedule, self.seed)
+        stream.seek(self.first)
+        drawn = 0
+        while drawn < self.n_sequences:
+            chunk = min(256, self.n_sequences - drawn)
+            yield from stream.draw(chunk).tolist()
+            drawn += chunk
+
+    def __len__(self) -> int:
+        return self.n_sequences

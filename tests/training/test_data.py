@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from evermix.corpus import StoreSettings, TextSource, build_store, train_bpe
-from evermix.corpus.dataset import SequenceDataset
+from evermix.training.data import SequenceDataset
 
 
 def test_items_equal_the_stores_sequences(tmp_path):
