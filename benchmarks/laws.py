@@ -37,7 +37,7 @@ CELLS = RUNS / "laws"
 NAMES = {"regmix-1m": "RegMix", "olmix-dclm": "DCLM"}
 FACTORS = (1.0, 1.5, 2.0, 3.0, 5.0)
 FAMILIES: dict[str, MixingLaw] = {
-    **{name: law() for name, law in LAWS.items() if name != "auto"},
+    **{name: law() for name, law in LAWS.items() if name != "auto" and not law.of_probes},
     "residual-pooled": ResidualLaw(PooledPowerLinkLaw()),
     "auto-convex": AutoLaw(convex=True),
     "auto": AutoLaw(),

@@ -93,45 +93,6 @@ def test_fits_with_no_more_runs_than_domains() -> None:
     assert np.mean(rank) > 0.5
 
 
-def probe_matrix(m: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray, PowerLinkLaw]:
-    """Probes of purity 0.9 plus `old` = uniform, and a planted law with tau_ii = 1."""
-    rng = np.random.default_rng(seed)
-    old = np.full(m, 1 / m)
-    P = np.vstack([0.9 * np.eye(m) + 0.1 * old, old])
-    truth = PowerLinkLaw(g=1.0)
-    truth.tau_ = np.exp(rng.normal(-2.5, 0.8, (m, m)))
-    np.fill_diagonal(truth.tau_, 1.0)
-    truth.b_, truth.c_, truth.a_ = rng.uniform(1, 2, m), rng.uniform(0.5, 1, m), rng.uniform(0.2, 0.5, m)
-    truth.n_domains_, truth.n_metrics_ = m, m
-    return P, truth.predict(P), truth
-
-
-def test_probe_law_ranks_mixtures_from_its_probes() -> None:
-    P, Y, truth = probe_matrix()
-    law = PowerLinkLaw.for_probes(own=range(6)).fit(Runs.of(P, Y))
-    np.testing.assert_array_equal(np.diag(law.tau_), 1.0)
-    assert law.converged_.all()
-    new = np.random.default_rng(1).dirichlet(np.full(6, 2.0), 300)
-    predicted, true = law.predict(new), truth.predict(new)
-    assert spearmanr(predicted.mean(axis=1), true.mean(axis=1)).statistic > 0.95
-    assert min(spearmanr(predicted[:, i], true[:, i]).statistic for i in range(6)) > 0.95
-
-
-def test_probe_law_takes_metrics_that_are_no_domain() -> None:
-    P, Y, _ = probe_matrix()
-    law = PowerLinkLaw.for_probes(own=[0, None, *range(2, 6)]).fit(Runs.of(P, Y))
-    assert law.tau_[0, 0] == 1
-    assert law.tau_[1].argmax() == 1
-    assert law.converged_.all()
-
-
-def test_own_out_of_range_is_refused() -> None:
-    P, Y, _ = probe_matrix()
-    for own in ([0, 1], [0, 1, 2, 3, 4, 6]):
-        with pytest.raises(ObservationError, match="own must give each of 6 metrics"):
-            PowerLinkLaw.for_probes(own=own).fit(Runs.of(P, Y))
-
-
 @pytest.mark.parametrize("g", [0.0, 1.2])
 def test_g_that_is_not_convex_is_refused(g: float) -> None:
     with pytest.raises(ObservationError, match=r"g of the power-link law must be in \(0, 1\]"):

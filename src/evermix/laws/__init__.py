@@ -12,6 +12,7 @@ from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.nearest import NearestLaw
 from evermix.laws.pooled_power_link import PooledPowerLinkLaw
 from evermix.laws.power_link import PowerLinkLaw
+from evermix.laws.probe import ProbeLaw
 from evermix.laws.registry import LAWS, law_class, list_laws
 from evermix.laws.residual import ResidualLaw
 
@@ -29,6 +30,7 @@ __all__ = [
     "NearestLaw",
     "PooledPowerLinkLaw",
     "PowerLinkLaw",
+    "ProbeLaw",
     "ResidualLaw",
     "cross_validate",
     "law_class",

@@ -32,6 +32,8 @@ class MixingLaw(ABC):
     name: ClassVar[str]
     formula: ClassVar[str]
     source: ClassVar[str]
+    extra: ClassVar[str | None] = None  # what to install beside evermix: pip install evermix[extra]
+    of_probes: ClassVar[bool] = False  # fitted to the probes of one decision, never to a swarm
 
     n_domains_: int
     n_metrics_: int

@@ -33,6 +33,7 @@ class BoostedTreesLaw(MixingLaw):
     name = "boosted-trees"
     formula = "sum of regression trees"
     source = "RegMix, arXiv 2407.01492 (LightGBM)"
+    extra = "regress"
 
     boosters_: list[Any]
     lowest_: Floats

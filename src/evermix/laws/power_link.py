@@ -90,17 +90,6 @@ class PowerLinkLaw(MixingLaw):
         self.prior_log_tau = prior_log_tau
         self.noise_rounds = noise_rounds
 
-    @classmethod
-    def for_probes(
-        cls, own: Sequence[int | None], prior_weight: float = 0.3, prior_log_tau: float = -3.5, prior_a: float = 0.3
-    ) -> PowerLinkLaw:
-        """The probe law: fitted on the (domains + 1) x domains losses of the probes, g = 1, tau_i,own = 1.
-
-        The prior on tau says that a token of another domain is worth 3% of an own one until the probes say otherwise.
-        Probes are short and overstate transfer: -3.5 ranked really trained mixtures better than -2.5 (docs/log.md).
-        """
-        return cls(1.0, prior_weight, prior_a, prior_weight, own, prior_log_tau, noise_rounds=0)
-
     @property
     def is_convex(self) -> bool:
         """Whether 0 < g <= 1, which fit demands."""

@@ -16,39 +16,48 @@ from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.nearest import NearestLaw
 from evermix.laws.pooled_power_link import PooledPowerLinkLaw
 from evermix.laws.power_link import PowerLinkLaw
+from evermix.laws.probe import ProbeLaw
 from evermix.laws.residual import ResidualLaw
 
-LAWS: dict[str, type[MixingLaw]] = {
-    "log-linear": LogLinearLaw,
-    "power-link": PowerLinkLaw,
-    "pooled-power-link": PooledPowerLinkLaw,
-    "bimix": BiMixLaw,
-    "autoscale": AutoScaleLaw,
-    "boosted-trees": BoostedTreesLaw,
-    "gaussian-process": GaussianProcessLaw,
-    "residual": ResidualLaw,
-    "ensemble": EnsembleLaw,
-    "nearest": NearestLaw,
-    "auto": AutoLaw,
-}
-_EXTRAS = {"boosted-trees": "regress"}
+_FAMILIES: tuple[type[MixingLaw], ...] = (
+    LogLinearLaw,
+    PowerLinkLaw,
+    PooledPowerLinkLaw,
+    BiMixLaw,
+    AutoScaleLaw,
+    BoostedTreesLaw,
+    GaussianProcessLaw,
+    ResidualLaw,
+    EnsembleLaw,
+    NearestLaw,
+    ProbeLaw,
+    AutoLaw,
+)
+LAWS: dict[str, type[MixingLaw]] = {law.name: law for law in _FAMILIES}
 
 
 def law_class(name: str) -> type[MixingLaw]:
-    """The law called `name`; RecipeError if there is none."""
+    """The law of a swarm called `name`; RecipeError if there is none, or if it is a law of probes."""
+    known = [each for each, law in LAWS.items() if not law.of_probes]
+    if name in LAWS and name not in known:
+        raise RecipeError(
+            "a law of a swarm must not be one of probes, which are short runs of one model",
+            received=name,
+            hint=f"the decision mode probe-law fits it; known for swarms: {', '.join(known)}",
+        )
     if name not in LAWS:
-        raise RecipeError("a law must be a known one", received=name, hint=f"known: {', '.join(LAWS)}")
+        raise RecipeError("a law must be a known one", received=name, hint=f"known: {', '.join(known)}")
     return LAWS[name]
 
 
 def list_laws() -> list[dict[str, Any]]:
-    """The families that a recipe may name as `law: NAME`, one row each, in the order of the registry.
+    """The families that a recipe may name as `law: NAME`, and that of probes, one row each, in the registry's order.
 
     `auto` chooses among them, and is none itself.
 
     Returns:
         Rows of `name`, `formula`, `source`, `convex`, `gradient`, `std` (whether it has them), `runs_needed` (for m
-        domains, such as "m + 1") and `extra` (to install, or None).
+        domains, such as "m + 1"; "probes" for a law of those) and `extra` (to install, or None).
     """
     return [_row(name, law) for name, law in LAWS.items() if law is not AutoLaw]
 
@@ -63,12 +72,14 @@ def _row(name: str, law: type[MixingLaw]) -> dict[str, Any]:
         "gradient": unfitted.has_gradient,
         "std": unfitted.has_std,
         "runs_needed": _runs_needed(law),
-        "extra": _EXTRAS.get(name),
+        "extra": law.extra,
     }
 
 
 def _runs_needed(law: type[MixingLaw]) -> str:
     """Runs as many as parameters, in terms of the number m of domains: 'm + 1'."""
+    if law.of_probes:
+        return "probes"
     per_domain = law.n_parameters(3) - law.n_parameters(2)
     constant = law.n_parameters(2) - 2 * per_domain
     if per_domain == 0:
