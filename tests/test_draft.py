@@ -94,6 +94,7 @@ def test_commented_defaults_are_the_defaults(data: Path, tmp_path: Path) -> None
     simple += ("  # decay_fraction:", "  # weight_decay:", "  # clip_norm:", "  # evaluations:", "  # checkpoints:")
     simple += ("  # workers:", "  # heldout", "  # candidates:", "  # gradient_eval", "  # floors:", "  # caps:")
     simple += ("  # fixed:", "  # probes:", "  #   ")
+    simple += ("  # by:", "  # groups:", "  # chat_template:", "  # precision:", "# method:", "# phases:")
     lines = [line.replace("# ", "", 1) if line.startswith(simple) else line for line in text.splitlines()]
     opened = tmp_path / "opened.yaml"
     opened.write_text("\n".join(lines), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A first recipe for a folder of data files: commented, loadable, with sizes guessed from the data."""
+"""A first recipe for a folder of data files: the template draft.yaml, filled in from the data."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from evermix.errors import CorpusError, RecipeError
 from evermix.files import write_atomically
-from evermix.recipe import CorpusRecipe, DecisionRecipe, ObjectiveRecipe, ProbeRecipe, TrainingRecipe
 
 _BYTES_PER_TOKEN = 2.5
 _EXPANSION = {".gz": 3.5, ".zst": 3.5, ".parquet": 2.5, ".pq": 2.5}
@@ -109,7 +109,13 @@ def draft_recipe(folder: Path, *, base: Path | None = None) -> str:
         raise RecipeError(
             f"{folder}: the folder must hold data files", hint="known endings: " + " ".join((*_SUFFIXES, *_COMPRESSED))
         )
-    return _render(folder.resolve().name, sources)
+    template = Template(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    return template.substitute(
+        _guessed(sources),
+        project=_quoted(f"runs/{folder.resolve().name}"),
+        domains="\n".join(map(_rendered, sources)),
+        example=_quoted(sources[0].name),
+    )
 
 
 def find_sources(folder: Path, base: Path) -> list[Source]:
@@ -239,43 +245,34 @@ def _documents(source: Source) -> str | None:
     return "file" if many and short else "paragraph"
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    """Everything that is guessed from the amount of data."""
+def _guessed(sources: list[Source]) -> dict[str, object]:
+    """Every number of the template that goes by the amount of data.
 
-    rung: str
-    vocab_size: int
-    tokens: int
-    total: float
-    sequence_length: int
-    batch_sequences: int
-    learning_rate: float
-    start: str
-    floor: float
-
-
-def _sizes(sources: list[Source]) -> _Sizes:
-    """The largest rung for which one pass over the corpus is 20 tokens per parameter; at most two passes in all."""
-    total = sum(source.n_tokens for source in sources)
-    smallest = min(source.n_tokens for source in sources)
+    The largest rung for which one pass over the corpus is 20 tokens per parameter; at most two passes in all.
+    """
+    total, smallest = sum(source.n_tokens for source in sources), min(source.n_tokens for source in sources)
     fitting = [rung for rung in _RUNGS if rung[1] * _TOKENS_PER_PARAMETER <= total]
     rung, n_parameters, vocab_size = fitting[-1] if fitting else _RUNGS[0]
     tokens = _two_digits(min(n_parameters * _TOKENS_PER_PARAMETER, 2 * total))
     length = 256 if smallest >= 50 * 256 else 128 if smallest >= 50 * 128 else 64
     most = 16 if n_parameters < 4e6 else 64
-    batch = next((b for b in (64, 32, 16, 8) if b <= most and tokens / (b * length) >= 300), 4)
     uniform_fits = 0.4 * tokens / len(sources) <= _MAX_EPOCHS / 2 * smallest
-    return _Sizes(
-        rung=rung,
-        vocab_size=vocab_size,
-        tokens=tokens,
-        total=total,
-        sequence_length=length,
-        batch_sequences=batch,
-        learning_rate=3e-3 if n_parameters < 4e6 else 1e-3,
-        start="uniform" if uniform_fits else "natural",
-        floor=min(0.01, _two_digits(2e5 / len(sources)) / 1e6),
-    )
+    return {
+        "rung": rung,
+        "vocab_size": vocab_size,
+        "tokens": _amount(tokens),
+        "note": "20 tokens per parameter"
+        if fitting
+        else "the corpus is small even for this rung: decisions will be noisy",
+        "total": _amount(total),
+        "length": length,
+        "batch": next((b for b in (64, 32, 16, 8) if b <= most and tokens / (b * length) >= 300), 4),
+        "rate": f"{3e-3 if n_parameters < 4e6 else 1e-3:g}",
+        "start": "uniform" if uniform_fits else "natural",
+        "reason": "" if uniform_fits else " (uniform would repeat the smallest domain too often)",
+        "floor": f"{min(0.01, _two_digits(2e5 / len(sources)) / 1e6):g}",
+        "max_epochs": _MAX_EPOCHS,
+    }
 
 
 def _two_digits(value: float) -> int:
@@ -296,7 +293,7 @@ def _quoted(text: str) -> str:
     return text if plain and not reserved else json.dumps(text, ensure_ascii=not text.isprintable())
 
 
-def _render_domain(source: Source) -> str:
+def _rendered(source: Source) -> str:
     patterns = ", ".join(_quoted(pattern) for pattern in source.patterns)
     about = f"{len(source.files)} file{'s' if len(source.files) > 1 else ''}, about {_amount(source.n_tokens)} tokens"
     lines = [f"  - name: {_quoted(source.name)}   # {about}", f"    files: [{patterns}]"]
@@ -308,127 +305,3 @@ def _render_domain(source: Source) -> str:
     if documents is not None:
         lines.append(f"    documents: {documents}")
     return "\n".join(lines)
-
-
-def _render(name: str, sources: list[Source]) -> str:
-    sizes = _sizes(sources)
-    small = sizes.total < _RUNGS[0][1] * _TOKENS_PER_PARAMETER
-    note = "the corpus is small even for this rung: expect noisy decisions" if small else "20 tokens per parameter"
-    reason = "" if sizes.start == "uniform" else " (uniform would repeat the smallest domain too often)"
-    return _TEMPLATE.format(
-        project=_quoted(f"runs/{name}"),
-        domains="\n".join(_render_domain(source) for source in sources),
-        total=_amount(sizes.total),
-        tokens=_amount(sizes.tokens),
-        note=note,
-        vocab_size=sizes.vocab_size,
-        length=sizes.sequence_length,
-        batch=sizes.batch_sequences,
-        rate=f"{sizes.learning_rate:g}",
-        rung=sizes.rung,
-        start=sizes.start,
-        reason=reason,
-        floor=f"{sizes.floor:g}",
-        example=_quoted(sources[0].name),
-        corpus=CorpusRecipe(),
-        training=TrainingRecipe(tokens=1),
-        decision=DecisionRecipe(),
-        probes=ProbeRecipe(),
-        objective=ObjectiveRecipe(),
-        at=list(DecisionRecipe().at),
-        purities=list(ProbeRecipe().purities),
-        max_epochs=_MAX_EPOCHS,
-    )
-
-
-_TEMPLATE = """\
-# A recipe for evermix. Show what it will do: `evermix run RECIPE --dry-run`; do it: `evermix run RECIPE`.
-# Commented keys show their default. Amounts may be written 250k, 1.5M, 20B.
-
-project: {project}   # folder for everything that is made; running again goes on from there
-seed: 0
-# method: op-mix   # probes of the model decide on the way. olmix: a swarm of small proxies decides beforehand; it has
-#                    the keys swarm and tasks, and other keys of decision: docs/olmix.md
-# phases: []   # a life of several phases, each with another domain set, instead of one pretraining: docs/continual.md,
-#                also for the keys that belong to it: orders, replay and retention
-
-# Domains: what the mixture shares tokens out among. Paths and globs are relative to this file.
-#   files       paths or globs of JSONL, Parquet or plain text, also .gz and .zst; '!pattern' leaves files out
-#   registry    instead of files: a corpus that a package registry carries, see `evermix list-corpora`
-#   dataset     instead of files: arguments of datasets.load_dataset, such as {{path: ..., split: train}}
-#   text_field  where the text is in a record            format     auto, jsonl, parquet, text or chat
-#   documents   of plain text: file, paragraph or line   max_bytes  read at most so much
-domains:   # about {total} tokens in all, at 2.5 bytes per token
-{domains}
-
-tokenizer:
-  vocab_size: {vocab_size}   # of a byte-level BPE that is trained on the corpus
-  # path: null   # or an existing tokenizer: file, folder or hub name
-
-corpus:
-  sequence_length: {length}   # tokens per training sequence
-  # heldout_fraction: {corpus.heldout_fraction:g}   # of the documents of each domain, for evaluation only
-  # heldout_sequences: {corpus.heldout_sequences}   # at most so many per domain
-  # store: null   # folder of the tokenised text; null: in the project folder
-  # workers: {corpus.workers}   # domains that are tokenised at once
-  # chat_template: auto   # of format chat: the checkpoint's own or plain; plain; or a file
-
-model:
-  rung: {rung}   # non-embedding parameters: 0.2M, 1M, 4M, 15M, 30M or 60M
-  # checkpoint: null   # or start from a Hugging Face model: folder or hub name
-
-training:
-  tokens: {tokens}   # budget of each arm; {note}
-  batch_sequences: {batch}
-  # gradient_accumulation: {training.gradient_accumulation}
-  learning_rate: {rate}
-  # schedule: {training.schedule}   # warmup-stable-decay, or cosine
-  # warmup_fraction: {training.warmup_fraction:g}
-  # decay_fraction: {training.decay_fraction:g}
-  # weight_decay: {training.weight_decay:g}
-  # clip_norm: {training.clip_norm:g}
-  # evaluations: {training.evaluations}   # points of the loss curves
-  # checkpoints: {training.checkpoints}   # for going on after an interruption
-  # workers: {training.workers}   # processes that load data
-  # precision: {training.precision}   # bfloat16 on a GPU that has it; or float32, bfloat16
-
-start: {start}   # mixture before the first decision: uniform, natural, or a share for each domain{reason}
-
-# The decision: short LoRA probes of the current model say what each domain would bring.
-decision:
-  at: {at}   # fractions of the budget; several are allowed
-  mode: {decision.mode}   # probe-law, interpolation or gradient
-  kl: null   # pull towards the prior; null: what suits the mode; 0 trusts the probes alone
-  prior: {decision.prior}   # what the pull is towards; auto: start, the mixture above; or natural, uniform, shares
-  # by: {decision.by}   # of held-out text; with phases and tasks also accuracy
-  # candidates: {decision.candidates}   # mode interpolation
-  # gradient_evaluations: {decision.gradient_evaluations}   # mode gradient
-  cross_checks: false   # true also runs the other modes, for the report
-  # With method olmix also law, kl_weight, guards, compare and resamples.
-  # probes:
-  #   budget: {probes.budget:g}   # part of the run's training FLOPs that all decisions may spend
-  #   steps: null   # of one probe; null: what the budget allows
-  #   purities: {purities}   # share of the domain in its probes
-  #   rank: {probes.rank}
-  #   alpha: {probes.alpha:g}
-  #   learning_rate_factor: {probes.learning_rate_factor:g}
-  #   evaluation_sequences: null   # held-out sequences per domain for scoring; null: what the budget allows
-
-objective:
-  quantity: {objective.quantity}   # perplexity, loss_nats or bits_per_byte: choose the one that you report
-  # weights: {{{example}: 1}}   # what counts and how much; domains left out count 0; default: all alike
-  # groups: null   # instead of weights: family -> domains, means of means; group_weights: family -> weight
-  # With method olmix also maximise, drop, unit and aggregate.
-
-constraints:
-  max_epochs: {max_epochs}   # most passes over any domain
-  floor: {floor}   # least share of every domain
-  # floors: {{}}   # domain: least share
-  # caps: {{}}   # domain: greatest share
-  # fixed: {{}}   # domain: exact share
-  # groups: {{}}   # name: {{members: [domains], least: 0, greatest: 1}} bounds the sum of their shares
-
-# What is trained, each on the same budget and seed. The two baselines show what deciding gained and cost
-# as much as it does: leave them out with [evermix].
-arms: [natural, uniform, evermix]
-"""
