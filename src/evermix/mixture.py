@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from evermix.domains import DomainSet
 from evermix.errors import MixtureError
+from evermix.notebook import html_table
 
 Floats = npt.NDArray[np.float64]
 _SUM_TOLERANCE = 1e-6
@@ -132,6 +133,12 @@ class Mixture:
 
     def __repr__(self) -> str:
         return "Mixture(" + ", ".join(f"{n}={w:.4f}" for n, w in self.as_dict.items()) + ")"
+
+    def _repr_html_(self) -> str:
+        sizes = ["" if domain.size is None else f"{domain.size:,}" for domain in self.domains]
+        shares = [f"{share:.2%}" for share in self.weights]
+        rows = list(zip(self.domains.names, shares, sizes, strict=True))
+        return html_table(f"Mixture over {len(rows)} domains", ["domain", "share", self.domains.unit], rows)
 
 
 def _check_weights(domains: DomainSet, array: Floats) -> None:

@@ -81,12 +81,14 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         write_text(folder / f"{name}.jsonl", words, seed)
     recipe, project = folder / "r.yaml", folder / "project"
     recipe.write_text(RECIPE.format(folder=folder), encoding="utf-8")
+    (folder / "u.yaml").write_text("add: [{name: d, files: d.jsonl}]\n", encoding="utf-8")
     new = ("update", "add", recipe, "d", "--files", folder / "d.jsonl")
     commands: dict[str, tuple[object, ...]] = {
         "plan": ("run", recipe, "--dry-run"),
         "too early": ("update", "remove", recipe, "c"),
         "run": ("run", recipe),
         "plan of update": (*new, "--dry-run", "--json"),
+        "plan by file": ("update", "apply", recipe, folder / "u.yaml", "--dry-run", "--json"),
         "cannot be had": (*new, "--strategy", "partial", "--release", "d"),
         "add": (*new, "--strategy", "mixture"),
         "page": ("report", project),
@@ -133,6 +135,7 @@ def test_plan_of_an_update_writes_nothing(story: Story) -> None:
     assert set(strategies["mixture"]["frozen"]) == {"t:a", "t:b", "c"}
     assert strategies["mixture"]["flops"] < strategies["full"]["flops"]
     assert "add d" in story.said["add"].err  # it was not added before
+    assert story.said["plan by file"].json == plan
 
 
 def test_update_shows_plan_then_both_mixtures(story: Story) -> None:

@@ -97,9 +97,7 @@ def apply(
       evermix update apply recipe.yaml spring.yaml --dry-run
       evermix update apply recipe.yaml spring.yaml
     """
-    from evermix.cli.update_file import UpdateFile
-
-    _make(update, UpdateFile.load(updates))
+    _make(update, em.TextUpdate.load(updates))
 
 
 def undo(recipe: RecipeFile, json: AsJson = False) -> None:

@@ -13,6 +13,7 @@ from evermix.deciding.request import Problems, problems
 from evermix.domain_updates import CollapsedSpace
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
+from evermix.notebook import html_table
 from evermix.recipe.decision import StudyRecipe
 from evermix.solvers.kl_path import DEFAULT_KL, KlChoice, PathPoint, choose_kl, kl_path
 from evermix.solvers.kl_scale import scaled_kl_weight
@@ -89,6 +90,21 @@ class AssessedProposal:
     def mixture(self) -> Mixture:
         """The proposed mixture, over all domains."""
         return self.proposal.mixture
+
+    def _repr_html_(self) -> str:
+        prior, law = self.fitted.prior, self.fitted.law_name
+        intervals = None if self.bootstrap is None else self.bootstrap.weight_intervals()
+        rows = [
+            [
+                name,
+                f"{share:.2%}",
+                *([] if intervals is None else [f"{intervals[j, 0]:.1%} to {intervals[j, 1]:.1%}"]),
+                f"{prior.mixture[name]:.2%}",
+            ]
+            for j, (name, share) in enumerate(self.mixture.as_dict.items())
+        ]
+        columns = ["domain", "share", *([] if intervals is None else ["90% interval"]), "prior"]
+        return html_table(f"Proposed mixture (law {law}, prior: {prior.source})", columns, rows)
 
     @property
     def as_dict(self) -> dict[str, Any]:

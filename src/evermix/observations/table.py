@@ -19,6 +19,7 @@ import yaml
 from evermix.domains import Domain, DomainSet
 from evermix.errors import DomainError, ObservationError
 from evermix.files import write_atomically
+from evermix.notebook import html_table
 from evermix.observations.orientation import Orientation
 from evermix.observations.replicates import groups_of_equal_rows, pooled_deviation
 from evermix.observations.runs import Runs
@@ -34,6 +35,7 @@ from evermix.observations.table_checks import (
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 _ROUNDING = 1e-12
+_SHOWN_RUNS, _SHOWN_COLUMNS = 10, 8  # in a notebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +104,14 @@ class Observations:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    def _repr_html_(self) -> str:
+        counted = (f"{self.n_runs:,} runs", f"{len(self.domains):,} domains", f"{len(self.metrics):,} metrics")
+        shares = [[f"{share:.1%}" for share in row] for row in self.weights[:_SHOWN_RUNS, :_SHOWN_COLUMNS]]
+        values = [[f"{value:.4g}" for value in row] for row in self.values[:_SHOWN_RUNS, :_SHOWN_COLUMNS]]
+        rows = [[run, *p, *y] for run, p, y in zip(self.run_ids or (), shares, values, strict=False)]
+        columns = ["run", *self.domains.names[:_SHOWN_COLUMNS], *self.metrics[:_SHOWN_COLUMNS]]
+        return html_table(f"Observations: {', '.join(counted)}; the first of each", columns, rows)
 
     @property
     def n_runs(self) -> int:

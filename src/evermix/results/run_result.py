@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from evermix.errors import ProjectError
 from evermix.files import write_json
+from evermix.notebook import html_table
 from evermix.objective import Quantity
 from evermix.results.proposal import ProposalView
 from evermix.results.record import Record, Shares
@@ -371,6 +372,20 @@ class RunResult(Record):
         """The last decision by a swarm of arm evermix, trained on or not: the mixture that a swarm recommends."""
         made = [d for d in self.decisions if d.evidence == "swarm" and d.arm == "evermix"]
         return made[-1] if made else None
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for arm in self.arms.values():
+            ends = arm.last
+            values = (
+                sum(end.objective_value for end in ends) / len(ends),
+                sum(end.means.bits_per_byte for end in ends) / len(ends),
+                sum(end.cumulative_compute.flops for end in ends) / len(ends),
+            )
+            rows.append([arm.label, *(f"{value:.5g}" for value in values)])
+        counted = f"{len(self.domains)} domains, {len(self.orders)} order(s) of {len(self.orders[0])} phase(s)"
+        columns = ["arm", f"objective ({self.objective.quantity})", "mean bits per byte", "FLOPs"]
+        return html_table(f"{self.project}: {self.method}, seed {self.seed}, {counted}", columns, rows)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
