@@ -27,8 +27,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from evermix.domains import DomainSet
-from evermix.measure.adapters import Adapter
-from evermix.measure.interpolation import Interpolation
+from evermix.measure.interpolation import Adapter, Interpolation
 from evermix.models.ladder import build_model
 from evermix.models.loading import load_model
 from evermix.training.evaluation import HeldoutText, evaluate

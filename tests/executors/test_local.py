@@ -14,7 +14,7 @@ import pytest
 
 from evermix.errors import ExecutorError
 from evermix.executors import Job, JobEvent, LocalProcesses
-from evermix.executors.cores import available_cores
+from evermix.executors.process import available_cores
 
 
 def job(folder: Path, function: str, key: str = "a", **arguments: Any) -> Job:

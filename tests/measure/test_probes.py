@@ -13,8 +13,7 @@ from evermix.domains import DomainSet
 from evermix.ledger import Project
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.text import open_text
-from evermix.measure.adapters import Adapter
-from evermix.measure.interpolation import Interpolation
+from evermix.measure.interpolation import Adapter, Interpolation
 from evermix.measure.probes import Component, ProbeSettings, components, train_probe
 from evermix.mixture import Mixture
 from evermix.models.ladder import build_model

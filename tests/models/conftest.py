@@ -9,7 +9,7 @@ import pytest
 from transformers import LlamaForCausalLM
 
 from evermix.corpora import Archive
-from evermix.models.registry import RegistryModel
+from evermix.models.loading import RegistryModel
 
 
 @pytest.fixture(scope="session")

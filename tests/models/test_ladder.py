@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from evermix.errors import CheckpointError, RecipeError
-from evermix.models.ladder import LADDER, build_model
+from evermix.models.ladder import LADDER, ModelSize, build_model
 from evermix.models.loading import check_vocabulary, load_model
-from evermix.training.flops import ModelSize
 
 
 @pytest.mark.parametrize(("name", "millions"), [("0.2M", 0.2), ("1M", 1.0), ("4M", 4.0)])

@@ -12,8 +12,7 @@ from evermix.corpus import StoreSettings, TextSource, TokenStore, build_store, t
 from evermix.mixture import Mixture
 from evermix.models.ladder import build_model
 from evermix.schedule import MixtureSchedule
-from evermix.training.learning_rate import LearningRate
-from evermix.training.segment import Optimisation, Segment
+from evermix.training.segment import LearningRate, Optimisation, Segment
 
 LENGTH = 48
 

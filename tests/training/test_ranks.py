@@ -21,8 +21,7 @@ from evermix.mixture import Mixture
 from evermix.models.ladder import build_model
 from evermix.recipe import Recipe
 from evermix.schedule import MixtureSchedule
-from evermix.training.learning_rate import LearningRate
-from evermix.training.segment import Optimisation, Segment, train_segment
+from evermix.training.segment import LearningRate, Optimisation, Segment, train_segment
 
 _STEPS = 6
 

@@ -20,10 +20,9 @@ from evermix.corpus import TokenStore
 from evermix.corpus.chat import TARGET, ChatEncoder
 from evermix.corpus.conversation import ChatTemplate, Conversation
 from evermix.errors import CheckpointError, RecipeError
-from evermix.training.checkpoints import TEACHER_FILE
 from evermix.training.evaluation import HeldoutText
 from evermix.training.sdft import SelfDistillation, TeacherPrompt, reverse_kl, sdft_trainer
-from evermix.training.segment import Segment, TrainerParts, plain_trainer, train_segment
+from evermix.training.segment import TEACHER_FILE, Segment, TrainerParts, plain_trainer, train_segment
 
 from ..corpus.chats import CHATML, chat_tokenizer
 from .talks import new_model, segment_of, talk_store, weights

@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from evermix.errors import ExecutorError
-from evermix.executors.accelerators import one_of, visible_accelerators
-from evermix.executors.cores import available_cores
-from evermix.executors.interrupts import first_on_interrupt
 from evermix.executors.job import EventKind, Executor, Failure, Job, JobEvent, Watcher, check_jobs, log_name
-from evermix.executors.process import WorkerProcess
+from evermix.executors.process import WorkerProcess, available_cores, first_on_interrupt, one_of, visible_accelerators
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -1,4 +1,8 @@
-"""The parent's end of one worker: its pipes, its messages, and notice of its death."""
+"""The parent's end of one worker (its pipes, its messages, notice of its death), and the machine that workers share.
+
+Of the machine: how many cores this process may keep busy, which accelerators it may use, and what is done first when a
+signal is about to raise an exception.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from evermix.errors import ExecutorError
@@ -150,3 +155,77 @@ def _parsed(line: bytes) -> dict[str, Any]:
     if isinstance(message, dict) and "kind" in message:
         return message
     return {"kind": "raised", "reason": f"the worker's channel must carry JSON messages, got {line[:60]!r}"}
+
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def available_cores(cgroups: Path = _CGROUPS) -> int:
+    """Cores of the process's affinity, or fewer where its container is allowed less time than that; at least 1.
+
+    The time a container may use is its quota per period: `cpu.max` of cgroup 2, `cpu.cfs_quota_us` and
+    `cpu.cfs_period_us` of cgroup 1 (kernel documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for quota, period in (_numbers(cgroups / "cpu.max"), _numbers(*_version_1(cgroups))):
+        if quota > 0 and period > 0:
+            cores = min(cores, max(1, round(quota / period)))
+    return cores
+
+
+def _version_1(cgroups: Path) -> tuple[Path, Path]:
+    return cgroups / "cpu" / "cpu.cfs_quota_us", cgroups / "cpu" / "cpu.cfs_period_us"
+
+
+def _numbers(*files: Path) -> tuple[int, int]:
+    """The two numbers that the files hold together; (0, 0) where there is no limit or no such file."""
+    words = [word for file in files if file.is_file() for word in file.read_text(encoding="ascii").split()]
+    if len(words) == 2 and all(word.isdigit() for word in words):
+        return int(words[0]), int(words[1])
+    return 0, 0
+
+
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+_DRIVER = Path("/proc/driver/nvidia/gpus")
+
+
+def visible_accelerators(environment: Mapping[str, str] = os.environ, driver: Path = _DRIVER) -> tuple[str, ...]:
+    """As CUDA_VISIBLE_DEVICES lists them; where that is unset, the numbers of all that the driver knows."""
+    listed = environment.get(VARIABLE)
+    if listed is not None:
+        return tuple(name.strip() for name in listed.split(",") if name.strip())
+    return tuple(str(k) for k in range(len(list(driver.iterdir())))) if driver.is_dir() else ()
+
+
+def one_of(accelerators: tuple[str, ...], place: int) -> dict[str, str]:
+    """The variable that shows a worker one accelerator of several, in turn; nothing where there are fewer than two."""
+    return {VARIABLE: accelerators[place % len(accelerators)]} if len(accelerators) > 1 else {}
+
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def first_on_interrupt(action: Callable[[], None]) -> Iterator[None]:
+    """Call `action` before whatever Python function handles SIGINT or SIGTERM now, as Ctrl-C does.
+
+    A `finally` is not enough where signals come in twos (`timeout` sends them so, people press Ctrl-C twice): the
+    second cuts the `finally` of the first short. Here the action of the last signal always runs to its end. Outside
+    of the main thread, where no signal raises anything, this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: handler for number in _NUMBERS if callable(handler := signal.getsignal(number))}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        action()
+        before[signal.Signals(number)](number, frame)
+
+    try:
+        for number in before:
+            signal.signal(number, handle)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -20,11 +20,11 @@ from evermix.lifecycle.segments import TrainedTo
 from evermix.lifecycle.workbench import Workbench
 from evermix.measure.probes import Component, Probe, ProbeSettings, components, train_probe
 from evermix.mixture import Mixture
+from evermix.models.ladder import ModelSize
 from evermix.models.loading import load_to_score
 from evermix.observations import Observations
 from evermix.recipe import DecisionRecipe, ProbeRecipe, Recipe, TrainingRecipe
 from evermix.training.evaluation import HeldoutText, evaluate
-from evermix.training.flops import ModelSize
 from evermix.training.segment import StepReport
 
 Floats = npt.NDArray[np.float64]

@@ -16,9 +16,8 @@ from evermix.ledger import content_hash
 from evermix.lifecycle.workbench import Workbench
 from evermix.models.loading import load_model
 from evermix.schedule import MixtureSchedule
-from evermix.training.checkpoints import newest_checkpoint
 from evermix.training.evaluation import HeldoutText, evaluate
-from evermix.training.segment import Segment, spread_steps, train_segment
+from evermix.training.segment import Segment, newest_checkpoint, spread_steps, train_segment
 
 _MARKER = "done.json"
 _CURVE_SEQUENCES = 32

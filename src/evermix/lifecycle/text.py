@@ -14,7 +14,7 @@ from evermix.corpus.store import StoreProgress, StoreSettings, TokenStore, build
 from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer, train_bpe
 from evermix.ledger import Project, content_hash
 from evermix.lifecycle.progress import Reporter
-from evermix.models.registry import resolve_checkpoint
+from evermix.models.loading import resolve_checkpoint
 from evermix.recipe import DomainRecipe, Recipe
 
 _PINNED = "pinned"

@@ -15,15 +15,12 @@ from evermix.ledger import Project, content_hash
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.text import corpus_record, open_text, tokenizer_of
 from evermix.mixture import Mixture
-from evermix.models.ladder import build_model, find_rung
-from evermix.models.loading import check_tokenizer, check_vocabulary, load_model
-from evermix.models.registry import resolve_checkpoint
+from evermix.models.ladder import ModelSize, build_model, find_rung
+from evermix.models.loading import check_tokenizer, check_vocabulary, load_model, resolve_checkpoint
 from evermix.objective import Objective
 from evermix.recipe import Recipe, TrainingRecipe
 from evermix.training.evaluation import HeldoutText
-from evermix.training.flops import ModelSize
-from evermix.training.learning_rate import LearningRate
-from evermix.training.segment import Optimisation
+from evermix.training.segment import LearningRate, Optimisation
 from evermix.version import VERSION
 
 

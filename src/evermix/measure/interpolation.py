@@ -17,19 +17,60 @@ gradient of what it writes,
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from evermix.errors import CheckpointError
-from evermix.measure.adapters import Adapter
 from evermix.training.evaluation import Evaluation, HeldoutText, sequence_losses, summarise
+
+_NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<half>[AB])(?:\.default)?\.weight")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One trained adapter.
+
+    Attributes:
+        scale: alpha / r.
+        down: parameter name of the base model -> A, shape (r, in).
+        up: parameter name of the base model -> B, shape (out, r).
+    """
+
+    scale: float
+    down: dict[str, torch.Tensor]
+    up: dict[str, torch.Tensor]
+
+    @classmethod
+    def load(cls, folder: Path) -> Adapter:
+        """Read what PEFT saved; CheckpointError if it is no plain LoRA adapter."""
+        try:
+            config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+            tensors = load_file(folder / "adapter_model.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise CheckpointError(f"{folder}: an adapter must be a folder that PEFT wrote ({error})") from error
+        if config.get("use_dora") or config.get("use_rslora") or config.get("rank_pattern"):
+            raise CheckpointError(f"{folder}: the adapter must be plain LoRA of one rank")
+        halves: dict[str, dict[str, torch.Tensor]] = {"A": {}, "B": {}}
+        for name, tensor in tensors.items():
+            match = _NAME.fullmatch(name)
+            if match is None:
+                raise CheckpointError(f"{folder}: the adapter must hold LoRA matrices only", received=name)
+            halves[match["half"]][f"{match['module']}.weight"] = tensor.float()
+        return cls(config["lora_alpha"] / config["r"], halves["A"], halves["B"])
+
 
 Floats = npt.NDArray[np.float64]
 _CPU_BACKWARD_TOKENS = 1024  # what a backward pass keeps should stay near the cache (2.5 plain passes, not 3.7)

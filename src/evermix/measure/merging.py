@@ -20,8 +20,8 @@ from evermix.errors import CheckpointError
 from evermix.files import new_folder
 from evermix.measure.interpolation import Interpolation
 from evermix.models.loading import load_model, on_gpu
-from evermix.training.checkpoints import full_disk_named
 from evermix.training.evaluation import Evaluation, HeldoutText, evaluate
+from evermix.training.segment import full_disk_named
 
 Weights = dict[str, torch.Tensor]
 

@@ -20,14 +20,20 @@ import torch
 from transformers import PreTrainedModel
 
 from evermix.corpus.store import TokenStore
-from evermix.executors.cached import CachedJob
+from evermix.executors.job import CachedJob
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.schedule import MixtureSchedule
-from evermix.training.checkpoints import full_disk_named
 from evermix.training.evaluation import HeldoutText, evaluate
-from evermix.training.learning_rate import LearningRate
-from evermix.training.segment import Optimisation, Precision, Segment, StepReport, train_segment
+from evermix.training.segment import (
+    LearningRate,
+    Optimisation,
+    Precision,
+    Segment,
+    StepReport,
+    full_disk_named,
+    train_segment,
+)
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,7 +1,9 @@
 """The ladder: Llama-style models (RMSNorm, rotary positions, SwiGLU, tied embeddings) named by their
-non-embedding parameters.
+non-embedding parameters; and the size of any model, by which compute is counted in FLOPs.
 
-A layer of width d with feed-forward width f has 4 d^2 + 3 d f + 2 d parameters.
+A layer of width d with feed-forward width f has 4 d^2 + 3 d f + 2 d parameters. Compute is counted alike everywhere
+(METHODS 2, last paragraph). With N = non-embedding parameters + output projection: training 6 N per token, LoRA
+training of a frozen base 4 N, evaluation 2 N.
 """
 
 from __future__ import annotations
@@ -68,3 +70,38 @@ def build_model(name: str, vocab_size: int, sequence_length: int, end_id: int, s
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Parameter counts of a model (no unit)."""
+
+    non_embedding: int
+    output_projection: int
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> ModelSize:
+        """Count a model; a tied output projection counts once more, for it computes once more."""
+        embedding = model.get_input_embeddings().weight
+        output = model.get_output_embeddings().weight
+        total = sum(parameter.numel() for parameter in model.parameters())
+        tied = output is embedding
+        body = total - embedding.numel() - (0 if tied else output.numel())
+        return cls(body, output.numel())
+
+    @property
+    def counted(self) -> int:
+        """N of the formulas."""
+        return self.non_embedding + self.output_projection
+
+    def training(self, n_tokens: float) -> float:
+        """FLOPs of training every weight on `n_tokens`."""
+        return 6.0 * self.counted * n_tokens
+
+    def adapter_training(self, n_tokens: float) -> float:
+        """FLOPs of training LoRA adapters on `n_tokens`."""
+        return 4.0 * self.counted * n_tokens
+
+    def evaluation(self, n_tokens: float) -> float:
+        """FLOPs of a forward pass over `n_tokens`."""
+        return 2.0 * self.counted * n_tokens

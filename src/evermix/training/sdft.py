@@ -51,9 +51,8 @@ from evermix.corpus.chat import TARGET, ChatEncoder
 from evermix.corpus.conversation import ChatTemplate, Conversation
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CheckpointError, RecipeError
-from evermix.training.checkpoints import TEACHER_FILE
 from evermix.training.data import IGNORE_INDEX, Example, SequenceDataset, trimmed
-from evermix.training.segment import StreamTrainer, TrainerParts
+from evermix.training.segment import TEACHER_FILE, StreamTrainer, TrainerParts
 
 
 @dataclass(frozen=True)

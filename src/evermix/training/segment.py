@@ -1,10 +1,20 @@
-"""One segment of training on HF Trainer: from one decision to the next, resumable at every checkpoint."""
+"""One segment of training on HF Trainer: from one decision to the next, resumable at every checkpoint.
+
+Here too: learning-rate schedules over the steps of a whole run, as factors of the peak rate; and checkpoints: which is
+the newest that was written whole, whether it can be read to its end, and full disks.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
 import math
+import os
+import re
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError, safe_open
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from transformers import (
@@ -24,13 +35,98 @@ from transformers import (
 )
 
 from evermix.corpus.store import TokenStore
-from evermix.errors import RecipeError
+from evermix.errors import CheckpointError, RecipeError
 from evermix.files import read_record, remove_tree, write_json
 from evermix.schedule import MixtureSchedule
-from evermix.training.checkpoints import PROGRESS_FILE, check_whole, full_disk_named, newest_checkpoint
 from evermix.training.data import SequenceDataset, StreamSampler, trimmed
 from evermix.training.evaluation import HeldoutText, evaluate
-from evermix.training.learning_rate import LearningRate
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """Factor of the peak learning rate at each step.
+
+    Warm-up: (s + 1) / w for s < w. Then either
+    - `wsd` (warmup-stable-decay): 1, and over the last d steps linearly to zero: (total - s) / d;
+    - `cosine`: 0.1 + 0.45 (1 + cos(pi (s - w) / (total - w)));
+    - `constant`: 1.
+
+    Attributes:
+        total_steps, warmup_steps, decay_steps: optimiser steps.
+    """
+
+    kind: Literal["wsd", "cosine", "constant"]
+    total_steps: int
+    warmup_steps: int = 0
+    decay_steps: int = 0
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.kind == "constant":
+            return 1.0
+        if self.kind == "wsd":
+            return min(1.0, max(self.total_steps - step, 0) / max(self.decay_steps, 1))
+        progress = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
+        return 0.1 + 0.45 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+PROGRESS_FILE = "evermix_progress.json"
+TEACHER_FILE = "evermix_teacher.safetensors"
+_TO_GO_ON = ("optimizer.pt", "scheduler.pt", TEACHER_FILE)
+# what safetensors and torch say of ENOSPC, EDQUOT and EFBIG
+_FULL_DISK = re.compile(r"os error (28|122|27)\b|No space left|PytorchStreamWriter|inline_container.*unexpected pos")
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint of `folder` that was written whole; torn ones are removed."""
+    whole: list[tuple[int, Path]] = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / PROGRESS_FILE).exists():
+            whole.append((int(path.name.removeprefix("checkpoint-")), path))
+        else:
+            remove_tree(path)
+    return max(whole)[1] if whole else None
+
+
+def keep_weights_only(checkpoint: Path) -> None:
+    """Remove what only its own training needs to go on, three times the weights and more; nothing if that was done."""
+    for name in _TO_GO_ON:
+        (checkpoint / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """The libraries that write checkpoints hide a full disk in errors of their own: raise the OSError that it is."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        if not _FULL_DISK.search(str(error)):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+
+
+def check_whole(checkpoint: Path) -> None:
+    """CheckpointError unless weights, optimiser and trainer state can be read to their ends."""
+    try:
+        with safe_open(checkpoint / "model.safetensors", "pt") if _has_weights(checkpoint) else nullcontext():
+            pass
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+        for name in ("optimizer.pt", "scheduler.pt"):
+            with zipfile.ZipFile(checkpoint / name) as archive:
+                if archive.testzip() is not None:
+                    raise zipfile.BadZipFile(name)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
+        raise CheckpointError(
+            f"{checkpoint}: a checkpoint to go on from must be whole ({error})",
+            hint=f"delete the folder {checkpoint.parent} and run the same command again: that part is trained anew",
+        ) from error
+
+
+def _has_weights(checkpoint: Path) -> bool:
+    """Large models are saved in several files, which the loader checks against their index."""
+    return not (checkpoint / "model.safetensors.index.json").exists()
+
 
 StepReport = Callable[[int], None]
 Precision = Literal["auto", "float32", "bfloat16"]

@@ -16,7 +16,7 @@ from evermix.ledger import Ledger
 from evermix.lifecycle.continual import instruct as instruct_module
 from evermix.lifecycle.continual import run
 from evermix.recipe import Recipe
-from evermix.training.checkpoints import PROGRESS_FILE, TEACHER_FILE
+from evermix.training.segment import PROGRESS_FILE, TEACHER_FILE
 from tests.lifecycle.continual.killing import comparable, kill_when
 
 Make = Callable[..., dict[str, Any]]

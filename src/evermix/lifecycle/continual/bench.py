@@ -17,13 +17,12 @@ from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.text import chat_template, open_text
 from evermix.lifecycle.workbench import initial_model, initial_size
 from evermix.mixture import Mixture
-from evermix.models.ladder import find_rung
+from evermix.models.ladder import ModelSize, find_rung
 from evermix.objective import Objective
 from evermix.recipe import Recipe
 from evermix.recipe.timeline import base_name
 from evermix.tasks import Task, open_tasks
 from evermix.training.evaluation import HeldoutText
-from evermix.training.flops import ModelSize
 from evermix.version import VERSION
 
 

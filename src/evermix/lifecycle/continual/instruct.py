@@ -4,7 +4,7 @@
     sft     TRL's SFTTrainer on the same rows
     sdft    the model, shown the demonstration, teaches itself on what it writes without (training/sdft.py)
 
-With N as in training/flops.py, sdft costs 6 N per token that the student is trained on (its prompts and what it wrote),
+With N as in models/ladder.py, sdft costs 6 N per token that the student is trained on (its prompts and what it wrote),
 2 N per token read or written to write it (part `generation`), and 2 N per token that the teacher reads (`evaluation`).
 """
 

@@ -16,8 +16,14 @@ from evermix.lifecycle.continual.life import Life
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.recipe.phases import TrainerKind
-from evermix.training.checkpoints import keep_weights_only, newest_checkpoint
-from evermix.training.segment import Optimisation, Segment, spread_steps, train_segment
+from evermix.training.segment import (
+    Optimisation,
+    Segment,
+    keep_weights_only,
+    newest_checkpoint,
+    spread_steps,
+    train_segment,
+)
 
 _MARKER = "done.json"
 _CURVE_SEQUENCES = 32

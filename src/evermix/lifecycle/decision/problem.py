@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from evermix.constraints import Bounds
 from evermix.lifecycle.probing import Evidence
-from evermix.measure.adapters import Adapter
-from evermix.measure.interpolation import Interpolation
+from evermix.measure.interpolation import Adapter, Interpolation
 from evermix.mixture import Mixture
 from evermix.models.loading import load_to_score
 from evermix.objective import Objective

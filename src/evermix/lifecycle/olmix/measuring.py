@@ -14,8 +14,7 @@ from evermix.errors import ProjectError
 from evermix.executors import Executor, Job, JobEvent
 from evermix.ledger import content_hash
 from evermix.lifecycle.olmix.workshop import Workshop, held_out_metrics
-from evermix.measure.metrics import Metric
-from evermix.measure.swarm import JOB, Measured, Proxy
+from evermix.measure.swarm import JOB, Measured, Metric, Proxy
 from evermix.study import Asked
 
 

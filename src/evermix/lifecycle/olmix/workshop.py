@@ -13,12 +13,11 @@ from evermix.lifecycle.olmix.leaves import check_known, check_text, metric_names
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.text import open_text, pin_tokenizer
 from evermix.measure.swarm import Swarm
-from evermix.models.ladder import build_model
+from evermix.models.ladder import ModelSize, build_model
 from evermix.recipe import Recipe
 from evermix.recipe.decision import StudyRecipe
 from evermix.study import Study
 from evermix.tasks import open_tasks
-from evermix.training.flops import ModelSize
 
 
 @dataclass(frozen=True)

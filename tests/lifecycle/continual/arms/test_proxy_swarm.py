@@ -14,10 +14,10 @@ from evermix.lifecycle.continual.arms.proxy_swarm import proxy_swarm
 from evermix.lifecycle.continual.bench import open_life
 from evermix.lifecycle.continual.learner import Learner
 from evermix.lifecycle.progress import Reporter
+from evermix.models.ladder import ModelSize
 from evermix.models.loading import load_model
 from evermix.recipe import Recipe
 from evermix.training.evaluation import evaluate
-from evermix.training.flops import ModelSize
 
 Rows = dict[str, list[dict[str, Any]]]
 

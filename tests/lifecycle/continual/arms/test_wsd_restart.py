@@ -15,8 +15,7 @@ from evermix.lifecycle.continual.bench import open_life
 from evermix.lifecycle.continual.learner import Learner, Training, train
 from evermix.lifecycle.progress import Reporter
 from evermix.recipe import Recipe
-from evermix.training.learning_rate import LearningRate
-from evermix.training.segment import Optimisation
+from evermix.training.segment import LearningRate, Optimisation
 
 Rows = dict[str, list[dict[str, Any]]]
 

@@ -28,8 +28,7 @@ from evermix.lifecycle.continual.arms.evermix import evermix
 from evermix.lifecycle.continual.bench import LifeBench
 from evermix.lifecycle.continual.deciding import decide_stage
 from evermix.lifecycle.continual.learner import Learner
-from evermix.measure.adapters import Adapter
-from evermix.measure.interpolation import Interpolation
+from evermix.measure.interpolation import Adapter, Interpolation
 from evermix.measure.merging import save_interpolated
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model

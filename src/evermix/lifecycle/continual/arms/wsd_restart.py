@@ -20,7 +20,7 @@ from evermix.lifecycle.continual.learner import Learner, Training, train
 from evermix.lifecycle.workbench import optimisation_of
 from evermix.mixture import Mixture
 from evermix.recipe.timeline import Phase
-from evermix.training.learning_rate import LearningRate
+from evermix.training.segment import LearningRate
 
 _BRANCH = "decay"
 _KEPT_BY_OPTIMISER = {"batch_sequences", "gradient_accumulation", "learning_rate", "weight_decay"}
