@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evermix.observations.naming import short_names
+from evermix.observations.columns import short_names
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from evermix.domains import DomainSet
 from evermix.errors import ObservationError
 from evermix.observations import Observations
-from evermix.observations.replicates import groups_of_equal_rows
+from evermix.observations.runs import groups_of_equal_rows
 
 NAN = np.nan
 VALUES = arrays(np.float64, (5, 3), elements=st.one_of(st.floats(-1e6, 1e6), st.just(NAN)))

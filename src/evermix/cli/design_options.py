@@ -81,7 +81,7 @@ class DesignArguments:
     @property
     def is_swarm(self) -> bool:
         """Whether the source holds measured runs."""
-        from evermix.observations.formats import stem_and_suffix
+        from evermix.observations.raw import stem_and_suffix
 
         folder = self.source
         return self.is_study or (folder.is_dir() and any(stem_and_suffix(path)[1] for path in folder.iterdir()))
@@ -153,7 +153,7 @@ class DesignArguments:
     def domain_set(self) -> DomainSet:
         """The domains, from their token counts or from the runs so far."""
         from evermix.domains import Domain, DomainSet
-        from evermix.observations.tokens import read_token_counts
+        from evermix.observations.sources import read_token_counts
 
         if self.is_swarm:
             return self.measured()[0].domains

@@ -85,12 +85,12 @@ class Bounds:
         groups hold.
         """
         logs = np.log(np.maximum(weights, 1e-300))
-        log_upper, live = np.log(np.maximum(self.upper, 1e-300)), self.upper > 0
+        log_upper, usable = np.log(np.maximum(self.upper, 1e-300)), self.upper > 0
         low = (np.log(np.maximum(self.lower, 1e-300)) - logs).min(axis=1)
         high = (log_upper - logs).max(axis=1)
         for _ in range(60):
             middle = (low + high) / 2
-            rows = np.maximum(np.exp(np.minimum(logs + middle[:, None], log_upper)), self.lower) * live
+            rows = np.maximum(np.exp(np.minimum(logs + middle[:, None], log_upper)), self.lower) * usable
             less = rows.sum(axis=1) < 1
             low, high = np.where(less, middle, low), np.where(less, high, middle)
         rows /= rows.sum(axis=1, keepdims=True)

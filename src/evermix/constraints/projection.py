@@ -193,10 +193,10 @@ class Projection:
         """mu_g that brings the total of row g within its bounds, 0 if it is; the rest as in `exponents`."""
         inside = self.rows[g]
         part, ceiling, floor = exponents[inside], self.log_upper[inside], self.lower[inside]
-        live = self.upper[inside] > 0
+        usable = self.upper[inside] > 0
 
         def total(mu: float) -> float:
-            return float((np.maximum(np.exp(np.minimum(part + mu, ceiling)), floor) * live).sum())
+            return float((np.maximum(np.exp(np.minimum(part + mu, ceiling)), floor) * usable).sum())
 
         now = total(0.0)
         target = min(max(now, self.least[g]), self.greatest[g])

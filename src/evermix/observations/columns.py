@@ -1,4 +1,8 @@
-"""Columns: which of a table's columns hold ids, weights, metrics, standard errors and budgets."""
+"""Columns: which of a table's columns hold ids, weights, metrics, standard errors and budgets, and their short names.
+
+Weights are found by their names or because they sum to 1; `config.weights.web` or `metric/the_pile_web_val_loss` are
+called `web`, as people do.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from evermix.errors import ObservationError
-from evermix.observations.findings import LeftOut
-from evermix.observations.options import ReadOptions, chosen
 from evermix.observations.raw import UNNAMED, RawTable
-from evermix.observations.weight_groups import find_weights, repeats_weights
+from evermix.observations.sources import LeftOut, ReadOptions, chosen
 
 ID_NAMES = ("run", "run_id", "index", "id", "name")
 SEED_NAMES = ("seed", "replicate", "rep", "trial", "repeat")
@@ -36,6 +41,18 @@ _SCORES = ("acc", "accuracy", "score", "f1", "em")
 _HELD_OUT = ("summary", "metric", "metrics", "eval", "val", "valid", "validation", "test", "heldout")
 _METRIC_WORDS = frozenset((*_LOSSES, *_SCORES, *_HELD_OUT))
 _TRACKED = frozenset(("state", "runtime", "sweep", "_step", "_runtime", "_timestamp"))
+Floats = npt.NDArray[np.float64]
+_MARKERS = ("domain_weights", "weights", "weight", "mixtures", "mixture", "mix", "ratios", "ratio", "proportions")
+_MARKER = re.compile(rf"(?:^|[./:_-])({'|'.join((*_MARKERS, 'proportion', 'shares', 'share'))})[./:_-]", re.IGNORECASE)
+_MARKER_AT_END = re.compile(r"[./:_-](weight|ratio|proportion|share)$", re.IGNORECASE)
+_DOMAIN_WORDS = frozenset(
+    ("weight", "weights", "mixture", "mixtures", "ratio", "ratios", "proportion", "proportions", "train", "domain")
+)
+_DOMAIN_PARTS = _DOMAIN_WORDS | {"config", "summary", "value", "training", "mix", "share", "shares", "domains", "data"}
+_METRIC_PREFIXES = frozenset(("summary", "summary_metrics", "metric", "metrics"))
+_DOMAIN_ENDINGS = ("weight", "weights", "ratio", "proportion", "share")
+_METRIC_ENDINGS = ("val", "valid", "validation", "loss")
+_MARKS = "./_-"
 
 
 @dataclass(frozen=True)
@@ -208,3 +225,151 @@ def _why(table: RawTable, name: str) -> str:
     if not table.holds_numbers(name):
         return f"{where} that holds no numbers"
     return f"{where} that is neither a weight nor a metric; name it in domains or metrics if it is"
+
+
+def find_weights(table: RawTable, columns: Sequence[str], alone: bool) -> list[str]:
+    """Columns of weights among `columns`; all with numbers, if the table is said to hold nothing else (`alone`).
+
+    A group of columns marked as weights (`config.weights.web`, `web_ratio`) whose rows sum to 1 or 100 comes first;
+    then the only run of neighbouring columns whose rows do.
+
+    Raises:
+        ObservationError: if there are none, or several possible ones.
+    """
+    numbers = [name for name in columns if table.holds_numbers(name)]
+    values = _matrix(table, numbers)
+    marked = [group for group in _marked(numbers) if len(group) > 1]
+    summing = [group for group in marked if _sums(values[:, [numbers.index(c) for c in group]])]
+    if summing:
+        return max(summing, key=len)
+    if alone:
+        return _not_empty(table, numbers)
+    if len(marked) == 1:
+        return marked[0]
+    blocks = _blocks(numbers, values)
+    if len(blocks) == 1:
+        return blocks[0]
+    found = "; ".join(f"{block[0]!r} to {block[-1]!r}" for block in blocks) or None
+    raise ObservationError(
+        f"{table.path}: one group of neighbouring columns must hold weights that sum to 1",
+        received=found,
+        hint="name the columns with domains, for example 'weights.*'",
+    )
+
+
+def repeats_weights(table: RawTable, weights: Sequence[str]) -> bool:
+    """Whether a table has columns of all these names whose rows mostly sum to 1 or 100."""
+    return len(weights) > 1 and set(weights) <= set(table.columns) and _sums(_matrix(table, weights))
+
+
+def _not_empty(table: RawTable, numbers: list[str]) -> list[str]:
+    if not numbers:
+        raise ObservationError(
+            f"{table.path}: a table of weights must have a column of numbers beside the ids",
+            hint="one column per domain",
+        )
+    return numbers
+
+
+def _matrix(table: RawTable, columns: Sequence[str]) -> Floats:
+    """Cells as numbers, shape (rows, columns); NaN where they are none."""
+    cells = [[cell if isinstance(cell, float) else np.nan for cell in table.parsed(c)] for c in columns]
+    matrix = np.array(cells, dtype=np.float64).reshape(len(columns), len(table.rows)).T
+    return np.where(np.isfinite(matrix), matrix, np.nan)
+
+
+def _marked(columns: Sequence[str]) -> list[list[str]]:
+    """Groups of columns that share everything up to a marker, or end in the same marker; no group twice."""
+    groups: dict[str, list[str]] = {}
+    for column in columns:
+        for start in {match.end() for match in _MARKER.finditer(column)}:
+            groups.setdefault(column[:start], []).append(column)
+        if end := _MARKER_AT_END.search(column):
+            groups.setdefault(f"*{end[0]}", []).append(column)
+    distinct = {tuple(group): group for group in groups.values()}
+    return list(distinct.values())
+
+
+def _sums(values: Floats) -> bool:
+    """Whether most rows sum to about 1 or 100."""
+    sums = values.sum(axis=1)
+    return bool((_about(sums, 1) | _about(sums, 100)).mean() > 0.5)
+
+
+def _about(sums: Floats, target: float) -> npt.NDArray[np.bool_]:
+    with np.errstate(invalid="ignore", over="ignore"):
+        result: npt.NDArray[np.bool_] = np.abs(sums / target - 1) < 0.02
+    return result
+
+
+def _blocks(columns: Sequence[str], values: Floats) -> list[list[str]]:
+    """Longest runs of neighbouring non-negative columns in which every row sums to about 1, or to about 100."""
+    found: list[tuple[int, int]] = []
+    usable = np.array(~np.isnan(values).any(axis=0) & ((values >= 0) & (values <= 101)).all(axis=0), dtype=bool)
+    for start in range(len(columns)):
+        if usable[start]:
+            stop = start
+            while stop < len(columns) and usable[stop]:
+                stop += 1
+            sums = np.cumsum(values[:, start:stop], axis=1)
+            whole = np.array(_about(sums, 1).all(axis=0) | _about(sums, 100).all(axis=0), dtype=bool)
+            whole[0] = False
+            if whole.any():
+                found.append((start, start + int(np.flatnonzero(whole)[-1]) + 1))
+    kept = [b for b in found if not any(o != b and o[0] <= b[0] and b[1] <= o[1] for o in found)]
+    return [list(columns[start:stop]) for start, stop in kept]
+
+
+def short_names(domains: Sequence[str], metrics: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Shorter names of both kinds of columns, or the columns' own where shortening is not safe.
+
+    Off comes what every column of a kind begins with, as far as it consists of words like `config`, `weights`, `train`
+    or `metric`; what every one ends with, as far as it is `_weight` or `_val_loss`; and then a prefix such as
+    `the_pile_` that all domains and all metrics share. A name is never cut at or after a colon, and never so that
+    two become one or one becomes empty.
+    """
+    shares = _safe(domains, _without_ends(domains, _DOMAIN_PARTS, _DOMAIN_ENDINGS))
+    values = _safe(metrics, _without_ends(metrics, _METRIC_PREFIXES, _METRIC_ENDINGS))
+    if len(shares) > 1 and len(values) > 1:
+        length = len(_common_prefix([*shares, *values]))
+        shorter = _safe(shares, [name[length:] for name in shares]), _safe(values, [name[length:] for name in values])
+        if length and shorter[0] != shares and shorter[1] != values:
+            return shorter
+    return shares, values
+
+
+def _without_ends(names: Sequence[str], words: frozenset[str], endings: tuple[str, ...]) -> list[str]:
+    short = list(names)
+    while short and (length := _common_word(short, words)):
+        short = [name[length:] for name in short]
+    trimmed = True
+    while trimmed and len(short) > 1:
+        trimmed = False
+        for ending in endings:
+            if all(re.search(rf"[./_-]{ending}$", name) for name in short):
+                short, trimmed = [name[: -len(ending) - 1] for name in short], True
+    return short
+
+
+def _common_word(names: Sequence[str], words: frozenset[str]) -> int:
+    """Length of the boilerplate word and mark with which all names begin; 0 without one."""
+    match = re.match(r"([A-Za-z_]+)[./]", names[0]) or re.match(r"([A-Za-z]+)[_-]", names[0])
+    if match is None or match[1].lower() not in words:
+        return 0
+    if match[0][-1] in "_-" and (len(names) == 1 or match[1].lower() not in _DOMAIN_WORDS | _METRIC_PREFIXES):
+        return 0
+    return len(match[0]) if all(name.startswith(match[0]) for name in names) else 0
+
+
+def _common_prefix(names: Sequence[str]) -> str:
+    """What all names begin with, up to its last mark, and before any colon."""
+    first, last = min(names), max(names)
+    length = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    prefix = first[:length].split(":")[0]
+    return prefix[: max((prefix.rfind(mark) for mark in _MARKS), default=-1) + 1]
+
+
+def _safe(names: Sequence[str], short: Sequence[str]) -> list[str]:
+    """`short`, or `names` if that loses or confuses something."""
+    good = all(name and name == name.strip() and name[0] not in ":" + _MARKS for name in short)
+    return list(short) if good and len(set(short)) == len(names) else list(names)

@@ -1,4 +1,7 @@
-"""Joining: rows of several tables that are one run, brought together by run id and never by their order."""
+"""Joining: rows of several tables that are one run, brought together by run id and never by order, as checked numbers.
+
+Every refusal names file, line, column and value.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from evermix.errors import ObservationError
-from evermix.observations.cells import label
 from evermix.observations.columns import Roles
-from evermix.observations.findings import LeftOut
-from evermix.observations.raw import RawTable, Row
+from evermix.observations.raw import Fault, RawTable, Row, label, parse
+from evermix.observations.sources import LeftOut
+from evermix.observations.table import LARGEST, sum_tolerance
 
 Key = tuple[str, ...]
 _FINISHED = frozenset(("finished", "completed", "complete", "success", "succeeded", "done", ""))
 _STATES = _FINISHED | {"crashed", "failed", "killed", "running", "preempted", "preempting", "pending", "queued"}
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -47,19 +54,19 @@ def join(parts: Sequence[Part], ids: str | None) -> tuple[list[JoinedRun], list[
     left_out: list[LeftOut] = []
     if ids is None:
         (part,) = parts
-        live = _live_rows(part, None, left_out)
-        kept = {row.place for row in live}
+        finished = _finished_rows(part, None, left_out)
+        kept = {row.place for row in finished}
         return [JoinedRun(str(k), r, r) for k, r in enumerate(part.table.rows, start=1) if r.place in kept], left_out
-    rows = [_live_rows(part, ids, left_out) for part in parts]
+    rows = [_finished_rows(part, ids, left_out) for part in parts]
     seeded = _seeded(parts, rows, ids)
     keyed = [
-        _keyed(part, live, (ids, part.roles.seed) if seed and part.roles.seed else (ids,), left_out)
-        for part, live, seed in zip(parts, rows, seeded, strict=True)
+        _keyed(part, finished, (ids, part.roles.seed) if seed and part.roles.seed else (ids,), left_out)
+        for part, finished, seed in zip(parts, rows, seeded, strict=True)
     ]
     return _matched(parts, keyed, left_out), left_out
 
 
-def _live_rows(part: Part, ids: str | None, left_out: list[LeftOut]) -> list[Row]:
+def _finished_rows(part: Part, ids: str | None, left_out: list[LeftOut]) -> list[Row]:
     """Rows with at least one cell used, of runs that came to their end."""
     table, state = part.table, part.roles.state
     states = {label(table.cell(row, state)).lower() for row in table.rows} if state else set()
@@ -83,7 +90,7 @@ def _live_rows(part: Part, ids: str | None, left_out: list[LeftOut]) -> list[Row
 
 def _seeded(parts: Sequence[Part], rows: Sequence[Sequence[Row]], ids: str) -> list[bool]:
     """Per table, whether its rows are told apart by id and seed."""
-    apart = [_seeds_differ(part, live, ids) for part, live in zip(parts, rows, strict=True)]
+    apart = [_seeds_differ(part, finished, ids) for part, finished in zip(parts, rows, strict=True)]
     if not any(apart):
         return [False] * len(parts)
     seeded = [part.roles.seed is not None for part in parts]
@@ -178,3 +185,97 @@ def _only_in(parts: Sequence[Part], here: int, there: int) -> str:
 
 def _examples(keys: Mapping[Key, Row]) -> str:
     return ", ".join(repr("/".join(key)) for key in list(keys)[:3]) + (", ..." if len(keys) > 3 else "")
+
+
+def numbers(table: RawTable, rows: Sequence[Row], columns: Sequence[str], what: str) -> Floats:
+    """Cells as numbers, shape (rows, columns), NaN where missing.
+
+    Raises:
+        ObservationError: for a cell that is text, a boolean, or beyond 1e100.
+    """
+    positions = [table.columns.index(name) for name in columns]
+    result = np.empty((len(rows), len(columns)))
+    for k, row in enumerate(rows):
+        for i, j in enumerate(positions):
+            parsed = parse(row.cells[j])
+            if isinstance(parsed, Fault):
+                raise ObservationError(
+                    f"{table.where(row, columns[i])}: a {what} must be a number, not {parsed.reason}",
+                    received=row.cells[j],
+                    hint=parsed.hint,
+                )
+            if abs(parsed) > LARGEST:
+                raise ObservationError(
+                    f"{table.where(row, columns[i])}: a {what} must be a finite number below 1e100",
+                    received=row.cells[j],
+                )
+            result[k, i] = parsed
+    return result
+
+
+def weights(table: RawTable, rows: Sequence[Row], columns: Sequence[str], percent: bool) -> Floats:
+    """Shares, shape (rows, columns), as in the file or divided by 100.
+
+    Raises:
+        ObservationError: for a cell that is missing or negative, or a row that does not sum to 1 (100 if `percent`).
+    """
+    result = numbers(table, rows, columns, "weight")
+    bad = np.isnan(result) | (result < 0)
+    if bad.any():
+        k, j = np.argwhere(bad)[0]
+        raise ObservationError(
+            f"{table.where(rows[k], columns[j])}: a weight must be a number >= 0",
+            received=rows[k].cells[table.columns.index(columns[j])],
+            hint="write 0 for a domain that a run does not use" if math.isnan(result[k, j]) else None,
+        )
+    if percent:
+        result = result / 100
+    sums = result.sum(axis=1)
+    for k in np.flatnonzero(np.abs(sums - 1) > sum_tolerance(len(columns))).tolist():
+        whole = "100" if percent else "1"
+        raise ObservationError(
+            f"{table.path}, {rows[k].place}: weights must sum to {whole}",
+            received=float(f"{sums[k] * (100 if percent else 1):.6g}"),
+            hint=_sum_hint(result, k, columns, percent),
+        )
+    return result
+
+
+def _sum_hint(shares: Floats, k: int, columns: Sequence[str], percent: bool) -> str:
+    sums, tolerance = shares.sum(axis=1), sum_tolerance(len(columns))
+    if not percent and abs(sums[k] / 100 - 1) <= tolerance:
+        return "these look like percentages: read with --percent (percent=True), or divide by 100"
+    if percent and abs(sums[k] * 100 - 1) <= tolerance:
+        return "these look like shares: read without percent"
+    for j, column in enumerate(columns):
+        if (np.abs(sums - shares[:, j] - 1) <= tolerance).all() and shares[:, j].any():
+            return f"without column {column!r} every row does: name the right columns with domains"
+    return f"{len(columns)} columns were taken as domains, {columns[0]!r} to {columns[-1]!r}; name others with domains"
+
+
+def standard_errors(table: RawTable, rows: Sequence[Row], columns: Sequence[str], values: Floats) -> Floats:
+    """Standard errors, shape (rows, columns).
+
+    Raises:
+        ObservationError: for one that is negative, or missing for a known value though other rows have one.
+    """
+    result = numbers(table, rows, columns, "standard error")
+    lacking = np.isnan(result) & ~np.isnan(values) & ~np.isnan(result).all(axis=0)
+    bad = (result < 0) | lacking
+    if bad.any():
+        k, j = np.argwhere(bad)[0]
+        raise ObservationError(
+            f"{table.where(rows[k], columns[j])}: a standard error must be a number >= 0 where the value is known",
+            received=rows[k].cells[table.columns.index(columns[j])],
+            hint="leave the whole column out if it is unknown",
+        )
+    return result
+
+
+def amounts(table: RawTable, rows: Sequence[Row], column: str) -> Floats:
+    """Token budgets or model sizes, shape (rows,); ObservationError for one that is missing or not > 0."""
+    result = numbers(table, rows, [column], "budget")[:, 0]
+    for k in np.flatnonzero(~(result > 0)).tolist():
+        cell = rows[k].cells[table.columns.index(column)]
+        raise ObservationError(f"{table.where(rows[k], column)}: a budget must be a number > 0", received=cell)
+    return result

@@ -1,7 +1,12 @@
-"""Runs: mixtures and the costs measured on them, as laws, designs and solvers take them."""
+"""Runs: mixtures and the costs measured on them, as laws, designs and solvers take them.
+
+Metrics of any unit and direction are oriented into costs, positive and lower is better; runs of one mixture tell the
+noise.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +17,7 @@ from evermix.errors import ObservationError
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
+_SAME = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,3 +121,93 @@ def _refuse(bad: Bools, table: Floats, rule: str) -> None:
     if bad.any():
         k, j = np.argwhere(bad)[0]
         raise ObservationError(rule.format(int(k), int(j)), received=float(table[k, j]))
+
+
+@dataclass(frozen=True, eq=False)
+class Orientation:
+    """cost = sign * value + shift, one pair per metric.
+
+    Attributes:
+        sign: shape (metrics,), +1 where lower is better, -1 where higher is better.
+        shift: shape (metrics,), in the metric's unit.
+    """
+
+    sign: Floats
+    shift: Floats
+
+    @classmethod
+    def of(cls, values: Floats, metrics: tuple[str, ...], maximised: Set[str]) -> Orientation:
+        """The orientation in which every known cell of `values`, shape (runs, metrics), has a cost > 0.
+
+        Minimised and positive: cost = value. Minimised with values <= 0: cost = value - min + range. Maximised:
+        cost = max + range - value, a distance to a ceiling one range above the best run. So another unit scales the
+        costs, and another offset of a shifted metric changes nothing.
+        """
+        sign = np.array([-1.0 if name in maximised else 1.0 for name in metrics])
+        least = np.where(np.isnan(values), np.inf, values).min(axis=0)
+        most = np.where(np.isnan(values), -np.inf, values).max(axis=0)
+        known = most >= least
+        least, most = np.where(known, least, 1.0), np.where(known, most, 1.0)
+        spread = most - least
+        size = np.maximum(np.abs(least), np.abs(most))
+        spread = np.where(spread > 1e-9 * size, spread, np.where(size > 0, size, 1.0))
+        shift = np.where(sign < 0, most + spread, np.where(least > 0, 0.0, spread - least))
+        for array in (sign, shift):
+            array.flags.writeable = False
+        return cls(sign, shift)
+
+    def cost(self, values: npt.ArrayLike) -> Floats:
+        """Costs of metric values, both of shape (..., metrics)."""
+        result: Floats = self.sign * np.asarray(values, dtype=np.float64) + self.shift
+        return result
+
+    def value(self, costs: npt.ArrayLike) -> Floats:
+        """Metric values of costs, both of shape (..., metrics): the inverse of `cost`."""
+        result: Floats = self.sign * (np.asarray(costs, dtype=np.float64) - self.shift)
+        return result
+
+
+def groups_of_equal_rows(table: Floats) -> tuple[Ints, ...]:
+    """Positions of rows that are equal within 1e-9 in every column; only groups of two or more, in order.
+
+    Rows are sorted along one fixed random direction, so that only neighbours need to be compared.
+    """
+    direction: Floats = np.random.default_rng(0).uniform(0.5, 1.5, size=(table.shape[1],))
+    along = table @ direction
+    order = np.argsort(along, kind="stable")
+    within = 2 * _SAME * direction.sum() + 1e-12 * np.abs(along).max(initial=0.0)
+    blocks = np.split(order, np.flatnonzero(np.diff(along[order]) > within) + 1)
+    groups = [group for block in blocks if len(block) > 1 for group in _equal_within(table, np.sort(block))]
+    return tuple(sorted(groups, key=lambda group: int(group[0])))
+
+
+def _equal_within(table: Floats, rows: Ints) -> list[Ints]:
+    groups: list[Ints] = []
+    while len(rows) > 1:
+        same = np.abs(table[rows] - table[rows[0]]).max(axis=1) <= _SAME
+        if same.sum() > 1:
+            groups.append(rows[same])
+        rows = rows[~same]
+    return groups
+
+
+def pooled_deviation(values: Floats, groups: tuple[Ints, ...]) -> Floats:
+    """sqrt(sum_g sum_k (y_k - mean_g)^2 / sum_g (n_g - 1)) per metric, over known cells; NaN without two of a group.
+
+    Args:
+        values: shape (runs, metrics), NaN where missing.
+        groups: positions of the runs of each mixture.
+
+    Returns:
+        Shape (metrics,), in each metric's unit.
+    """
+    squares, freedom = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    for group in groups:
+        part = values[group]
+        known = ~np.isnan(part)
+        n_known = known.sum(axis=0)
+        mean = np.where(known, part, 0.0).sum(axis=0) / np.maximum(n_known, 1)
+        squares += np.where(known, (part - mean) ** 2, 0.0).sum(axis=0)
+        freedom += np.maximum(n_known - 1, 0)
+    result: Floats = np.where(freedom > 0, np.sqrt(squares / np.maximum(freedom, 1)), np.nan)
+    return result

@@ -1,17 +1,154 @@
-"""Sources: which files of a folder hold the weights, the metrics, the token counts and the layout."""
+"""Sources: which files hold a swarm, what a reader may be told about them, and what it has to say beside the numbers.
+
+By default a reader finds everything by itself: weights, metrics, token counts (tokens.yaml) and options (layout.yaml).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, Literal
 
-from evermix.errors import ObservationError
-from evermix.observations.formats import stem_and_suffix
+import yaml
 
+from evermix.domains import Domain, DomainSet
+from evermix.errors import DomainError, ObservationError
+from evermix.observations.raw import Fault, decoded, file_bytes, parse, stem_and_suffix
+
+Kind = Literal["run", "metric", "column", "row", "rule"]
+_NOT_IN_LAYOUT = ("tokens_file",)
 _RATIOS = ("ratios", "ratio", "mixtures", "mixture", "weights")
 _METRICS = ("metrics", "metric", "losses", "loss")
 _ERRORS = ("standard_errors",)
+_KEY = "token_counts"
+_MOST = 1e18
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something of the source that is not in the observations, and why.
+
+    Attributes:
+        kind: "run", "metric", "column", "row", or "rule" of a recipe.
+        name: the run id, the metric's or column's name, or file and line of the row.
+        reason: why it was left out.
+    """
+
+    kind: Kind
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r} is left out: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is in the observations and deserves to be known.
+
+    Attributes:
+        rule: which check found it, as in the documentation's table: "missing cells", "too few runs", ...
+        detail: names and numbers.
+    """
+
+    rule: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read a source. Patterns are names, globs (`eval/*`), or prefixes that end in one of `. / : _ -`.
+
+    Attributes:
+        id: column with the run ids, in every table of the source.
+        domains: patterns of the columns that hold weights.
+        metrics: patterns of the columns that hold metrics.
+        error_suffixes: `<metric><suffix>` is the column of a metric's standard errors.
+        tokens_column: column with each run's token budget.
+        parameters_column: column with each run's model size.
+        percent: weights sum to 100.
+        maximise: patterns of the metrics (as named in the result or in the file) where higher is better.
+        drop: patterns of the metrics to leave out.
+        tokens_file: YAML file with each domain's token count; by default tokens.yaml of the folder.
+        strip: shorten the names of columns by the prefix and suffix that all of them share.
+    """
+
+    id: str | None = None
+    domains: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    error_suffixes: tuple[str, ...] = ("_stderr", ".stderr", "/stderr", "_standard_error", "_se")
+    tokens_column: str | None = None
+    parameters_column: str | None = None
+    percent: bool = False
+    maximise: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    tokens_file: Path | None = None
+    strip: bool = True
+
+    def over(self, layout: ReadOptions) -> ReadOptions:
+        """These options where they differ from the defaults, those of the layout elsewhere."""
+        default = ReadOptions()
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(layout, **{k: value for k, value in given.items() if value != getattr(default, k)})
+
+
+def read_layout(path: Path) -> ReadOptions:
+    """Options kept beside a table in layout.yaml; ObservationError naming the file and key."""
+    try:
+        record = yaml.safe_load(decoded(path, file_bytes(path)))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ObservationError(f"{path}: a layout must be valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(record, Mapping):
+        raise ObservationError(f"{path}: a layout must be a mapping of options", received=type(record).__name__)
+    default = ReadOptions()
+    known = [f.name for f in fields(ReadOptions) if f.name not in _NOT_IN_LAYOUT]
+    options: dict[str, Any] = {}
+    for key, value in record.items():
+        if key not in known:
+            raise ObservationError(f"{path}: a layout's keys must be among {', '.join(known)}", received=key)
+        options[key] = _checked(path, key, value, getattr(default, key))
+    return replace(default, **options)
+
+
+def _checked(path: Path, key: str, value: object, default: object) -> object:
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        raise ObservationError(f"{path}: {key} must be true or false", received=value)
+    if isinstance(default, tuple):
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ObservationError(f"{path}: {key} must be a list of names or patterns", received=value)
+    if isinstance(value, str):
+        return value
+    raise ObservationError(f"{path}: {key} must be the name of a column", received=value)
+
+
+def matching(pattern: str, names: Sequence[str]) -> list[str]:
+    """Names that a pattern means: the equal one if there is one, else by glob or by prefix."""
+    if pattern in names:
+        return [pattern]
+    if pattern[-1:] in tuple("./:_-"):
+        return [name for name in names if name.startswith(pattern)]
+    return [name for name in names if fnmatchcase(name, pattern)]
+
+
+def chosen(patterns: Sequence[str], names: Sequence[str], what: str) -> list[str]:
+    """Names that any pattern means, in the order of `names`; ObservationError if a pattern means none."""
+    found: set[str] = set()
+    for pattern in patterns:
+        matches = matching(pattern, names)
+        if not matches:
+            known = ", ".join(map(repr, names[:12])) + (", ..." if len(names) > 12 else "")
+            raise ObservationError(f"{what} must match at least one name", received=pattern, hint=f"there are {known}")
+        found.update(matches)
+    return [name for name in names if name in found]
 
 
 @dataclass(frozen=True)
@@ -101,3 +238,81 @@ def _only(paths: Sequence[Path]) -> Path:
 
 def _first(folder: Path, *names: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def domain_set(
+    names: Sequence[str], columns: Sequence[str], tokens: Path | None, where: Path
+) -> tuple[DomainSet, list[LeftOut]]:
+    """Domains in the order of their columns, with counts if a file of them is given.
+
+    Args:
+        names: the domains' names.
+        columns: their names in the table of weights; counts may be under either.
+        tokens: the file of counts, `token_counts: {web: 1200}` or just `{web: 1200}`, or None.
+        where: the table of weights, for messages.
+
+    Raises:
+        ObservationError: if a name is not that of a domain, or a domain has no count while others have.
+    """
+    counts: dict[str, int] = {}
+    left_out: list[LeftOut] = []
+    if tokens is not None:
+        counts, left_out = read_token_counts(tokens)
+    by_name = {}
+    known = ", ".join(map(repr, list(counts)[:12]))
+    for name, column in zip(names, columns, strict=True):
+        key = name if name in counts else column
+        if tokens is not None and key not in counts:
+            raise ObservationError(
+                f"{tokens}: every domain of {where.name} must have a token count, one has none",
+                received=name,
+                hint=f"add it; counts are given for {known}",
+            )
+        by_name[name] = counts.pop(key, None)
+    reason = "token count of a domain that is not in the table of weights"
+    left_out += [LeftOut("row", f"{tokens.name if tokens else ''}: {name}", reason) for name in counts]
+    try:
+        return DomainSet(Domain(name, n_tokens) for name, n_tokens in by_name.items()), left_out
+    except DomainError as error:
+        raise ObservationError(f"{where}: {error.rule}", received=error.received, hint=error.hint) from error
+
+
+def read_token_counts(path: Path) -> tuple[dict[str, int], list[LeftOut]]:
+    """Name -> tokens of a YAML file, and what else the file has; ObservationError naming file, line and key."""
+    try:
+        root = yaml.compose(decoded(path, file_bytes(path)), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ObservationError(f"{path}: token counts must be valid YAML ({' '.join(str(error).split())})") from error
+    entries = _entries(path, root)
+    left_out = []
+    if _KEY in entries:
+        reason = f"only {_KEY} is read from {path.name}"
+        left_out = [LeftOut("row", f"{path.name}: {key}", reason) for key in entries if key != _KEY]
+        entries = _entries(path, entries[_KEY])
+    return {key: _count(path, key, node) for key, node in entries.items()}, left_out
+
+
+def _entries(path: Path, node: yaml.Node | None) -> dict[str, yaml.Node]:
+    line = 1 if node is None else node.start_mark.line + 1
+    if not isinstance(node, yaml.MappingNode) or not node.value:
+        raise ObservationError(f"{path}, line {line}: token counts must be a mapping of names to numbers")
+    entries: dict[str, yaml.Node] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        name = key.value.strip() if isinstance(key, yaml.ScalarNode) else ""
+        if not name or name in entries:
+            raise ObservationError(f"{path}, line {line}: names must be unique and not empty", received=str(name))
+        entries[name] = value
+    return entries
+
+
+def _count(path: Path, name: str, node: yaml.Node) -> int:
+    text = node.value if isinstance(node, yaml.ScalarNode) else "a nested value"
+    number = parse(text)
+    good = not isinstance(number, Fault) and not math.isnan(number) and 0 <= number <= _MOST and number == int(number)
+    if not good or isinstance(number, Fault):
+        raise ObservationError(
+            f"{path}, line {node.start_mark.line + 1}: the token count of {name!r} must be a whole number >= 0",
+            received=text,
+        )
+    return int(text) if text.strip().lstrip("+").isdecimal() else int(number)

@@ -42,7 +42,7 @@ class Effects:
         """(cost(p) - cost(p')) / sd(cost), p' = p + step (e_j - p) / (1 - p_j)  at j p_j + step, others scaled."""
         observations, objective = fitted.observations, fitted.objective
         p = fitted.prior.mixture.weights
-        live = [j for j, name in enumerate(observations.domains.names) if name in set(observations.live_domains)]
+        live = [j for j, name in enumerate(observations.domains.names) if name in set(observations.sampled_domains)]
         moved = np.array([_with_more(p, j) for j in live])
         costs = fitted.law.predict(np.vstack([p, moved]))
         spread = np.nanstd(observations.costs, axis=0)

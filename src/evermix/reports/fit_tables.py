@@ -30,7 +30,7 @@ def fit_record(fitted: FittedLaw, reading: Reading, screened: Sequence[Screened]
     """Everything that the tables say, as plain values."""
     observations = fitted.observations
     law, chosen = inner_law(fitted.law), choices(fitted.law)
-    live = set(observations.live_domains)
+    live = set(observations.sampled_domains)
     return {
         "n_runs": observations.n_runs,
         "domains": [{"name": d.name, "n_tokens": d.n_tokens, "live": d.name in live} for d in observations.domains],
