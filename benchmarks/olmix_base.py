@@ -135,9 +135,9 @@ def per_family(tasks: dict[str, Table], names: list[str]) -> Metrics:
 def over_live(law: MixingLaw, asked: FittedLaw) -> MixingLaw:
     """The law fitted to the runs, unseen domains held at their prior share as in any study."""
     table = asked.observations
-    if asked.dead_domains:
-        live = tuple(name not in asked.dead_domains for name in table.domains.names)
-        law = on_sampled(law, live, sum(asked.prior.mixture[name] for name in asked.dead_domains))
+    if asked.unsampled_domains:
+        live = tuple(name not in asked.unsampled_domains for name in table.domains.names)
+        law = on_sampled(law, live, sum(asked.prior.mixture[name] for name in asked.unsampled_domains))
     return law.fit(Runs.of(table.weights, table.costs))
 
 
@@ -237,7 +237,7 @@ def solved(setting: Setting, bench: Bench) -> tuple[MixtureProblem, Mixture, dic
     size = abs(problem.value(proposal.mixture.weights))
     known = {
         "law": fitted.law_name,
-        "unseen": list(fitted.dead_domains),
+        "unseen": list(fitted.unsampled_domains),
         "kl_weight": proposal.kl_weight,
         "binding": [name for name in proposal.binding if "lower" not in name],
         "gap": None if proposal.gap is None else proposal.gap / size,

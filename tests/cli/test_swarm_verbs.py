@@ -83,7 +83,7 @@ def test_propose(run: Run, tmp_path: Path) -> None:
     rows = {row["name"]: row for row in record["comparison"]["rows"]}
     assert {"proposal", "natural", "uniform", "unimax", "best run"} <= set(rows)
     assert rows["natural"]["epochs"]["math"] == pytest.approx(200 / 300)
-    assert {"fit", "kl", "bootstrap", "calibration", "cautions", "proposal"} <= set(record)
+    assert {"fit", "kl", "bootstrap", "calibration", "warnings", "proposal"} <= set(record)
     again = ("propose", SWARM, *QUICK, "--tokens", "200B", "--compare", out_file, "--plots", tmp_path / "plots")
     code, out, err = run(*again)
     assert (code, err) == (0, "")
@@ -194,7 +194,7 @@ def test_a_study_with_frozen_domains_is_asked_within_them(run: Run, updated: Stu
     assert record["prior"]["mixture"] == pytest.approx(dict(fitted.prior.mixture.as_dict))
     found = answer(run, "propose", folder)
     assert found["mixture"] == pytest.approx(dict(expected.mixture.as_dict))
-    assert found["frozen"] == expected.as_dict["frozen"]
+    assert found["fixed_ratio"] == expected.as_dict["fixed_ratio"]
     moved = answer(run, "what-if", folder, "--from", "proposal", "--set", "papers=0.3")
     assert moved["before"] == pytest.approx(dict(expected.mixture.as_dict))
     after = Mixture.from_dict(updated.domains, moved["after"])

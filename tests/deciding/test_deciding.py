@@ -130,7 +130,7 @@ def test_groups_are_means_of_means() -> None:
 
 def test_a_domain_without_runs_keeps_its_prior_share_and_the_rest_is_decided() -> None:
     found = propose(fit(swarm(dead="maths"), recipe(tokens="20B")))
-    assert found.fitted.dead_domains == ("maths",)
+    assert found.fitted.unsampled_domains == ("maths",)
     prior = found.fitted.prior.mixture
     assert found.mixture["maths"] == pytest.approx(prior["maths"])
     assert found.mixture.total_variation(prior) > 0.1

@@ -186,7 +186,7 @@ def test_the_evidence_knows_every_run_and_what_is_gone(tmp_path: Path) -> None:
     answer_all(study, Revise("books", TOKENS["books"]))
     evidence = study.evidence()
     assert evidence.observations.n_runs == 21
-    assert evidence.ghosts == ("books (until 1)",)
+    assert evidence.retired == ("books (until 1)",)
     assert evidence.prior.mixture["books (until 1)"] == 0
     diagnosis = study.diagnose()
     assert set(diagnosis.coupling) == {"web", "code", "maths"}
@@ -284,10 +284,10 @@ def test_what_a_bundle_cannot_tell_is_said_and_what_it_need_not_is_not(tmp_path:
     answer(study, study.ask(study.remaining))
     asked = StudyRecipe.model_validate({**given, "kl": "auto", "resamples": 4, "tokens": "500B"})
     found = Study(tmp_path / "s", recipe=asked).propose()
-    kinds = {caution.kind: caution for caution in found.cautions}
+    kinds = {caution.kind: caution for caution in found.warnings}
     assert "natural, uniform" in kinds["frozen proportions"].message
     assert not {"confounded domains", "too few runs", "domain never sampled"} & set(kinds)
     assert found.fitted.law_name == "log-linear"
     assert found.kl.relative == 0.02  # six runs cannot choose it: that of the mixture before holds
     assert "mixture before" in found.kl.source
-    assert found.as_dict["frozen"] == pytest.approx(before.as_dict)
+    assert found.as_dict["fixed_ratio"] == pytest.approx(before.as_dict)

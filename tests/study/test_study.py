@@ -139,7 +139,7 @@ def test_a_domain_that_no_run_has_seen_keeps_its_prior_share(tmp_path: Path) -> 
     study = grown(tmp_path / "s")
     study.update(Add("papers", 10**11), "swarm")
     found = study.propose()
-    assert found.fitted.dead_domains == ("papers",)
+    assert found.fitted.unsampled_domains == ("papers",)
     assert found.mixture["papers"] == pytest.approx(found.fitted.prior.mixture["papers"])
 
 

@@ -1,6 +1,7 @@
 """Deciding: from a request and runs, whoever made them, to a law, a problem, and a mixture with what it is worth."""
 
-from evermix.deciding.fitting import FittedLaw, Prior, build_objective, choose_prior, chosen_law, fit, resampled_laws
+from evermix.deciding.by_law import AssessedRuns, KlStrength, LawDecision, LawProblem, decide_by_law, resampled_laws
+from evermix.deciding.fitting import FittedLaw, Prior, build_objective, choose_prior, chosen_law, fit
 from evermix.deciding.next_runs import (
     DesignRequest,
     first_design,
@@ -10,31 +11,33 @@ from evermix.deciding.next_runs import (
     runs_per_domain,
     settled,
 )
-from evermix.deciding.proposing import AssessedProposal, KlStrength, best_mixture, propose
-from evermix.deciding.request import Problems, named_mixture, problems
+from evermix.deciding.proposing import AssessedProposal, best_mixture, law_problem, named_mixture, propose
 from evermix.deciding.what_if import WhatIf, check_measured, moved, predicted_change, what_if
 
 __all__ = [
     "AssessedProposal",
+    "AssessedRuns",
     "DesignRequest",
     "FittedLaw",
     "KlStrength",
+    "LawDecision",
+    "LawProblem",
     "Prior",
-    "Problems",
     "WhatIf",
     "best_mixture",
     "build_objective",
     "check_measured",
     "choose_prior",
     "chosen_law",
+    "decide_by_law",
     "first_design",
     "fit",
+    "law_problem",
     "moved",
     "named_mixture",
     "next_mixtures",
     "predicted_change",
     "prior_before_runs",
-    "problems",
     "propose",
     "resampled_laws",
     "runs_for",

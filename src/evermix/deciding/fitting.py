@@ -1,20 +1,19 @@
 """From observations to a law whose quality on held-out runs is known.
 
-In a space with frozen proportions the law sees the totals of components only, and the prior keeps the proportions, so
+In a space with fixed proportions the law sees the totals of components only, and the prior keeps the proportions, so
 that the optimum over leaves does too (laws.mapped).
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from evermix.deciding.by_law import Progress, resampled_laws
 from evermix.domain_updates import CollapsedSpace
-from evermix.errors import ConstraintError, ConvergenceError, ObservationError
+from evermix.errors import ConstraintError, ObservationError
 from evermix.laws.automatic import AutoLaw
 from evermix.laws.base import MixingLaw
 from evermix.laws.mapped import LinearlyMappedLaw, on_sampled, on_totals
@@ -24,7 +23,6 @@ from evermix.objective import Objective
 from evermix.observations import LeftOut, Observations
 from evermix.recipe.decision import ObjectiveRecipe, PriorName, StudyRecipe
 from evermix.trust.calibration import Calibration, calibrate
-from evermix.trust.resampling import choose, resamples
 
 Floats = npt.NDArray[np.float64]
 AUTO_ANY = "auto-any"
@@ -50,8 +48,8 @@ class FittedLaw:
         prior: over all domains.
         calibration: the law's held-out predictions.
         left_out: what was not used, and why.
-        space: frozen proportions that the law and the prior keep; None for none.
-        ghosts: domains that runs were trained on and that are gone: the law knows them, no mixture may hold them.
+        space: fixed proportions that the law and the prior keep; None for none.
+        retired: domains that runs were trained on and that are gone: the law knows them, no mixture may hold them.
     """
 
     recipe: StudyRecipe
@@ -62,28 +60,32 @@ class FittedLaw:
     calibration: Calibration
     left_out: tuple[LeftOut, ...]
     space: CollapsedSpace | None = None
-    ghosts: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
 
     @property
-    def dead_domains(self) -> tuple[str, ...]:
+    def unsampled_domains(self) -> tuple[str, ...]:
         """Domains that no run was trained on: nothing is known of them, they keep their prior share.
 
-        A domain that is frozen at a share of zero is not among them.
+        A domain that is fixed at a share of zero is not among them.
         """
         seen = self.observations.weights
         if self.space is not None:
             seen = self.space.expand(self.space.collapse(seen))
-        frozen_out = () if self.space is None else self.space.unused
-        dead = zip(self.observations.domains.names, seen.max(axis=0) > 0, strict=True)
-        return tuple(name for name, alive in dead if not alive and name not in frozen_out)
+        fixed_out = () if self.space is None else self.space.unused
+        sampled = zip(self.observations.domains.names, seen.max(axis=0) > 0, strict=True)
+        return tuple(name for name, was in sampled if not was and name not in fixed_out)
 
     @property
     def law_name(self) -> str:
-        """The family, also where dead domains or a bundle wrap it."""
+        """The family, also where unsampled domains or a bundle wrap it."""
         law = self.law
         while isinstance(law, LinearlyMappedLaw):
             law = law.inner
         return law.name
+
+    def resampled(self, n: int, progress: Progress | None = None) -> list[MixingLaw]:
+        """The law refitted to resampled runs; see `resampled_laws`."""
+        return resampled_laws(self.law, self.observations, n, self.recipe.seed, progress)
 
     def predict(self, mixture: Mixture) -> Floats:
         """The metrics in their own units at a mixture over all domains, shape (metrics,)."""
@@ -95,51 +97,30 @@ def fit(
     recipe: StudyRecipe | None = None,
     left_out: tuple[LeftOut, ...] = (),
     space: CollapsedSpace | None = None,
-    ghosts: tuple[str, ...] = (),
+    retired: tuple[str, ...] = (),
 ) -> FittedLaw:
     """Fit the recipe's law to the costs of all runs, weighted by their noise, and judge it on held-out runs.
 
     Args:
         left_out: what was left out of the observations before.
-        space: frozen proportions, which the runs must keep; None for none.
-        ghosts: domains of the observations that no mixture may hold.
+        space: fixed proportions, which the runs must keep; None for none.
+        retired: domains of the observations that no mixture may hold.
 
     Raises:
         ObservationError: if nothing remains that a law could learn, or the law refuses so few runs.
         RecipeError: if the law is not a known one.
         ConstraintError: if the objective names an unknown metric.
-        MixtureError: if a frozen domain has no mass in the prior.
+        MixtureError: if a domain at a fixed ratio has no mass in the prior.
     """
     recipe = recipe or StudyRecipe()
     kept, dropped = _without_dropped_metrics(observations, recipe.objective)
     varying, constant = _without_constant_metrics(kept)
-    prior = _prior(varying, recipe, space, ghosts)
+    prior = _prior(varying, recipe, space, retired)
     objective = build_objective(varying, recipe.objective)
     law = _law_over_all(varying, recipe, prior.mixture, space).fit(varying.runs)
     calibration = calibrate(law, varying, objective, seed=recipe.seed)
     left_out = left_out + dropped + constant
-    return FittedLaw(recipe, varying, law, objective, prior, calibration, left_out, space, ghosts)
-
-
-def resampled_laws(fitted: FittedLaw, n: int, progress: Callable[[int, int], None] | None = None) -> list[MixingLaw]:
-    """`n` refits, at least 2; resamples that the law cannot be fitted to are left out.
-
-    Raises:
-        ConvergenceError: if fewer than two resamples can be fitted.
-    """
-    observations, law = fitted.observations, fitted.law
-    n = max(n, 2)
-    kind = choose(observations, law).kind
-    laws: list[MixingLaw] = []
-    draws = resamples(kind, observations, law, n, np.random.default_rng(fitted.recipe.seed))
-    for done, draw in enumerate(draws, start=1):
-        with contextlib.suppress(ConvergenceError, ObservationError):
-            laws.append(law.refit(draw))
-        if progress is not None:
-            progress(done, n)
-    if len(laws) < 2:
-        raise ConvergenceError("at least two resamples must be fitted", received=len(laws), hint="measure more runs")
-    return laws
+    return FittedLaw(recipe, varying, law, objective, prior, calibration, left_out, space, retired)
 
 
 def chosen_law(name: str, seed: int = 0) -> MixingLaw:
@@ -195,17 +176,17 @@ def choose_prior(observations: Observations, asked: PriorName | dict[str, float]
 
 
 def _prior(
-    observations: Observations, recipe: StudyRecipe, space: CollapsedSpace | None, ghosts: tuple[str, ...]
+    observations: Observations, recipe: StudyRecipe, space: CollapsedSpace | None, retired: tuple[str, ...]
 ) -> Prior:
-    """The prior over all domains: nothing for ghosts, and in a space with its proportions."""
+    """The prior over all domains: nothing for retired, and in a space with its proportions."""
     prior = choose_prior(observations, recipe.prior)
-    if ghosts:
-        gone = [name in ghosts for name in observations.domains.names]
+    if retired:
+        gone = [name in retired for name in observations.domains.names]
         prior = Prior(
             Mixture.normalised(prior.mixture.domains, np.where(gone, 0.0, prior.mixture.weights)), prior.source
         )
     if space is not None:
-        prior = Prior(space.prior(prior.mixture), f"{prior.source}, in the frozen proportions")
+        prior = Prior(space.prior(prior.mixture), f"{prior.source}, in the fixed proportions")
     return prior
 
 
@@ -215,25 +196,25 @@ def _law_over_all(
     """The law, told what it is over and what no run has seen."""
     law = chosen_law(recipe.law, recipe.seed)
     if space is None:
-        return _among_live(law, observations.weights, prior)
+        return _among_sampled(law, observations.weights, prior)
     components = Mixture(space.components, space.collapse(prior.weights))
-    return on_totals(_among_live(law, space.collapse(observations.weights), components), space)
+    return on_totals(_among_sampled(law, space.collapse(observations.weights), components), space)
 
 
-def _among_live(law: MixingLaw, weights: Floats, prior: Mixture) -> MixingLaw:
+def _among_sampled(law: MixingLaw, weights: Floats, prior: Mixture) -> MixingLaw:
     """The law, told which domains (or components) no run has seen; weights (runs, domains)."""
     seen = weights.max(axis=0) > 0
     if seen.all():
         return law
-    dead_share = float(prior.weights[~seen].sum())
-    if dead_share >= 1:
-        named = ", ".join(name for name, alive in zip(prior.domains.names, seen, strict=True) if alive)
+    unsampled_share = float(prior.weights[~seen].sum())
+    if unsampled_share >= 1:
+        named = ", ".join(name for name, was in zip(prior.domains.names, seen, strict=True) if was)
         raise ObservationError(
             "the prior must have mass on a domain that some run was trained on",
             received=prior.as_dict,
             hint=f"those are: {named}",
         )
-    return on_sampled(law, seen, dead_share)
+    return on_sampled(law, seen, unsampled_share)
 
 
 def _without_dropped_metrics(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from evermix.deciding.fitting import FittedLaw, resampled_laws
+from evermix.deciding.fitting import FittedLaw
 from evermix.deciding.proposing import best_mixture
 from evermix.designs import SwarmRules, dirichlet_design, nested_design, representative
 from evermix.designs.adaptive import adaptive_design, candidate_pool
@@ -107,7 +107,7 @@ def next_mixtures(fitted: FittedLaw, n: int, pending: Sequence[Mixture] = (), se
         waiting = np.array([mixture.weights for mixture in pending])
         runs = Runs(np.vstack([runs.mixtures, waiting]), np.vstack([runs.values, law.predict(waiting)]))
     rng = np.random.default_rng([fitted.recipe.seed, seed])
-    laws = [law, *resampled_laws(fitted, _N_OPTIMA)]
+    laws = [law, *fitted.resampled(_N_OPTIMA)]
     pool = _new(_candidates(fitted, [best_mixture(fitted, one) for one in laws], rng), runs.mixtures)
     if len(pool) < n:
         raise ObservationError(f"at most {len(pool)} runs can be asked for at once", received=n)

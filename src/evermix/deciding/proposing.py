@@ -1,95 +1,46 @@
-"""propose: the mixture that a fitted law recommends, with everything one needs to trust it or not."""
+"""propose: the mixture that a fitted law leads to under a recipe, with everything one needs to trust it or not.
+
+A recipe is turned into bounds, guards and reference mixtures here; what follows from them is `by_law`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from evermix.deciding.fitting import FittedLaw, resampled_laws
-from evermix.deciding.request import Problems, problems
+from evermix.constraints import Bounds, Constraints, NoRegression
+from evermix.deciding.by_law import AssessedRuns, Ceilings, LawDecision, LawProblem, Progress, decide_by_law, optimum
+from evermix.deciding.fitting import FittedLaw
 from evermix.domain_updates import CollapsedSpace
+from evermix.errors import ConstraintError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.notebook import html_table
-from evermix.recipe.decision import StudyRecipe
-from evermix.solvers.kl_path import DEFAULT_KL, KlChoice, PathPoint, choose_kl, kl_path
-from evermix.solvers.kl_scale import scaled_kl_weight
-from evermix.solvers.problem import MixtureProblem
-from evermix.solvers.proposal import Proposal, binding_bounds
-from evermix.solvers.solve import solve
-from evermix.solvers.worst_case import least_worst_change, least_worst_law
-from evermix.trust.assessment import AssessmentOptions, assess
-from evermix.trust.bootstrap import Bootstrap, BootstrapOptions
-from evermix.trust.cautions import Caution
-from evermix.trust.comparison import Comparison, compare
-from evermix.trust.measured import clusters
+from evermix.recipe.decision import GuardRecipe, StudyRecipe
+from evermix.trust.comparison import Comparison
+from evermix.trust.measured import best_run, run_objective
 from evermix.trust.references import Request
 
-Progress = Callable[[int, int], None]
-_WORST_OF = 30  # resampled laws of a worst case
+Floats = npt.NDArray[np.float64]
+_UNCAPPED_REQUEST = 1.0  # tokens; without caps the request's size changes nothing
 
 
 @dataclass(frozen=True, eq=False)
-class KlStrength:
-    """The pull towards the prior.
-
-    Attributes:
-        weight: lambda, in the objective's quantity per nat.
-        source: how it was chosen, a phrase for people.
-        relative: the same in the objective's predicted spread; None if the weight was given.
-        choice: the cross-fitting that chose it; None if it was given.
-        path: the optimum at every strength compared; empty if it was given.
-    """
-
-    weight: float
-    source: str
-    relative: float | None = None
-    choice: KlChoice | None = None
-    path: tuple[PathPoint, ...] = ()
-
-    @property
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "weight": self.weight,
-            "source": self.source,
-            "choice": None if self.choice is None else self.choice.as_dict,
-            "path": [
-                {"kl": point.kl, "n_effective": point.n_effective, **point.proposal.as_dict} for point in self.path
-            ],
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class AssessedProposal:
-    """A proposed mixture and its evidence.
+class AssessedProposal(LawDecision):
+    """A mixture proposed from runs.
 
     Attributes:
         fitted: the law it rests on.
-        problem: what was solved.
-        proposal: the answer, with the shadow prices of what held it back.
-        kl: how strongly the prior pulls, and how that was chosen.
-        comparison: the proposal beside natural, uniform, UniMax and the best observed run.
-        bootstrap: the resampled runs; None if none were asked for.
-        cautions: what speaks against using it as it is; none are looked for without resamples.
+        recipe: what was asked.
     """
 
+    comparison: Comparison
     fitted: FittedLaw
     recipe: StudyRecipe
-    problem: MixtureProblem
-    proposal: Proposal
-    kl: KlStrength
-    comparison: Comparison
-    bootstrap: Bootstrap | None
-    cautions: tuple[Caution, ...]
-
-    @property
-    def mixture(self) -> Mixture:
-        """The proposed mixture, over all domains."""
-        return self.proposal.mixture
 
     def _repr_html_(self) -> str:
         prior, law = self.fitted.prior, self.fitted.law_name
@@ -109,25 +60,21 @@ class AssessedProposal:
     @property
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
+        fitted = self.fitted
         return {
-            "mixture": dict(self.mixture.as_dict),
-            "prior": {"source": self.fitted.prior.source, "mixture": dict(self.fitted.prior.mixture.as_dict)},
+            **super().as_dict,
+            "prior": {"source": fitted.prior.source, "mixture": dict(fitted.prior.mixture.as_dict)},
             "n_tokens": self.recipe.tokens,
-            "law": self.fitted.law_name,
-            "kl": self.kl.as_dict,
-            "proposal": self.proposal.as_dict,
-            "comparison": self.comparison.as_dict,
-            "bootstrap": None if self.bootstrap is None else self.bootstrap.as_dict,
-            "calibration": self.fitted.calibration.as_dict,
-            "cautions": [caution.as_dict for caution in self.cautions],
-            "dead_domains": list(self.fitted.dead_domains),
-            "frozen": frozen_shares(self.fitted.space),
-            "left_out": [[item.kind, item.name, item.reason] for item in self.fitted.left_out],
+            "law": fitted.law_name,
+            "calibration": fitted.calibration.as_dict,
+            "unsampled_domains": list(fitted.unsampled_domains),
+            "fixed_ratio": fixed_ratio(fitted.space),
+            "left_out": [[item.kind, item.name, item.reason] for item in fitted.left_out],
         }
 
 
-def frozen_shares(space: CollapsedSpace | None) -> dict[str, float] | None:
-    """Leaf -> share within the bundle; None where nothing is frozen."""
+def fixed_ratio(space: CollapsedSpace | None) -> dict[str, float] | None:
+    """Leaf -> share within the bundle; None where no proportions are fixed."""
     return None if space is None else {name: space.virtual.inner[name] for name in space.frozen}
 
 
@@ -149,76 +96,114 @@ def propose(
         ConvergenceError: if the solver, or more than half of the resamples, do not converge.
     """
     recipe = recipe or fitted.recipe
-    asked = problems(fitted, recipe)
-    kl = _kl_strength(asked, kl_before)
-    problem = asked.with_kl_weight(kl.weight)
-    proposal = _solved(problem, fitted, recipe)
-    named = {name: Mixture.from_dict(fitted.observations.domains, shares) for name, shares in recipe.compare.items()}
-    wanted = Request(recipe.tokens, recipe.constraints.max_epochs or 4.0, named)
-    observations = fitted.observations
-    if recipe.resamples == 0:
-        comparison = compare(problem, proposal, observations, wanted)
-        return AssessedProposal(fitted, recipe, problem, proposal, kl, comparison, None, ())
-    resampling = BootstrapOptions(recipe.resamples, recipe.seed, ceilings=asked.ceilings if asked.guards else None)
-    bundled = None if fitted.space is None else fitted.space.bundled
-    options = AssessmentOptions(resampling, fitted.calibration, bundled=bundled)
-    found = assess(problem, proposal, observations, wanted, options, progress)
-    return AssessedProposal(fitted, recipe, problem, proposal, kl, found.comparison, found.bootstrap, found.cautions)
+    found = decide_by_law(replace(law_problem(fitted, recipe), kl_before=kl_before), progress)
+    assert found.comparison is not None  # there are runs
+    return AssessedProposal(**{**vars(found), "fitted": fitted, "recipe": recipe})
 
 
 def best_mixture(fitted: FittedLaw, law: MixingLaw | None = None) -> Mixture:
     """The optimum alone, under the fitted law or another in its place; kl "auto" counts as the default strength."""
-    asked = problems(fitted)
-    problem = asked.with_kl_weight(_given_strength(asked, DEFAULT_KL).weight)
-    found = solve(problem if law is None else replace(problem, law=law, ceilings=asked.ceilings(law)))
-    return _in_proportion(found, problem, fitted).mixture
+    return optimum(law_problem(fitted), law).mixture
 
 
-def _solved(problem: MixtureProblem, fitted: FittedLaw, recipe: StudyRecipe) -> Proposal:
-    if recipe.objective.aggregate == "worst metric":
-        found = least_worst_change(problem, problem.prior).proposal
-    elif recipe.objective.aggregate == "worst law":
-        found = least_worst_law(problem, resampled_laws(fitted, _WORST_OF)).proposal
-    else:
-        found = solve(problem)
-    return _in_proportion(found, problem, fitted)
+def law_problem(fitted: FittedLaw, recipe: StudyRecipe | None = None) -> LawProblem:
+    """What a recipe asks of a fitted law; it may differ from the fit's in all but law, objective and prior.
 
-
-def _in_proportion(found: Proposal, problem: MixtureProblem, fitted: FittedLaw) -> Proposal:
-    """The proposal with frozen proportions kept to the last digit; without a KL term the solver is free in them."""
-    if fitted.space is None:
-        return found
-    mixture = Mixture(found.mixture.domains, fitted.space.project(found.mixture.weights))
-    kl_nats, binding = mixture.kl(problem.prior), binding_bounds(mixture, problem.bounds)
-    return replace(found, mixture=mixture, kl_nats=kl_nats, binding=binding)
-
-
-def _kl_strength(asked: Problems, before: float | None) -> KlStrength:
-    recipe, fitted = asked.recipe, asked.fitted
-    if recipe.kl_weight is not None or recipe.given_kl is not None:
-        return _given_strength(asked, DEFAULT_KL)
+    Raises:
+        ConstraintError: if names are unknown, or no mixture satisfies the constraints; the message says by how much.
+        MixtureError: if a mixture to compare with is none over the domains.
+    """
+    recipe = recipe or fitted.recipe
     observations = fitted.observations
-    labels = np.empty(observations.n_runs, dtype=np.intp)
-    for label, rows in enumerate(clusters(observations)):
-        labels[rows] = label
-    problem = asked.with_kl_weight(1.0)
-    choice = choose_kl(problem, observations.runs, seed=recipe.seed, labels=labels)
-    kl, reason = choice.kl, choice.reason
-    if not choice.scores and before is not None:
-        kl, reason = before, f"as for the mixture before, since too few runs ({observations.n_runs}) choose another"
-    path = kl_path(problem, seed=recipe.seed)
-    return KlStrength(kl * _spread(asked), f"{kl:g} of the objective's spread: {reason}", kl, choice, path)
+    guards = _guards(fitted, recipe)
+    bounds = _bounds(fitted, recipe)
+    compared = {name: Mixture.from_dict(observations.domains, shares) for name, shares in recipe.compare.items()}
+    target = Request(recipe.tokens, recipe.constraints.max_epochs or 4.0, compared)
+    return LawProblem(
+        fitted.law,
+        fitted.objective,
+        bounds,
+        fitted.prior.mixture,
+        AssessedRuns(observations, fitted.calibration, recipe.resamples, target),
+        "auto" if recipe.given_kl is None else recipe.given_kl,
+        recipe.kl_weight,
+        ceilings=guards,
+        aggregate=recipe.objective.aggregate,
+        space=fitted.space,
+        seed=recipe.seed,
+    )
 
 
-def _given_strength(asked: Problems, otherwise: float) -> KlStrength:
-    recipe = asked.recipe
-    if recipe.kl_weight is not None:
-        return KlStrength(recipe.kl_weight, "given, in the objective's unit per nat")
-    kl = otherwise if recipe.given_kl is None else recipe.given_kl
-    return KlStrength(kl * _spread(asked), f"{kl:g} of the objective's predicted spread, as given", kl)
+def named_mixture(fitted: FittedLaw, reference: str | Mapping[str, float]) -> Mixture:
+    """The mixture called natural, uniform, prior or best observed, or given by its shares."""
+    observations = fitted.observations
+    domains = observations.domains
+    if not isinstance(reference, str):
+        return Mixture.from_dict(domains, reference)
+    if reference == "natural":
+        return Mixture.natural(domains)
+    if reference == "uniform":
+        return Mixture.uniform(domains)
+    if reference == "prior":
+        return fitted.prior.mixture
+    if reference == "best observed":
+        predicted = fitted.law.predict(observations.weights)
+        return best_run(observations, run_objective(observations, fitted.objective, predicted)).mixture
+    raise ConstraintError(
+        "a reference mixture must be a known one",
+        received=reference,
+        hint="known: natural, uniform, prior, best observed",
+    )
 
 
-def _spread(asked: Problems) -> float:
-    fitted = asked.fitted
-    rng = np.random.default_rng(asked.recipe.seed)
-    return scaled_kl_weight(fitted.law, fitted.objective, fitted.prior.mixture, rng, 1.0)
+def _guards(fitted: FittedLaw, recipe: StudyRecipe) -> Ceilings | None:
+    """How a law says the greatest cost that the recipe's guards allow of each metric; None without guards."""
+    if not recipe.guards:
+        return None
+    guards = [_guard(fitted, asked) for asked in recipe.guards]
+    orientation, metrics = fitted.observations.orientation, fitted.observations.metrics
+
+    def ceilings(law: MixingLaw) -> Floats:
+        rows = []
+        for guard in guards:  # a relative tolerance is of the metric's own value, which a cost may have shifted
+            costs = law.predict(guard.reference.weights)
+            rows.append(guard.ceilings(costs, metrics, np.abs(orientation.value(costs))))
+        return np.min(rows, axis=0)
+
+    return ceilings
+
+
+def _guard(fitted: FittedLaw, asked: GuardRecipe) -> NoRegression:
+    return NoRegression(named_mixture(fitted, asked.reference), asked.tolerance, asked.metrics, asked.absolute)
+
+
+def _bounds(fitted: FittedLaw, recipe: StudyRecipe) -> Bounds:
+    """The recipe's bounds: unsampled domains held at their prior share, retired ones at none; within the space."""
+    domains = fitted.observations.domains
+    asked = recipe.constraints
+    held = {name: fitted.prior.mixture[name] for name in fitted.unsampled_domains}
+    for name in held:
+        if name in asked.fixed and abs(asked.fixed[name] - held[name]) > 1e-9:
+            raise ConstraintError(
+                f"no run was trained on '{name}', so it keeps its prior share of {held[name]:.4f}",
+                received=asked.fixed[name],
+                hint="set its share in the prior, or measure runs with it",
+            )
+    held |= dict.fromkeys(fitted.retired, 0.0)
+    constraints = asked.model_copy(update={"fixed": {**asked.fixed, **held}}).build()
+    if recipe.tokens is None or not domains.sizes_known:
+        constraints = _without_epochs(constraints, recipe)
+    bounds = constraints.bounds(domains, float(recipe.tokens or _UNCAPPED_REQUEST))
+    return bounds if fitted.space is None else fitted.space.tighten(bounds)
+
+
+def _without_epochs(constraints: Constraints, recipe: StudyRecipe) -> Constraints:
+    """No repetition caps where R or a token count is unknown; an error if caps were asked for."""
+    if "max_epochs" in recipe.constraints.model_fields_set and recipe.constraints.max_epochs is not None:
+        missing = "the tokens of the target run" if recipe.tokens is None else "the tokens available in every domain"
+        raise ConstraintError(
+            f"max_epochs needs {missing}",
+            received=recipe.constraints.max_epochs,
+            hint="give --tokens, and token counts beside the runs (tokens.yaml)",
+        )
+    return replace(constraints, max_epochs=None)

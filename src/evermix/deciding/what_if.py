@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from evermix.deciding.fitting import FittedLaw, resampled_laws
+from evermix.deciding.by_law import Progress
+from evermix.deciding.fitting import FittedLaw
 from evermix.errors import MixtureError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 
 Floats = npt.NDArray[np.float64]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,14 @@ def predicted_change(
 
 
 def check_measured(fitted: FittedLaw, names: Iterable[str]) -> None:
-    """MixtureError if a frozen domain is to move by itself: of those the law knows the total only."""
-    frozen = () if fitted.space is None else fitted.space.frozen
-    wrong = next((name for name in names if name in frozen), None)
+    """MixtureError if a domain at a fixed ratio is to move by itself: of those the law knows the total only."""
+    fixed = () if fitted.space is None else fitted.space.frozen
+    wrong = next((name for name in names if name in fixed), None)
     if wrong is not None:
         raise MixtureError(
             "what-if needs domains whose shares the runs varied, and this one kept its proportion",
             received=wrong,
-            hint="release it from the frozen ones and measure its runs, or move another",
+            hint="recompute it and measure its runs, or move another",
         )
 
 
@@ -150,8 +150,8 @@ def what_if(
     """What moving some shares of `start` is predicted to do; resampled as often as the recipe says, at least twice.
 
     Raises:
-        MixtureError: if a frozen domain is to move by itself, or as `moved` says.
+        MixtureError: if a domain at a fixed ratio is to move by itself, or as `moved` says.
     """
     check_measured(fitted, [*shares, *(raises or {})])
-    laws = resampled_laws(fitted, fitted.recipe.resamples, progress)
+    laws = fitted.resampled(fitted.recipe.resamples, progress)
     return predicted_change(fitted, start, moved(start, shares, raises), laws)

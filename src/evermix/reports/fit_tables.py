@@ -78,8 +78,8 @@ def print_reading(fitted: FittedLaw, reading: Reading, console: Console, everyth
     console.print(Text(reading_sentence(fitted.observations), style="bold"))
     items(console, "Left out", _left_out_lines(_left_out(fitted, reading), everything), most)
     items(console, "Worth knowing", [str(finding) for finding in reading.findings], most)
-    if fitted.dead_domains:
-        names = listed(fitted.dead_domains)
+    if fitted.unsampled_domains:
+        names = listed(fitted.unsampled_domains)
         items(console, "Never sampled", [f"{names}: nothing is known of them, they keep their share of the prior"])
     console.print()
 

@@ -130,7 +130,7 @@ def _held_by(found: AssessedProposal) -> dict[str, str]:
         name, _, reason = text.rpartition(": ")
         if reason != "lower" or lower[name] > 0:
             held[name] = {"lower": "floor"}.get(reason, reason.removeprefix("upper (").removesuffix(")"))
-    return {**held, **dict.fromkeys(found.fitted.dead_domains, "never sampled")}
+    return {**held, **dict.fromkeys(found.fitted.unsampled_domains, "never sampled")}
 
 
 def _print_epochs_note(found: AssessedProposal, console: Console) -> None:
@@ -239,7 +239,7 @@ def duals_table(found: AssessedProposal, everything: bool = False) -> Table:
 
 def _priced(found: AssessedProposal) -> list[Dual]:
     """What binds because somebody asked for it: a domain that was never sampled is held because nothing is known."""
-    held = {f"fixed:{name}" for name in found.fitted.dead_domains}
+    held = {f"fixed:{name}" for name in found.fitted.unsampled_domains}
     return [dual for dual in found.proposal.duals if dual.constraint not in held]
 
 
@@ -283,11 +283,11 @@ def print_cautions(found: AssessedProposal, console: Console) -> None:
     if found.bootstrap is None:
         items(console, "Cautions", ["none were looked for, since nothing was resampled (--resamples)"])
         return
-    if not found.cautions:
+    if not found.warnings:
         items(console, "Cautions", ["none"])
         return
     console.print(Text("Cautions", style="bold"))
-    for caution in found.cautions:
+    for caution in found.warnings:
         text = Text.assemble((f"{caution.severity}: ", _SEVERITY[caution.severity]), caution.message, " ")
         text.append(caution.remedy, style="italic")
         console.print(Padding(text, (0, 0, 0, 2), expand=False))

@@ -7,27 +7,23 @@ them. A law that does not rank runs that it has not seen advises nothing.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from evermix.deciding.by_law import LawProblem, given_strength, resampled_laws
 from evermix.deciding.fitting import FittedLaw, Prior
-from evermix.deciding.request import Problems, problems
+from evermix.deciding.proposing import law_problem
 from evermix.domain_updates.coupling import centred, domain_coupling, kappa, mask, reuse_gap
 from evermix.domain_updates.fixed_ratio import CollapsedSpace
 from evermix.domains import Domain, DomainSet
-from evermix.errors import ConvergenceError, ObservationError
 from evermix.laws.base import MixingLaw
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.mixture import Mixture
 from evermix.recipe.decision import StudyRecipe
-from evermix.solvers.kl_path import DEFAULT_KL
-from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.study.releasing import DiagnosisOptions, Estimate, Judge, ReleaseRule, ReleaseValue
-from evermix.trust.resampling import resamples
 
 Floats = npt.NDArray[np.float64]
 _UNTRUSTED = "the law does not predict runs that it has not seen, so it cannot tell: measure more runs"
@@ -102,10 +98,13 @@ def diagnose(
     """
     options = options or DiagnosisOptions()
     asked, widened = _request(evidence, space, recipe or evidence.recipe, options)
-    judge = Judge(asked, _kl_weight(asked, options), _refitted(evidence, options.resamples))
+    kl_weight = given_strength(asked).weight if options.kl_weight is None else options.kl_weight
+    observations, seed = evidence.observations, evidence.recipe.seed
+    laws = resampled_laws(evidence.law, observations, options.resamples, seed, kind="residuals")
+    judge = Judge(asked, kl_weight, laws)
     frozen, full = judge.choice(widened), judge.choice(None)
     n_runs = options.runs_per_component * len(space.frozen)
-    gain = max(judge.total(asked.fitted.prior.mixture.weights) - judge.total(full.mixture), 0.0)
+    gain = max(judge.total(asked.prior.weights) - judge.total(full.mixture), 0.0)
     rule = ReleaseRule(judge, full, gain, n_runs, options)
     candidates = rule.worths(widened, frozen)
     loss = rule.worth(frozen, full)
@@ -153,21 +152,9 @@ def _differences(law: MixingLaw, at: Floats, step: float = 0.02) -> Floats:
     return result
 
 
-def _refitted(evidence: FittedLaw, n: int) -> list[MixingLaw]:
-    """Refits to resampled residuals, ConvergenceError if fewer than two can be fitted."""
-    observations, law = evidence.observations, evidence.law
-    laws: list[MixingLaw] = []
-    for draw in resamples("residuals", observations, law, max(n, 2), np.random.default_rng(evidence.recipe.seed)):
-        with contextlib.suppress(ConvergenceError, ObservationError):
-            laws.append(law.refit(draw))
-    if len(laws) < 2:
-        raise ConvergenceError("at least two resamples must be fitted", received=len(laws), hint="measure more runs")
-    return laws
-
-
 def _request(
     evidence: FittedLaw, space: CollapsedSpace, recipe: StudyRecipe, options: DiagnosisOptions
-) -> tuple[Problems, CollapsedSpace]:
+) -> tuple[LawProblem, CollapsedSpace]:
     """Bounds and guards with ghosts held at zero, and the space over the evidence's domains."""
     known = evidence.observations.domains
     for name in space.leaves.names:
@@ -182,7 +169,7 @@ def _request(
     fixed = {**recipe.constraints.fixed, **ghosts}
     request = recipe.model_copy(update={"constraints": recipe.constraints.model_copy(update={"fixed": fixed})})
     widened = CollapsedSpace(domains, space.virtual, space.unused)
-    return problems(held, request), widened
+    return law_problem(held, request), widened
 
 
 def _leaf_prior(evidence: FittedLaw, space: CollapsedSpace, domains: DomainSet, options: DiagnosisOptions) -> Prior:
@@ -190,18 +177,6 @@ def _leaf_prior(evidence: FittedLaw, space: CollapsedSpace, domains: DomainSet, 
     source = evidence.prior.mixture if options.prior is None else options.prior
     shares = [source[name] if name in space.leaves else 0.0 for name in domains.names]
     return Prior(Mixture.normalised(domains, shares), evidence.prior.source)
-
-
-def _kl_weight(asked: Problems, options: DiagnosisOptions) -> float:
-    """lambda as asked for; kl "auto" counts as the default strength."""
-    if options.kl_weight is not None:
-        return options.kl_weight
-    recipe, fitted = asked.recipe, asked.fitted
-    if recipe.kl_weight is not None:
-        return recipe.kl_weight
-    kl = DEFAULT_KL if recipe.given_kl is None else recipe.given_kl
-    rng = np.random.default_rng(recipe.seed)
-    return scaled_kl_weight(fitted.law, fitted.objective, fitted.prior.mixture, rng, kl)
 
 
 def _advice(release: tuple[ReleaseValue, ...], remaining: Estimate, gain: float, options: DiagnosisOptions) -> str:

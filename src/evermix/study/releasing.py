@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from evermix.deciding.request import Problems
+from evermix.deciding.by_law import LawProblem
 from evermix.domain_updates.fixed_ratio import CollapsedSpace, effective_prior
 from evermix.errors import ConstraintError
 from evermix.laws.base import MixingLaw
@@ -124,7 +124,7 @@ class Choice:
 class Judge:
     """Optima over spaces by the law on all runs, and what resampled laws say of them."""
 
-    def __init__(self, asked: Problems, kl_weight: float, laws: list[MixingLaw]) -> None:
+    def __init__(self, asked: LawProblem, kl_weight: float, laws: list[MixingLaw]) -> None:
         self.problem = asked.with_kl_weight(kl_weight)
         self.laws = laws
 

@@ -11,9 +11,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from evermix.deciding.by_law import Progress
 from evermix.deciding.fitting import FittedLaw
 from evermix.deciding.next_runs import DesignRequest, first_design, next_mixtures
-from evermix.deciding.proposing import AssessedProposal, Progress
+from evermix.deciding.proposing import AssessedProposal
 from evermix.designs.settled import Settledness
 from evermix.domain_updates import CollapsedSpace
 from evermix.domains import Domain, DomainSet

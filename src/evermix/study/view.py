@@ -8,9 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
+from evermix.deciding.by_law import Progress
 from evermix.deciding.fitting import FittedLaw, fit
 from evermix.deciding.next_runs import runs_per_domain, settled
-from evermix.deciding.proposing import AssessedProposal, Progress, propose
+from evermix.deciding.proposing import AssessedProposal, propose
 from evermix.designs.settled import Settledness
 from evermix.domain_updates import Change, CollapsedSpace, DomainUpdate
 from evermix.domains import Domain, DomainSet
@@ -117,7 +118,7 @@ class StudyView:
         empty = (Domain(name).resized(0 if counted else None, self.domains.unit) for name in ghosts)
         over = DomainSet([*self.domains, *empty])
         known, scarce = _well_known(carried.observations(over, recipe))
-        return fit(known, recipe, carried.left_out + scarce + rules, ghosts=ghosts)
+        return fit(known, recipe, carried.left_out + scarce + rules, retired=ghosts)
 
     def recommend(self, progress: Progress | None = None) -> AssessedProposal:
         """The mixture to train on, with its evidence; nothing is recorded.

@@ -35,8 +35,8 @@ def result() -> dict[str, Any]:
         "proposal": {
             "comparison": {"rows": [row("proposal", 1.30), row("natural", 1.33, _GAIN)]},
             "bootstrap": {"weights": {"code": {"share": 0.4, "low": 0.31, "high": 0.45}}},
-            "cautions": [{"severity": "note", "message": "Mind this.", "remedy": "Do that."}],
-            "frozen": None,
+            "warnings": [{"severity": "note", "message": "Mind this.", "remedy": "Do that."}],
+            "fixed_ratio": None,
         },
         "swarm": {
             "rung": "1M",

@@ -146,7 +146,7 @@ def natural_shares(result: Result) -> dict[str, float]:
 
 def frozen_names(result: Result) -> dict[str, float]:
     """Domain -> share within the bundle; empty where nothing is frozen."""
-    return dict((result.get("proposal") or {}).get("frozen") or {})
+    return dict((result.get("proposal") or {}).get("fixed_ratio") or {})
 
 
 def moved_sentence(before: Mapping[str, float], after: Mapping[str, float]) -> str:

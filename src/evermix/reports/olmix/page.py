@@ -72,7 +72,7 @@ def _evidence(result: Result) -> dict[str, Any]:
         "pull": _pull(proposal),
         "law": _law_grid(proposal["calibration"]),
         "law_name": proposal["law"],
-        "cautions": proposal["cautions"],
+        "cautions": proposal["warnings"],
     }
 
 

@@ -177,7 +177,7 @@ def _worth(row: Mapping[str, Any] | None) -> list[str]:
 
 def print_cautions(proposal: Mapping[str, Any] | None, console: Console) -> None:
     """The gravest first; each with what to do about it."""
-    found: Sequence[Mapping[str, Any]] = (proposal or {}).get("cautions") or []
+    found: Sequence[Mapping[str, Any]] = (proposal or {}).get("warnings") or []
     if proposal is not None and proposal.get("bootstrap") is None:
         items(console, "Cautions", ["none were looked for, since nothing was resampled (study.resamples)"])
         return
