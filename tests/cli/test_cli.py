@@ -1,7 +1,6 @@
 """The command line as a user meets it: exit codes, one-line errors, help, and its page in docs/."""
 
 import errno
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,25 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from evermix.cli.app import VERBS, main
+from evermix.cli.app import VERBS
 from evermix.cli.reference import help_text, markdown
 from evermix.cli.terminal import describe, one_line_errors
 from evermix.errors import CorpusError
 from evermix.ledger import Ledger
+from tests.cli.called import Ended
 
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evermix", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return call
+Run = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -90,9 +78,9 @@ def test_status_log_report(run: Run, project: Path) -> None:
     code, out, _ = run("status", project)
     assert code == 0
     assert "1 of 4 (25%)" in out
-    assert json.loads(run("status", project, "--json")[1])["entries"] == {"probe": 1}
+    assert run("status", project, "--json").json["entries"] == {"probe": 1}
     assert "probed web for 5 steps" in run("log", project)[1]
-    assert json.loads(run("log", project, "--json")[1])[0]["flops"] == 2e9
+    assert run("log", project, "--json").json[0]["flops"] == 2e9
     code, out, _ = run("report", project, "--tables")
     assert code == 0
     assert "Not finished" in out
@@ -112,7 +100,7 @@ def test_init_then_dry_run_reads_the_recipe(run: Run, tmp_path: Path) -> None:
 
 
 def test_list_corpora(run: Run) -> None:
-    names = [row["name"] for row in json.loads(run("list-corpora", "--json")[1])]
+    names = [row["name"] for row in run("list-corpora", "--json").json]
     assert len(names) == len(set(names)) >= 5
     assert names[0] in run("list-corpora")[1]
 

@@ -1,43 +1,18 @@
 """`evermix compare` and lives on the command line: one tiny life, trained once, and what every verb says of it."""
 
 import json
-import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
-from evermix.cli.app import main
+from tests.cli.called import Ended, evermix
 
 pytest.importorskip("torch")
 
 ARMS = "evermix,uniform,retrain,wsd-restart,mergemix"
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-
-def evermix(*arguments: object) -> Ended:
-    out, err = StringIO(), StringIO()
-    argv = ["evermix", *map(str, arguments)]
-    streams = redirect_stdout(out), redirect_stderr(err)
-    with patch.object(sys, "argv", argv), streams[0], streams[1], pytest.raises(SystemExit) as ended:
-        main()
-    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 @dataclass(frozen=True)

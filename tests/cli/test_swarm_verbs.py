@@ -3,49 +3,32 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evermix.cli.app import main
 from evermix.cli.swarm_options import overlaid, shares
 from evermix.domain_updates import Add, Remove
 from evermix.errors import RecipeError
 from evermix.mixture import Mixture
 from evermix.recipe.decision import StudyRecipe
 from evermix.study import Study
+from tests.cli.called import Ended
 from tests.study.evolving import NEW, RECIPE, begun
 from tests.study.evolving import answer as tell
 
 SWARM = Path(__file__).parents[2] / "examples" / "swarm"
 QUICK = ("--law", "power-link", "--kl", "0.2", "--resamples", "10")
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evermix", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return call
+Run = Callable[..., Ended]
 
 
 def answer(run: Run, *arguments: object) -> Any:
-    """What a verb says in JSON, without NaN or infinity."""
-
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{name} is no JSON number")
-
-    code, out, err = run(*arguments, "--json")
-    assert (code, err) == (0, "")
-    return json.loads(out, parse_constant=refuse)
+    """What a verb says in JSON."""
+    ended = run(*arguments, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    return ended.json
 
 
 def test_fit(run: Run, tmp_path: Path) -> None:

@@ -1,20 +1,18 @@
-"""A swarm from recipe to update and back on the command line; one tiny project, trained once."""
+"""Updates on the command line: what the arguments say, and one tiny swarm from recipe to update and back."""
 
 import json
 import random
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
-from unittest.mock import patch
+from typing import Any
 
 import pytest
 
-from evermix.cli.app import UPDATE_VERBS, main
+from evermix.cli.app import UPDATE_VERBS
 from evermix.cli.reference import help_text
-
-pytest.importorskip("torch")
+from evermix.cli.update_options import UpdateArguments
+from evermix.errors import RecipeError
+from tests.cli.called import Ended, evermix
 
 RECIPE = """
 project: {folder}/project
@@ -31,27 +29,6 @@ swarm: {{rung: 0.05M, tokens: 1K, batch_sequences: 4, learning_rate: 3e-3, evalu
 decision: {{law: power-link, resamples: 4, kl: 0.3}}
 arms: []
 """
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, object]:
-        found: dict[str, object] = json.loads(self.out)
-        return found
-
-
-def evermix(*arguments: object) -> Ended:
-    out, err = StringIO(), StringIO()
-    argv = ["evermix", *map(str, arguments)]
-    streams = redirect_stdout(out), redirect_stderr(err)
-    with patch.object(sys, "argv", argv), streams[0], streams[1], pytest.raises(SystemExit) as ended:
-        main()
-    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 def write_text(path: Path, words: str, seed: int) -> None:
@@ -74,6 +51,7 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("swarm")
     for seed, (name, words) in enumerate(
         {"a": "the of and to in", "b": "for while if else return", "c": "1 2 3 + =", "d": "la le les et un"}.items()
@@ -186,3 +164,67 @@ def test_undo_and_removal(story: Story) -> None:
 @pytest.mark.parametrize("verb", list(UPDATE_VERBS))
 def test_every_help_has_examples(verb: str) -> None:
     assert f"Examples:\n    evermix update {verb} recipe.yaml" in help_text("update", verb)
+
+
+# --- what the arguments say --------------------------------------------------------------------------------------
+
+_NAMES = ("recipe", "strategy", "release", "runs", "dry_run", "json", "files", "registry", "dataset")
+_READING = ("text_field", "format", "documents", "max_bytes")
+
+
+def given(**values: Any) -> UpdateArguments:
+    return UpdateArguments({**dict.fromkeys((*_NAMES, *_READING)), **values})
+
+
+def test_text_of_a_domain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    domain = given(files=["a/*.txt", "!a/x.txt", "/b/c.txt"], documents="line", max_bytes="2M").domain("new")
+    assert domain.files == (f"{tmp_path}/a/*.txt", f"!{tmp_path}/a/x.txt", "/b/c.txt")
+    assert (domain.name, domain.documents, domain.max_bytes) == ("new", "line", 2_000_000)
+    assert given(registry="legal").domain("x").registry == "legal"
+    assert given(dataset='{"path": "p", "split": "train"}').domain("x").dataset == {"path": "p", "split": "train"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "domain 'x': must have exactly one of files, registry, dataset .*--files GLOB"),
+        ({"files": ["a"], "registry": "b"}, "exactly one of files, registry, dataset"),
+        ({"files": ["a"], "format": "tar"}, "domain 'x': --format: .*got 'tar'"),
+        ({"files": ["a"], "max_bytes": "much"}, "domain 'x': --max-bytes: must be an amount"),
+        ({"dataset": "{"}, "--dataset must be a JSON object"),
+        ({"dataset": "[1]"}, "--dataset must be a JSON object"),
+    ],
+)
+def test_text_that_cannot_be(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        given(**values).domain("x")
+
+
+def test_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = given().parts(["w:a=a/*.txt", "w:b=registry:legal", "w:a=x=1.txt"])
+    assert [part.name for part in parts] == ["w:a", "w:b"]
+    assert parts[0].files == (f"{tmp_path}/a/*.txt", f"{tmp_path}/x=1.txt")
+    assert parts[1].registry == "legal"
+    for text in ("a", "=b", "a="):
+        with pytest.raises(RecipeError, match="--part must be NAME=GLOB"):
+            given().parts([text])
+
+
+def test_strategy_and_release() -> None:
+    assert given().how().strategy == "auto"
+    how = given(release="a, b:c", runs=3).how()
+    assert (how.strategy, how.release, how.n_runs) == ("partial", ("a", "b:c"), 3)
+    for values in ({"strategy": "partial"}, {"strategy": "full", "release": "a"}):
+        with pytest.raises(RecipeError, match="--strategy partial and --release A,B must come together"):
+            given(**values).how()
+    with pytest.raises(RecipeError, match=r"--strategy must be a known one, got 'some'\. Hint: known: full, swarm"):
+        given(strategy="some").how()
+
+
+def test_only_a_swarm_is_updated(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("project: p\ndomains: [{name: a, files: a.txt}]\ntraining: {tokens: 1M}\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match="an update needs a recipe of method olmix, got 'op-mix'"):
+        given(recipe=path).recipe()
