@@ -31,9 +31,7 @@ bench: $(INSTALLED) ## run every benchmark, in order of name (hours)
 	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python "$$script"; done
 
 docs: $(INSTALLED) ## write docs/cli.md, docs/recipe.md and the table of docs/laws.md anew
-	$(BIN)/python -m evermix.cli.reference docs/cli.md
-	$(BIN)/python -m evermix.cli.recipe_reference docs/recipe.md
-	$(BIN)/python -m evermix.cli.law_reference docs/laws.md
+	$(BIN)/python -m evermix.cli.reference docs
 
 install: $(INSTALLED) ## set up .venv (the other targets do it by themselves)
 

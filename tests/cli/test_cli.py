@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from evermix.cli.app import VERBS
-from evermix.cli.reference import help_text, markdown
+from evermix.cli.reference import help_text
 from evermix.cli.terminal import describe, one_line_errors
 from evermix.errors import CorpusError
 from evermix.ledger import Ledger
@@ -26,11 +26,6 @@ def project(tmp_path: Path) -> Path:
         '{"part": "probes", "detail": "web", "step": 1, "total_steps": 4, "pid": 0}'
     )
     return tmp_path / "p"
-
-
-def test_docs_page_is_up_to_date() -> None:
-    page = Path(__file__).parents[2] / "docs" / "cli.md"
-    assert page.read_text(encoding="utf-8") == markdown(), "run `make docs`"
 
 
 @pytest.mark.parametrize("verb", list(VERBS))

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evermix.cli.app import app
-from evermix.cli.law_reference import markdown
+from evermix.cli.reference import laws_table
 from evermix.deciding.fitting import chosen_law
 from evermix.laws import registry
 from evermix.laws.base import MixingLaw, weighted
@@ -46,7 +46,7 @@ def test_a_recipe_may_name_it_and_fit_it() -> None:
 
 
 def test_the_table_in_the_docs_and_the_command_line_list_it() -> None:
-    assert "| `mean` | mean_k y_k |  |  |  | m + 1 | a test |" in markdown()
+    assert "| `mean` | mean_k y_k |  |  |  | m + 1 | a test |" in laws_table()
     told = CliRunner().invoke(app, ["list-laws", "--json"])
     assert "mean" in {row["name"] for row in json.loads(told.stdout)}
 
