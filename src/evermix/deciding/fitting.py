@@ -101,6 +101,8 @@ def fit(
 ) -> FittedLaw:
     """Fit the recipe's law to the costs of all runs, weighted by their noise, and judge it on held-out runs.
 
+        fitted = em.fit(em.read_observations("swarm").observations, em.StudyRecipe(law="power-link"))
+
     Args:
         left_out: what was left out of the observations before.
         space: fixed proportions, which the runs must keep; None for none.

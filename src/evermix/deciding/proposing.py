@@ -86,6 +86,9 @@ def propose(
 ) -> AssessedProposal:
     """The optimum of the recipe's objective under its rules, resampled and compared.
 
+        found = em.propose(fitted)
+        found.mixture["code"], found.bootstrap.weight_intervals()
+
     Args:
         recipe: may differ from the fit's in all but law, objective and prior.
         progress: called with (done, total) after each resample.

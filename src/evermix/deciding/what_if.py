@@ -149,6 +149,13 @@ def what_if(
 ) -> WhatIf:
     """What moving some shares of `start` is predicted to do; resampled as often as the recipe says, at least twice.
 
+        em.what_if(fitted, em.Mixture.natural(fitted.observations.domains), {"code": 0.3}).as_dict["metrics"]
+
+    Args:
+        shares: domain -> its share afterwards.
+        raises: domain -> by how much its share rises, or falls where negative; the others keep their proportions.
+        progress: called with (done, total) after each resample.
+
     Raises:
         MixtureError: if a domain at a fixed ratio is to move by itself, or as `moved` says.
     """

@@ -307,6 +307,9 @@ class Reading:
 def read_observations(source: str | Path | Sequence[str | Path], *, options: ReadOptions | None = None) -> Reading:
     """Read a swarm: runs x domains weights and runs x metrics values, joined by run id.
 
+        reading = em.read_observations("swarm")
+        reading.observations, reading.left_out
+
     Args:
         source: a folder with a pair of tables such as ratios.csv and metrics.csv, joined by their ids, and perhaps
             standard_errors.csv, tokens.yaml and layout.yaml; one table with both; or a pair (ratios, metrics).
