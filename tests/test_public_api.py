@@ -12,7 +12,6 @@ from evermix.cli.app import VERBS
 
 PAGE = Path(__file__).parents[1] / "docs" / "index.md"
 FUNCTIONS = [name for name in em.__all__ if inspect.isfunction(getattr(em, name))]
-WITHOUT_FUNCTION = {"design"}  # until it has one
 
 
 def rows() -> list[tuple[str, str]]:
@@ -23,8 +22,7 @@ def rows() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("verb", ["update", *VERBS])
 def test_every_verb_has_its_function(verb: str) -> None:
-    if verb not in WITHOUT_FUNCTION:
-        assert verb.replace("-", "_") in FUNCTIONS
+    assert verb.replace("-", "_") in FUNCTIONS
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -57,6 +55,6 @@ def test_the_table_names_real_functions_and_arguments(command: str, python: str)
 
 def test_the_table_is_complete() -> None:
     shown = {command.split()[0] for command, _ in rows()}
-    assert shown == {"update", *VERBS} - WITHOUT_FUNCTION
+    assert shown == {"update", *VERBS}
     used = {name for _, python in rows() for name in re.findall(r"em\.(\w+)", python)}
     assert set(FUNCTIONS) - used <= {"draft_recipe"}

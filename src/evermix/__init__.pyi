@@ -3,6 +3,7 @@
 from evermix import errors as errors
 from evermix.constraints import Constraints as Constraints
 from evermix.corpora import list_corpora as list_corpora
+from evermix.deciding import design as design
 from evermix.deciding import fit as fit
 from evermix.deciding import propose as propose
 from evermix.deciding import what_if as what_if

@@ -126,6 +126,20 @@ def test_design_writes_what_fit_reads(run: Run, tmp_path: Path, kind: str) -> No
     assert [domain["name"] for domain in read["domains"]] == list(record["prior"])
 
 
+def test_options_of_design_and_keys_of_a_recipe_are_the_same(run: Run, tmp_path: Path) -> None:
+    """Both ways, and the study that begins with the recipe, ask for the same mixtures."""
+    keys = {"kind": "sparse", "strength": [0.2, 2.0], "temperature": 0.5, "grid": 0.01, "caps": {"math": 0.3}}
+    (tmp_path / "r.yaml").write_text(json.dumps({"law": "power-link", "seed": 3, "design": keys}))
+    source = SWARM / "tokens.yaml"
+    written = answer(run, "design", source, "--recipe", tmp_path / "r.yaml", "--runs", "9")
+    options = ("--kind", "sparse", "--strength", "0.2", "2", "--temperature", "0.5", "--grid", "0.01")
+    said = answer(run, "design", source, *options, "--cap", "math=0.3", "--seed", "3", "--runs", "9")
+    assert said["runs"] == written["runs"]
+    study = Study(tmp_path / "s", said["n_tokens"], StudyRecipe.load(tmp_path / "r.yaml"), n_runs=9)
+    asked = [dict(each.mixture.as_dict) for each in study.ask(9)]
+    assert asked == [pytest.approx(one["mixture"]) for one in said["runs"]]
+
+
 def test_design_overwrites_only_when_told(run: Run, tmp_path: Path) -> None:
     ask = ("design", SWARM / "tokens.yaml", "--runs", "4", "--out", tmp_path)
     assert run(*ask)[0] == 0

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from evermix.deciding import fit, propose, what_if
+from evermix.deciding import Designed, fit, propose, what_if
 from evermix.designs import Settledness
 from evermix.domains import DomainSet
 from evermix.laws import list_laws
 from evermix.mixture import Mixture
 from evermix.observations import LeftOut, Observations, Reading
 from evermix.recipe.decision import StudyRecipe
-from evermix.reports.design_tables import Designed, print_design, settled_sentence
+from evermix.reports.design_tables import print_design, settled_sentence
 from evermix.reports.fit_tables import fit_record, held_out_table, print_fit, reading_sentence
 from evermix.reports.law_table import laws_table
 from evermix.reports.metric_changes import MetricChanges

@@ -216,7 +216,9 @@ def _laid_over(data: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any
 def _option(location: tuple[int | str, ...]) -> str:
     """The option that a key of the recipe came from: ("constraints", "caps", "web") -> "--cap web"."""
     named = {"max_epochs": "max-epochs", "caps": "cap", "fixed": "fix", "weights": "weight", "guards": "guard"}
-    keys = [str(key) for key in location if key not in ("objective", "constraints") and not isinstance(key, int)]
+    named["minimum_weight"] = "minimum"
+    sections = ("objective", "constraints", "design")
+    keys = [str(key) for key in location if key not in sections and not isinstance(key, int)]
     keys = keys or [str(key) for key in location] or ["recipe"]
     rest = [key for key in keys[1:2] if keys[0] in ("caps", "fixed", "weights")]
     return " ".join([f"--{named.get(keys[0], keys[0])}", *rest])

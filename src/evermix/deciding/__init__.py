@@ -3,7 +3,9 @@
 from evermix.deciding.by_law import AssessedRuns, KlStrength, LawDecision, LawProblem, decide_by_law, resampled_laws
 from evermix.deciding.fitting import FittedLaw, Prior, build_objective, choose_prior, chosen_law, fit
 from evermix.deciding.next_runs import (
+    Designed,
     DesignRequest,
+    design,
     first_design,
     next_mixtures,
     prior_before_runs,
@@ -18,6 +20,7 @@ __all__ = [
     "AssessedProposal",
     "AssessedRuns",
     "DesignRequest",
+    "Designed",
     "FittedLaw",
     "KlStrength",
     "LawDecision",
@@ -30,6 +33,7 @@ __all__ = [
     "choose_prior",
     "chosen_law",
     "decide_by_law",
+    "design",
     "first_design",
     "fit",
     "law_problem",

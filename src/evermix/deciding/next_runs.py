@@ -2,30 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from evermix.deciding.fitting import FittedLaw
+from evermix.constraints import Constraints
+from evermix.deciding.fitting import FittedLaw, fit
 from evermix.deciding.proposing import best_mixture
-from evermix.designs import SwarmRules, dirichlet_design, nested_design, representative
+from evermix.designs import (
+    DirichletOptions,
+    LevelOptions,
+    SpaceFillingOptions,
+    SwarmRules,
+    dirichlet_design,
+    nested_design,
+    representative,
+    space_filling_design,
+)
 from evermix.designs.adaptive import adaptive_design, candidate_pool
-from evermix.designs.settled import Settledness, how_settled
+from evermix.designs.settled import Settledness, StoppingRule, how_settled
 from evermix.designs.size import recommended_runs
 from evermix.domain_updates import CollapsedSpace
-from evermix.domains import DomainSet
+from evermix.domains import Domain, DomainSet
 from evermix.errors import ObservationError
 from evermix.mixture import Mixture
-from evermix.observations.runs import Runs
+from evermix.observations import Observations, Runs
 from evermix.recipe.decision import ProposalRecipe, StudyRecipe
+from evermix.recipe.swarm import DesignKind, DesignRecipe, LevelRecipe, ScatterRecipe
 
 Floats = npt.NDArray[np.float64]
 _N_OPTIMA = 6  # resampled laws whose optima seed the candidates
 _DISTINCT = 1e-6  # greatest difference of a share within which two mixtures are one
 _POOL_PER_RUN = 16  # draws that each run of a later era stands for
 _TO_MEASURED = 0.5  # share of a later era's runs that goes to what it is about
+
+
+_NEXT_RUNS = 8
+RULE = StoppingRule()
+
+
+@dataclass(frozen=True, eq=False)
+class Designed:
+    """Mixtures to measure.
+
+    Attributes:
+        kind: of the design: that of a first swarm, or adaptive.
+        prior: what it is drawn around.
+        runs: run id -> mixture, the most valuable first if it is adaptive.
+        settled: how much more runs could still change the mixture; None for a first swarm.
+    """
+
+    kind: str
+    prior: Mixture
+    runs: Mapping[str, Mixture]
+    settled: Settledness | None = None
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        settled = None
+        if self.settled is not None:
+            settled = {
+                "n_runs": self.settled.n_runs,
+                "total_variation": RULE.total_variation,
+                "confidence": RULE.confidence,
+                "change": self.settled.change(confidence=RULE.confidence),
+                "change_of_next": self.settled.change(len(self.runs), RULE.confidence),
+                "gain": self.settled.gain(confidence=RULE.confidence),
+                "runs_until": self.settled.runs_until(RULE),
+            }
+        return {
+            "kind": self.kind,
+            "prior": dict(self.prior.as_dict),
+            "n_tokens": {d.name: d.n_tokens for d in self.prior.domains},
+            "runs": [{"run": run_id, "mixture": dict(mixture.as_dict)} for run_id, mixture in self.runs.items()],
+            "settled": settled,
+        }
+
+
+def design(
+    source: DomainSet | Mapping[str, int] | Observations,
+    recipe: StudyRecipe | None = None,
+    n_runs: int | None = None,
+    pending: Sequence[Mixture] = (),
+) -> Designed:
+    """Choose the mixtures to measure: a first swarm over domains, or the runs worth most after those measured.
+
+        designed = em.design({"web": 900_000_000_000, "code": 100_000_000_000}, n_runs=8)
+
+    Args:
+        source: domains, or their tokens by name, for a first swarm, as the recipe's `design` says; or the runs so far.
+        recipe: law, prior, design, seed; and for the next runs the objective.
+        n_runs: None for as many as the law wants of a first swarm, and 8 next ones.
+        pending: mixtures that are being measured.
+
+    Raises:
+        EvermixError: the design does not fit the domains, or the runs are too few for a law.
+    """
+    recipe = recipe or StudyRecipe()
+    if isinstance(source, Observations):
+        fitted = fit(source, recipe)
+        mixtures = next_mixtures(fitted, n_runs or _NEXT_RUNS, pending, seed=source.n_runs)
+        runs = _named(mixtures, source.n_runs + len(pending), source.run_ids or ())
+        return Designed("adaptive", fitted.prior.mixture, runs, settled(fitted))
+    domains = source if isinstance(source, DomainSet) else DomainSet(Domain(name, n) for name, n in source.items())
+    mixtures = first_design(DesignRequest(domains, n_runs), recipe)
+    kind = design_kind(recipe.design, domains)
+    return Designed(kind, prior_before_runs(domains, recipe), _named(mixtures, 0, ()))
+
+
+def _named(mixtures: Sequence[Mixture], first: int, taken: Collection[str]) -> dict[str, Mixture]:
+    """Run id -> mixture; numbers go on after the runs made, past ids that are taken."""
+    found: dict[str, Mixture] = {}
+    number = first
+    for mixture in mixtures:
+        while f"run-{number:04d}" in taken:
+            number += 1
+        found[f"run-{number:04d}"] = mixture
+        number += 1
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +169,14 @@ def runs_per_domain(recipe: StudyRecipe) -> int:
 def first_design(asked: DesignRequest, recipe: StudyRecipe) -> list[Mixture]:
     """The swarm that an era begins with, by levels where names are nested.
 
-    The first era, and a full recomputation, draw around the prior. Where the runs are about some domains, those get
-    half of the mass on average (a new domain is often a sliver of the whole, of which a swarm around the prior would
-    learn nothing), and the design is the part of a larger swarm that stands for it best beside the runs in hand. In a
-    space the components are drawn, and expanded.
+    The first era, and a full recomputation, draw around the prior as the recipe's design says. Where the runs are
+    about some domains, those get half of the mass on average (a new domain is often a sliver of the whole, of which a
+    swarm around the prior would learn nothing), and the design is the part of a larger swarm that stands for it best
+    beside the runs in hand. In a space the components are drawn, and expanded. Of the design's settings only kind and
+    scatter hold then: its rules and levels are of the domains that the recipe was written for.
+
+    Raises:
+        MixtureError, ConstraintError: if the design does not fit the domains.
     """
     prior = prior_before_runs(asked.domains, recipe)
     n = runs_for(int((prior.weights > 0).sum()), recipe) if asked.n_runs is None else asked.n_runs
@@ -82,15 +184,60 @@ def first_design(asked: DesignRequest, recipe: StudyRecipe) -> list[Mixture]:
     if n == 0:
         return []
     if asked.space is None and not asked.measured:
-        return _swarm(prior, n, rng)
+        return draw_swarm(prior, n, rng, recipe.design)
     base, space = _towards_measured(prior, asked), asked.space
-    pool = np.array([mixture.weights for mixture in _swarm(base, _POOL_PER_RUN * n, rng)])
+    scatter = DesignRecipe(**{key: getattr(recipe.design, key) for key in ("kind", *ScatterRecipe.model_fields)})
+    pool = np.array([mixture.weights for mixture in draw_swarm(base, _POOL_PER_RUN * n, rng, scatter)])
     known = asked.in_hand
     if known is not None and space is not None:
         known = space.collapse(known)
     chosen = pool[representative(pool, n, known)]
     rows = chosen if space is None else space.expand(chosen)
     return [Mixture(asked.domains, row) for row in rows]
+
+
+def draw_swarm(prior: Mixture, n: int, rng: np.random.Generator, asked: DesignRecipe) -> list[Mixture]:
+    """n mixtures around a prior, or over the whole simplex, as a design asks.
+
+    Raises:
+        MixtureError: if a level's names fit no node.
+        ConstraintError: if caps and floor leave no mixture, or name no domain.
+    """
+    domains, kind = prior.domains, design_kind(asked, prior.domains)
+    bounds = Constraints(None, asked.floor, caps=asked.caps).bounds(domains, 1.0) if asked.caps or asked.floor else None
+    rules = SwarmRules(bounds, asked.coverage, asked.grid)
+    if kind == "space-filling":
+        return space_filling_design(
+            domains, n, rng, SpaceFillingOptions(minimum_weight=asked.minimum_weight or 0.0), rules
+        )
+    if kind == "nested":
+        depth = max(name.count(":") + 1 for name in domains.names)
+        levels = [asked.level(number) for number in range(max(depth, len(asked.levels)))]
+        return nested_design(prior, n, rng, [_level(each) for each in levels], rules)
+    return dirichlet_design(prior, n, rng, _scatter(asked, kind), rules)
+
+
+def design_kind(asked: DesignRecipe, domains: DomainSet) -> DesignKind:
+    """The kind of a design; `auto` is nested where names are, else dirichlet."""
+    if asked.kind != "auto":
+        return asked.kind
+    return "nested" if any(":" in name for name in domains.names) else "dirichlet"
+
+
+def _scatter(asked: ScatterRecipe, kind: DesignKind) -> DirichletOptions:
+    presets = {"sparse": DirichletOptions.sparse(), "dense": DirichletOptions.dense()}
+    preset = presets.get(kind, DirichletOptions())
+    return replace(
+        preset,
+        strength=asked.strength or preset.strength,
+        temperature=asked.temperature,
+        minimum_weight=preset.minimum_weight if asked.minimum_weight is None else asked.minimum_weight,
+    )
+
+
+def _level(asked: LevelRecipe) -> LevelOptions:
+    kept = asked.fixed_ratio
+    return LevelOptions(_scatter(asked, "nested"), asked.prior, kept if isinstance(kept, bool) else frozenset(kept))
 
 
 def next_mixtures(fitted: FittedLaw, n: int, pending: Sequence[Mixture] = (), seed: int = 0) -> list[Mixture]:
@@ -119,11 +266,6 @@ def settled(fitted: FittedLaw, n_resamples: int = 30) -> Settledness:
     runs, rng = fitted.observations.runs, np.random.default_rng(fitted.recipe.seed)
     value = fitted.objective.value
     return how_settled(fitted.law, runs, value, lambda law: best_mixture(fitted, law), rng, n_resamples)
-
-
-def _swarm(prior: Mixture, n: int, rng: np.random.Generator) -> list[Mixture]:
-    nested = any(":" in name for name in prior.domains.names)
-    return nested_design(prior, n, rng) if nested else dirichlet_design(prior, n, rng)
 
 
 def _towards_measured(prior: Mixture, asked: DesignRequest) -> Mixture:

@@ -18,7 +18,7 @@ from evermix.recipe.parts import (
     TrainingRecipe,
     parse_amount,
 )
-from evermix.recipe.swarm import ProxyTraining, SwarmRecipe
+from evermix.recipe.swarm import DesignRecipe, LevelRecipe, ProxyTraining, SwarmRecipe
 from evermix.recipe.tasks import TaskRecipe
 from evermix.recipe.text_update import TextUpdate
 from evermix.recipe.whole import Recipe
@@ -27,9 +27,11 @@ __all__ = [
     "ConstraintRecipe",
     "CorpusRecipe",
     "DecisionRecipe",
+    "DesignRecipe",
     "DomainRecipe",
     "GroupRecipe",
     "GuardRecipe",
+    "LevelRecipe",
     "ModelRecipe",
     "ObjectiveRecipe",
     "ProbeRecipe",

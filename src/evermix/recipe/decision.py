@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from evermix.constraints import Constraints, GroupTotal
 from evermix.objective import Objective, Quantity
 from evermix.recipe.parts import Amount, Fraction, Model, Share, Weight
+from evermix.recipe.swarm import DesignRecipe
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error
 
 Groups = dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]]
@@ -230,6 +231,7 @@ class StudyRecipe(ProposalRecipe):
     tokens: Amount | None = Field(None, description="R, tokens that the target run asks for; caps need it")
     objective: ObjectiveRecipe = ObjectiveRecipe(quantity="metric")
     constraints: ConstraintRecipe = ConstraintRecipe()
+    design: DesignRecipe = DesignRecipe()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @field_validator("objective", mode="after")

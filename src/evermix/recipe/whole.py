@@ -332,6 +332,7 @@ class Recipe(Model):
             tokens=tokens,
             objective=objective.model_copy(update=changes),
             constraints=self.constraints,
+            design=self.swarm.design,
             seed=self.seed,
         )
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -15,53 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evermix.designs import Settledness, StoppingRule
+from evermix.deciding.next_runs import RULE, Designed
+from evermix.designs import Settledness
 from evermix.files import write_atomically
-from evermix.mixture import Mixture
 from evermix.reports.layout import note, plain_table, rest_row
 from evermix.reports.units import NOTHING, count, share
 
 _RUNS, _DOMAINS, _NAMED = 12, 30, 4
-RULE = StoppingRule()
-
-
-@dataclass(frozen=True, eq=False)
-class Designed:
-    """Mixtures to measure.
-
-    Attributes:
-        kind: of the design.
-        prior: what it is drawn around.
-        runs: run id -> mixture, the most valuable first if it is adaptive.
-        settled: how much more runs could still change the mixture; None for a first swarm.
-    """
-
-    kind: str
-    prior: Mixture
-    runs: Mapping[str, Mixture]
-    settled: Settledness | None = None
-
-    @property
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        settled = None
-        if self.settled is not None:
-            settled = {
-                "n_runs": self.settled.n_runs,
-                "total_variation": RULE.total_variation,
-                "confidence": RULE.confidence,
-                "change": self.settled.change(confidence=RULE.confidence),
-                "change_of_next": self.settled.change(len(self.runs), RULE.confidence),
-                "gain": self.settled.gain(confidence=RULE.confidence),
-                "runs_until": self.settled.runs_until(RULE),
-            }
-        return {
-            "kind": self.kind,
-            "prior": dict(self.prior.as_dict),
-            "n_tokens": {d.name: d.n_tokens for d in self.prior.domains},
-            "runs": [{"run": run_id, "mixture": dict(mixture.as_dict)} for run_id, mixture in self.runs.items()],
-            "settled": settled,
-        }
 
 
 def write_design(designed: Designed, folder: Path) -> None:
