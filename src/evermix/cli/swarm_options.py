@@ -22,13 +22,22 @@ if TYPE_CHECKING:
 
 _SOURCE = "Runs: a folder with ratios and metrics tables, one table (CSV, JSONL, Parquet), or a study's folder."
 _OPTIONS: dict[str, Any] = {
-    "swarm": Annotated[Path, typer.Argument(help=_SOURCE)],
-    "metrics": Annotated[Path | None, typer.Option("--metrics", help="The metrics table, if SWARM holds the shares.")],
-    "token_counts": Annotated[
-        Path | None, typer.Option("--token-counts", help="YAML: tokens available per domain (default: tokens.yaml).")
+    "swarm": Annotated[Path, typer.Argument(metavar="SWARM", help=_SOURCE)],
+    "metrics": Annotated[
+        Path | None, typer.Option("--metrics", metavar="FILE", help="The metrics table, if SWARM holds the shares.")
     ],
-    "recipe": Annotated[Path | None, typer.Option("--recipe", help="YAML with everything below, and more.")],
-    "law": Annotated[str | None, typer.Option("--law", help="Family of the law (`evermix list-laws`); default auto.")],
+    "token_counts": Annotated[
+        Path | None,
+        typer.Option(
+            "--token-counts", metavar="FILE", help="YAML: tokens available per domain (default: tokens.yaml)."
+        ),
+    ],
+    "recipe": Annotated[
+        Path | None, typer.Option("--recipe", metavar="FILE", help="YAML with everything below, and more.")
+    ],
+    "law": Annotated[
+        str | None, typer.Option("--law", metavar="LAW", help="Family of the law (`evermix list-laws`); default auto.")
+    ],
     "maximise": Annotated[
         list[str] | None,
         typer.Option("--maximise", metavar="METRIC", help="Where higher is better; a name or a pattern; repeatable."),
@@ -41,24 +50,34 @@ _OPTIONS: dict[str, Any] = {
         list[str] | None,
         typer.Option("--weight", metavar="METRIC=WEIGHT", help="In the objective; repeatable; default: all alike."),
     ],
-    "id_column": Annotated[str | None, typer.Option("--id", help="Column that names the runs; default: found.")],
+    "id_column": Annotated[
+        str | None, typer.Option("--id", metavar="COLUMN", help="Column that names the runs; default: found.")
+    ],
     "percent": Annotated[bool, typer.Option("--percent", help="The shares are percentages.")],
-    "seed": Annotated[int | None, typer.Option("--seed", help="Of folds and resamples; default 0.")],
+    "seed": Annotated[int | None, typer.Option("--seed", metavar="N", help="Of folds and resamples; default 0.")],
 }
 _REQUEST_OPTIONS: dict[str, Any] = {
-    "tokens": Annotated[str | None, typer.Option("--tokens", help="Tokens of the target run, as 1T; caps need it.")],
+    "tokens": Annotated[
+        str | None, typer.Option("--tokens", metavar="AMOUNT", help="Tokens of the target run, as 1T; caps need it.")
+    ],
     "max_epochs": Annotated[
         float | None,
-        typer.Option("--max-epochs", help="Most passes over any domain; default 4 where tokens are known."),
+        typer.Option(
+            "--max-epochs", metavar="N", help="Most passes over any domain; default 4 where tokens are known."
+        ),
     ],
     "prior": Annotated[
         str | None,
         typer.Option(
-            "--prior", help="natural, uniform, swarm or a JSON file of shares; default natural where tokens are known."
+            "--prior",
+            metavar="PRIOR",
+            help="natural, uniform, swarm or a JSON file of shares; default natural where tokens are known.",
         ),
     ],
-    "kl": Annotated[str | None, typer.Option("--kl", help="Pull towards the prior: a number >= 0, or auto (default).")],
-    "floor": Annotated[float | None, typer.Option("--floor", help="Least share of every domain.")],
+    "kl": Annotated[
+        str | None, typer.Option("--kl", metavar="KL", help="Pull towards the prior: a number >= 0, or auto (default).")
+    ],
+    "floor": Annotated[float | None, typer.Option("--floor", metavar="SHARE", help="Least share of every domain.")],
     "cap": Annotated[
         list[str] | None, typer.Option("--cap", metavar="DOMAIN=SHARE", help="At most so much; repeatable.")
     ],
@@ -80,7 +99,9 @@ _REQUEST_OPTIONS: dict[str, Any] = {
             "--compare", metavar="FILE", help="JSON, domain -> share: compare with it, by the file's name; repeatable."
         ),
     ],
-    "resamples": Annotated[int | None, typer.Option("--resamples", help="Bootstrap resamples; default 200, 0 none.")],
+    "resamples": Annotated[
+        int | None, typer.Option("--resamples", metavar="N", help="Bootstrap resamples; default 200, 0 none.")
+    ],
 }
 
 
