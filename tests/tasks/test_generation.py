@@ -15,7 +15,7 @@ from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError, TokenizerError
 from evermix.tasks import generation as module
 from evermix.tasks.generation import Generation, cut_at_stop, end_ids, greedy_answers
-from evermix.tasks.items import AnswerItem
+from evermix.tasks.likelihood_tasks import AnswerItem
 from tests.tasks.models import ChatMarks, byte_tokenizer, gpt2, llama, memorised, unigram, word_tokenizer
 
 PAIRS = {"house": "casa", "the dog": "il cane", "a": "una cosa", "night and day": "é"}

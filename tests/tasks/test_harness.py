@@ -18,7 +18,7 @@ from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError
 from evermix.recipe.tasks import TaskRecipe
 from evermix.tasks import AnswerTask, ChoiceTask, Task, open_tasks
-from evermix.tasks.items import AnswerItem, ChoiceItem
+from evermix.tasks.likelihood_tasks import AnswerItem, ChoiceItem
 from tests.tasks.models import llama, word_tokenizer
 
 pytest.importorskip("lm_eval")

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evermix.errors import TaskError
-from evermix.tasks.items import read_answer_items, read_choice_items, read_exact_items, read_scorer_items
+from evermix.tasks.generation_tasks import read_exact_items, read_scorer_items
+from evermix.tasks.likelihood_tasks import read_answer_items, read_choice_items
 
 _GOOD = '{"prompt": "p", "answer": "a"}\n'
 _QUIZ = '{"prompt": "p", "choices": ["a", "b"], "answer": %s}\n'

@@ -1,8 +1,12 @@
-"""Rendered prompts: the ids that the tokenizer gives the rendered text, and never a special token from a question."""
+"""Rendered prompts: the ids that the tokenizer gives the rendered text, and never a special token from a question.
+
+A task's prompt has the ids that it has in a chat domain's rows, before the answer that is learnt there.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
+from evermix.corpus.chat import TARGET, ChatEncoder
+from evermix.corpus.conversation import ChatTemplate, Conversation
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.tasks import AnswerTask, ChoiceTask
-from evermix.tasks.items import AnswerItem, ChoiceItem
+from evermix.tasks.likelihood import Continuation, encoded_windows
+from evermix.tasks.likelihood_tasks import AnswerItem, ChoiceItem
 from evermix.tasks.prompts import PromptEncoder
 from tests.tasks.models import ChatMarks, byte_tokenizer, llama, word_tokenizer
 
@@ -112,3 +119,26 @@ def word_tokenizer_with_marks() -> TextTokenizer:
     backend = word_tokenizer().backend
     backend.add_special_tokens([CHAT.START, CHAT.END])
     return TextTokenizer(backend)
+
+
+_MARKED = ChatTemplate(
+    "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+_TEXT = st.lists(st.sampled_from(["<|end|>", "<|start|>", "a", " ", "é", "\n", "word"]), min_size=1, max_size=6)
+
+
+@pytest.mark.parametrize("template", [_MARKED, ChatTemplate.plain()])
+@settings(max_examples=50, deadline=None)
+@given(_TEXT, _TEXT)
+def test_prompt_and_answer_are_those_of_training(template: ChatTemplate, asked: list[str], said: list[str]) -> None:
+    tokenizer = ChatMarks().tokenizer()
+    prompt, answer = "".join(asked), "".join(said)
+    turns = (("user", prompt), ("assistant", answer))
+    (row,) = ChatEncoder(tokenizer, template).encode([Conversation(turns)])
+    learnt = row.roles == TARGET
+    render = partial(template.render, generate=True)
+    assert PromptEncoder(tokenizer, render).encode([prompt]) == [row.ids[~learnt].tolist()]
+    (window,) = encoded_windows(tokenizer, [Continuation(prompt, answer, "here", render)], 0, None)
+    assert list(window.ids) == row.ids.tolist()[:-1]  # all but the token that ends the answer
+    assert row.ids[-1] in (tokenizer.end_id, PromptEncoder(tokenizer, render).end_of_turn)

@@ -35,8 +35,9 @@ from transformers import (
 
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError
+from evermix.tasks.base import Render
 from evermix.tasks.likelihood import beginning_id, check_vocabulary, context_length
-from evermix.tasks.prompts import PromptEncoder, Render
+from evermix.tasks.prompts import PromptEncoder
 
 DEFAULT_NEW_TOKENS = 32
 BATCH_TOKENS = {"cpu": 8192}  # by device: rows times (prompt + new tokens)

@@ -1,6 +1,6 @@
 """Tasks of lm-evaluation-harness (extra `eval`), scored with our likelihoods and the harness's own metrics.
 
-First metric: bits per byte of the gold continuations, the harness's delimiter included, as in `answer.py`. Further
+First metric: bits per byte of the gold continuations, the harness's delimiter included, as of kind `answer`. Further
 ones: `name:metric` for each of the task's `metric_list`, computed by the harness. A task must ask for likelihoods:
 output types multiple_choice, loglikelihood and loglikelihood_rolling. A YAML file may name Python functions, which are
 run: such a folder is code, to be trusted like code.
@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from itertools import groupby
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -29,11 +29,9 @@ from transformers import PreTrainedModel
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError
 from evermix.recipe.tasks import TaskRecipe
-from evermix.tasks.answer import bits_per_byte
-from evermix.tasks.base import MetricInfo, Score, task_fingerprint
-from evermix.tasks.choice import mean_score
-from evermix.tasks.items import evenly_spaced
+from evermix.tasks.base import MetricInfo, Render, Score, evenly_spaced, task_fingerprint
 from evermix.tasks.likelihood import Continuation, Likelihoods, count_tokens, log_likelihoods
+from evermix.tasks.likelihood_tasks import bits_per_byte, mean_score
 
 FEWSHOT_SEED = 1234
 """The harness's own default: the same examples stand before a question each time."""
@@ -43,7 +41,7 @@ _OUTPUT_TYPES = ("multiple_choice", "loglikelihood", "loglikelihood_rolling")
 
 @dataclass(frozen=True, eq=False)
 class HarnessTask:
-    """One task of the harness, opened by `open_harness_task`.
+    """One task of the harness.
 
     Attributes:
         name: its name in the recipe.
@@ -60,6 +58,26 @@ class HarnessTask:
     task: Any
     gold: tuple[int, ...]
     documents: tuple[int, ...] | None
+
+    @classmethod
+    def open(cls, recipe: TaskRecipe, base: Path, render: Render | None) -> Self:
+        """A task of the harness by its name in a folder of YAML files, or among those that come with the harness.
+
+        `data_files` of a YAML file are found from its own folder; prompts stay as the harness writes them.
+
+        Raises:
+            TaskError: evermix[eval] is not installed; there is no such task; its data cannot be read; it asks for
+                written text; or a document has no gold answer among its choices.
+        """
+        if find_spec("lm_eval") is None:
+            raise TaskError(
+                f"task '{recipe.name}': kind lm-eval must have lm-evaluation-harness",
+                hint="install it: pip install 'evermix[eval]'",
+            )
+        own_name = recipe.task or recipe.name
+        with _faults_of(recipe.name), _harness_manners():
+            task = _load(recipe, own_name, None if recipe.folder is None else base / Path(recipe.folder).expanduser())
+            return cls(recipe.name, *_opened(recipe, task))
 
     def n_tokens(self, tokenizer: TextTokenizer) -> int:
         """Tokens that a model reads for one scoring if all texts fit into its context."""
@@ -162,27 +180,11 @@ def _harness_model(model: PreTrainedModel, tokenizer: TextTokenizer, place: str)
     return HarnessModel(model, tokenizer, place)
 
 
-def open_harness_task(recipe: TaskRecipe, base: Path) -> HarnessTask:
-    """A task of the harness by its name in a folder of YAML files, or among those that come with the harness.
-
-    `data_files` of a YAML file are found from its own folder.
-
-    Raises:
-        TaskError: evermix[eval] is not installed; there is no such task; its data cannot be read; it asks for written
-            text; or a document has no gold answer among its choices.
-    """
-    if find_spec("lm_eval") is None:
-        raise TaskError(
-            f"task '{recipe.name}': kind lm-eval must have lm-evaluation-harness",
-            hint="install it: pip install 'evermix[eval]'",
-        )
-    own_name = recipe.task or recipe.name
-    with _faults_of(recipe.name), _harness_manners():
-        task = _load(recipe, own_name, None if recipe.folder is None else base / Path(recipe.folder).expanduser())
-        return _opened(recipe, task)
+_Opened = tuple[str, tuple[MetricInfo, ...], Any, tuple[int, ...], tuple[int, ...] | None]
 
 
-def _opened(recipe: TaskRecipe, task: Any) -> HarnessTask:
+def _opened(recipe: TaskRecipe, task: Any) -> _Opened:
+    """The fields of a `HarnessTask` after its name, in order."""
     if task.OUTPUT_TYPE not in _OUTPUT_TYPES:
         raise TaskError(
             f"task '{recipe.name}': output_type: must ask for likelihoods ({', '.join(_OUTPUT_TYPES)})",
@@ -201,7 +203,7 @@ def _opened(recipe: TaskRecipe, task: Any) -> HarnessTask:
         [[metric.name.removeprefix(recipe.name), metric.maximised] for metric in metrics],
         _code_beside(task),
     ]
-    return HarnessTask(recipe.name, task_fingerprint("lm-eval", content), metrics, task, gold, documents)
+    return task_fingerprint("lm-eval", content), metrics, task, gold, documents
 
 
 def _load(recipe: TaskRecipe, own_name: str, folder: Path | None) -> Any:

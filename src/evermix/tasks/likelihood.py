@@ -32,7 +32,8 @@ from transformers import PreTrainedModel
 
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError, TokenizerError
-from evermix.tasks.prompts import PromptEncoder, Render
+from evermix.tasks.base import Render
+from evermix.tasks.prompts import PromptEncoder
 
 Floats = npt.NDArray[np.float64]
 

@@ -9,15 +9,12 @@ Where a question holds no such characters, these are the ids that the tokenizer 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from evermix.corpus.tokenizer import TextTokenizer
-from evermix.tasks.base import task_fingerprint
-
-Render = Callable[[list[dict[str, str]]], str]
-"""From messages (role, content) to the text of a prompt, up to where the model's answer begins."""
+from evermix.tasks.base import Render, task_fingerprint
 
 _MARKS = range(0xF0000, 0xFFFFE)  # a private-use plane of Unicode: characters without meaning
 

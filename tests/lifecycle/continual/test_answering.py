@@ -27,8 +27,7 @@ from evermix.measure.probes import Component, Probe
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.recipe import Recipe
-from evermix.tasks.answer import AnswerTask
-from evermix.tasks.items import AnswerItem
+from evermix.tasks.likelihood_tasks import AnswerItem, AnswerTask
 from evermix.training.evaluation import HeldoutText
 
 Make = Callable[..., dict[str, Any]]
