@@ -10,13 +10,13 @@ import pytest
 from evermix.constraints import Constraints
 from evermix.designs import (
     AdaptiveOptions,
-    Belief,
+    Posterior,
     SwarmRules,
     adaptive_design,
     candidate_pool,
     choose_next,
 )
-from evermix.designs.adaptive import choose_from_belief
+from evermix.designs.adaptive import choose_from_posterior
 from evermix.domains import DomainSet
 from evermix.errors import MixtureError, ObservationError
 from evermix.laws.power_link import PowerLinkLaw
@@ -41,8 +41,8 @@ def test_a_run_that_tells_contenders_apart_comes_first() -> None:
     # points 0 and 1 contend; 2 is as uncertain as any, but says nothing about them; 3 is like 1 and surely worse
     covariance = np.diag([0.01, 1.0, 1.0, 1.01])
     covariance[1, 3] = covariance[3, 1] = 0.99
-    belief = Belief(np.array([0.0, 0.1, 20.0, 30.0]), covariance, 0.01)
-    choice = choose_from_belief(belief, 4, 3, np.random.default_rng(0))
+    posterior = Posterior(np.array([0.0, 0.1, 20.0, 30.0]), covariance, 0.01)
+    choice = choose_from_posterior(posterior, 4, 3, np.random.default_rng(0))
     assert choice.positions[0] in (1, 3)
     assert choice.gains[0] == pytest.approx(1.0, rel=0.5)
     assert choice.gains[1] < 0.5 * choice.gains[0]

@@ -1,4 +1,4 @@
-"""Nested design: level by level, each with its own prior and scatter; frozen inner ratios are exact."""
+"""Nested design: level by level, each with its own prior and scatter; fixed inner ratios are exact."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def test_each_level_has_its_own_strength() -> None:
     assert drawn[:, 0].std() > 0.05
 
 
-def test_frozen_levels_keep_their_inner_ratios_exactly() -> None:
-    frozen = LevelOptions(frozen=True)
-    drawn = weights((LevelOptions(), LevelOptions(), frozen))
+def test_levels_at_a_fixed_ratio_keep_their_inner_ratios_exactly() -> None:
+    fixed = LevelOptions(fixed_ratio=True)
+    drawn = weights((LevelOptions(), LevelOptions(), fixed))
     present = drawn[:, 0] > 0
     np.testing.assert_allclose(drawn[present, 1] / drawn[present, 0], 2, rtol=1e-12)
-    only_web = LevelOptions(frozen=frozenset({"web"}))
-    drawn = weights((LevelOptions(), only_web, frozen))
+    only_web = LevelOptions(fixed_ratio=frozenset({"web"}))
+    drawn = weights((LevelOptions(), only_web, fixed))
     web = drawn[:, WEB]
     np.testing.assert_allclose(web, web.sum(axis=1, keepdims=True) * PRIOR.weights[WEB] / 0.5, rtol=1e-12, atol=1e-15)
     code = drawn[drawn[:, 4:6].sum(axis=1) > 0, 4:6]
@@ -60,7 +60,7 @@ def test_frozen_levels_keep_their_inner_ratios_exactly() -> None:
 
 
 def test_frozen_topics_above_free_qualities() -> None:
-    drawn = weights((LevelOptions(), LevelOptions(frozen=True), LevelOptions()))
+    drawn = weights((LevelOptions(), LevelOptions(fixed_ratio=True), LevelOptions()))
     science, games = drawn[:, :2].sum(axis=1), drawn[:, 2:4].sum(axis=1)
     np.testing.assert_allclose(science * 0.2, games * 0.3, rtol=1e-9)
 
@@ -77,34 +77,36 @@ def test_every_leaf_is_covered(seed: int, coverage: int, strength: float) -> Non
 
 @given(st.integers(0, 10**6), st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_bounds_hold_with_and_without_frozen_levels(seed: int, frozen: bool) -> None:
+def test_bounds_hold_with_and_without_levels_at_a_fixed_ratio(seed: int, fixed_ratio: bool) -> None:
     rules = Constraints(
         caps={"web:science:low": 0.15, "books": 0.2},
         floors={"code:c": 0.05},
         groups={"code": GroupTotal(("code:",), 0.3, 0.5)},
     )
     bounds = rules.bounds(PRIOR.domains, 1)
-    drawn = weights((LevelOptions(), LevelOptions(), LevelOptions(frozen=frozen)), 15, SwarmRules(bounds), seed)
+    drawn = weights(
+        (LevelOptions(), LevelOptions(), LevelOptions(fixed_ratio=fixed_ratio)), 15, SwarmRules(bounds), seed
+    )
     assert bounds.hold(drawn, 1e-6).all()
-    if frozen:
+    if fixed_ratio:
         np.testing.assert_allclose(drawn[:, 1], 2 * drawn[:, 0], atol=1e-12)
 
 
 def test_what_cannot_be_met_is_refused() -> None:
     tight = Constraints(caps={"web:science:low": 0.02}, floors={"web:science:high": 0.1}).bounds(PRIOR.domains, 1)
-    frozen = (LevelOptions(), LevelOptions(), LevelOptions(frozen=True))
-    with pytest.raises(ConstraintError, match="frozen inner weights"):
-        weights(frozen, 5, SwarmRules(tight))
-    with pytest.raises(ConstraintError, match="frozen weights above free"):
-        weights((LevelOptions(), LevelOptions(frozen=True)), 5, SwarmRules(tight))
+    fixed = (LevelOptions(), LevelOptions(), LevelOptions(fixed_ratio=True))
+    with pytest.raises(ConstraintError, match="fixed inner ratios"):
+        weights(fixed, 5, SwarmRules(tight))
+    with pytest.raises(ConstraintError, match="fixed ratio above free"):
+        weights((LevelOptions(), LevelOptions(fixed_ratio=True)), 5, SwarmRules(tight))
     with pytest.raises(ConstraintError, match="grid"):
-        weights(frozen, 5, SwarmRules(grid=0.01))
+        weights(fixed, 5, SwarmRules(grid=0.01))
     with pytest.raises(MixtureError, match="must name nodes of that level"):
         weights((LevelOptions(prior={"web:science": 1}),))
     with pytest.raises(MixtureError, match="must name all children"):
         weights((LevelOptions(prior={"web": 1}),))
-    with pytest.raises(MixtureError, match="frozen name"):
-        weights((LevelOptions(frozen=frozenset({"web"})),))
+    with pytest.raises(MixtureError, match="name at a fixed ratio"):
+        weights((LevelOptions(fixed_ratio=frozenset({"web"})),))
     with pytest.raises(MixtureError, match="parent of others"):
         nested_design(Mixture.uniform(DomainSet(["web", "web:games"])), 3, np.random.default_rng(0))
     with pytest.raises(MixtureError, match="must not have more"):

@@ -23,8 +23,7 @@ from evermix.designs import (
     space_filling_design,
 )
 from evermix.designs.adaptive import adaptive_design, candidate_pool
-from evermix.designs.settled import Settledness, StoppingRule, how_settled
-from evermix.designs.size import recommended_runs
+from evermix.designs.settled import Settledness, StoppingRule, how_settled, recommended_runs
 from evermix.domain_updates import CollapsedSpace
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ObservationError

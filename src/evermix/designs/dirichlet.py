@@ -27,7 +27,7 @@ class DirichletOptions:
 
     Attributes:
         strength: least and greatest concentration, both > 0, spread log-uniformly.
-        per_domain: whether the strength is s = A / m, mean concentration per live domain, or A itself.
+        per_domain: whether the strength is s = A / m, mean concentration per sampled domain, or A itself.
         temperature: T of q = prior^T renormalised; 1 is the prior, 0 uniform over the domains it holds.
         minimum_weight: weights under it become exact zeros; None for 0.002, or a tenth of the uniform share where
             that is less.
@@ -53,9 +53,9 @@ class DirichletOptions:
         """Every domain in every run: for curated sources."""
         return cls(strength=(0.5, 5.0), minimum_weight=0.0)
 
-    def minimum(self, n_live: int) -> float:
-        """The minimum weight among `n_live` domains."""
-        return default_minimum(n_live) if self.minimum_weight is None else self.minimum_weight
+    def minimum(self, n_sampled: int) -> float:
+        """The minimum weight among `n_sampled` domains."""
+        return default_minimum(n_sampled) if self.minimum_weight is None else self.minimum_weight
 
 
 def dirichlet_design(
@@ -69,7 +69,7 @@ def dirichlet_design(
 
     Args:
         options: scatter; None for the defaults, a middle way. See `sparse` and `dense`.
-        rules: None for no bounds, no grid, and every live domain in at least one run.
+        rules: None for no bounds, no grid, and every sampled domain in at least one run.
 
     Raises:
         MixtureError: on options or n out of range.
@@ -77,13 +77,13 @@ def dirichlet_design(
     """
     options, rules = options or DirichletOptions(), rules or SwarmRules()
     base = tempered(prior.weights, options.temperature)
-    n_live = int((base > 0).sum())
+    n_sampled = int((base > 0).sum())
 
     def draw(k: int, attempt: int) -> Floats:
-        totals = concentrations(options.strength, options.per_domain, n_live, k, rng) * WIDER**attempt
+        totals = concentrations(options.strength, options.per_domain, n_sampled, k, rng) * WIDER**attempt
         return dirichlet_draws(base, totals, rng)
 
-    weights = assemble(draw, n, rules, options.minimum(n_live), rng)
+    weights = assemble(draw, n, rules, options.minimum(n_sampled), rng)
     return [Mixture.normalised(prior.domains, row) for row in weights]
 
 
@@ -131,19 +131,19 @@ def check_strength(strength: tuple[float, float]) -> None:
 
 def tempered(prior: Floats, temperature: float) -> Floats:
     """prior^T renormalised over the domains it holds, shape (domains,)."""
-    live = prior > 0
+    sampled = prior > 0
     powers = np.zeros_like(prior)
-    powers[live] = np.exp(temperature * (np.log(prior[live]) - np.log(prior[live]).max()))
+    powers[sampled] = np.exp(temperature * (np.log(prior[sampled]) - np.log(prior[sampled]).max()))
     result: Floats = powers / powers.sum()
     return result
 
 
 def concentrations(
-    strength: tuple[float, float], per_domain: bool, n_live: int, n: int, rng: np.random.Generator
+    strength: tuple[float, float], per_domain: bool, n_sampled: int, n: int, rng: np.random.Generator
 ) -> Floats:
     """Sum of alpha of n runs, log-uniform, shape (n,)."""
     low, high = strength
-    totals: Floats = np.exp(rng.uniform(np.log(low), np.log(high), n)) * (n_live if per_domain else 1)
+    totals: Floats = np.exp(rng.uniform(np.log(low), np.log(high), n)) * (n_sampled if per_domain else 1)
     return totals
 
 
@@ -153,14 +153,14 @@ def dirichlet_draws(base: Floats, totals: Floats, rng: np.random.Generator) -> F
     What would underflow keeps its order between e^-500 and e^-600: a projection onto caps then lifts the next domains
     in the order of the draw. Domains without base weight are exact zeros.
     """
-    live = np.flatnonzero(base > 0)
-    alpha = totals[:, None] * base[live]
+    sampled = np.flatnonzero(base > 0)
+    alpha = totals[:, None] * base[sampled]
     # Gamma(alpha) = Gamma(alpha + 1) * U^(1 / alpha)
     logs = np.log(rng.gamma(alpha + 1)) + np.log1p(-rng.uniform(size=alpha.shape)) / alpha
     logs -= logs.max(axis=1, keepdims=True)
     if logs.min(initial=0.0) < -500:
         rank = np.argsort(np.argsort(-logs, axis=1), axis=1)
-        logs = np.where(logs < -500, -500 - 100 * rank / len(live), logs)
+        logs = np.where(logs < -500, -500 - 100 * rank / len(sampled), logs)
     weights = np.zeros((len(totals), len(base)))
-    weights[:, live] = np.exp(logs)
+    weights[:, sampled] = np.exp(logs)
     return weights

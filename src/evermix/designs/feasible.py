@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.constraints import Bounds
-from evermix.designs.grid import round_to_grid
 from evermix.errors import ConstraintError, MixtureError
 
 Floats = npt.NDArray[np.float64]
@@ -31,7 +30,7 @@ class SwarmRules:
     Attributes:
         bounds: box (and group totals) of every mixture; None for none. A swarm that a law is fitted to needs none,
             not even repetition caps: the solver enforces them, and the law learns from what lies outside (METHODS 1.1).
-        coverage: least number of runs in which every live domain has a positive weight.
+        coverage: least number of runs in which every sampled domain has a positive weight.
         grid: step of the weights, 1 / whole number; None for no rounding.
     """
 
@@ -46,9 +45,9 @@ class SwarmRules:
             raise MixtureError("the grid of a design must be 1 / whole number, such as 0.01", received=self.grid)
 
 
-def default_minimum(n_live: int) -> float:
+def default_minimum(n_sampled: int) -> float:
     """The reference's 0.002 (METHODS 1.1), or a tenth of the uniform share where that is less."""
-    return min(0.002, 0.1 / n_live)
+    return min(0.002, 0.1 / n_sampled)
 
 
 def check_request(n: int, minimum: float, rules: SwarmRules) -> None:
@@ -72,7 +71,7 @@ def assemble(
 
     Args:
         draw: number k, attempt t -> (k, domains), positive weights of any sum; zero marks a domain that is never
-            live; should scatter wider with t, which grows as long as mixtures are equal.
+            sampled; should scatter wider with t, which grows as long as mixtures are equal.
         minimum: weights under it become zero where bounds allow, in [0, 1).
 
     Raises:
@@ -81,14 +80,14 @@ def assemble(
     """
     check_request(n, minimum, rules)
     drawn = draw(n, 0)
-    live = drawn.max(axis=0, initial=0.0) > 0
+    sampled = drawn.max(axis=0, initial=0.0) > 0
 
     def attempt(rows: Ints, t: int) -> Floats:
         if t:
             drawn[rows] = draw(len(rows), t)
         for k in rows:
             drawn[k] = project(drawn[k], minimum, rules.bounds)
-        return finish(drawn, live, rules, minimum, rng)
+        return finish(drawn, sampled, rules, minimum, rng)
 
     return distinct(attempt, n, rules.bounds)
 
@@ -111,11 +110,11 @@ def distinct(attempt: Callable[[Ints, int], Floats], n: int, bounds: Bounds | No
     return weights
 
 
-def finish(weights: Floats, live: Bools, rules: SwarmRules, minimum: float, rng: np.random.Generator) -> Floats:
+def finish(weights: Floats, sampled: Bools, rules: SwarmRules, minimum: float, rng: np.random.Generator) -> Floats:
     """Coverage and grid for mixtures that are within bounds already, shape (runs, domains)."""
     if rules.bounds is not None:
-        live = live & (rules.bounds.upper > 0)
-    weights = cover(weights, live, rules, minimum, rng)
+        sampled = sampled & (rules.bounds.upper > 0)
+    weights = cover(weights, sampled, rules, minimum, rng)
     if rules.grid is None or not len(weights):
         return weights
     return np.array([round_to_grid(row, rules.grid, rules.bounds) for row in weights])
@@ -164,16 +163,16 @@ def onto_support(mixture: Floats, support: Bools, minimum: float, bounds: Bounds
     return mixture if satisfies(mixture, bounds) else bounds.clip(mixture)
 
 
-def cover(weights: Floats, live: Bools, rules: SwarmRules, minimum: float, rng: np.random.Generator) -> Floats:
-    """Lift live domains from zero in as many runs as the coverage demands, shape (runs, domains).
+def cover(weights: Floats, sampled: Bools, rules: SwarmRules, minimum: float, rng: np.random.Generator) -> Floats:
+    """Lift sampled domains from zero in as many runs as the coverage demands, shape (runs, domains).
 
     A lifted weight is log-uniform between the minimum and what there is room for: the law of a Dirichlet weight of
     small alpha, given that it is not zero. The other weights of the run shrink towards the minimum in proportion.
     """
-    lacking = np.where(live, rules.coverage - (weights > 0).sum(axis=0), 0)
+    lacking = np.where(sampled, rules.coverage - (weights > 0).sum(axis=0), 0)
     if not len(weights) or lacking.max(initial=0) <= 0:
         return weights
-    least = minimum if minimum > 0 else default_minimum(int(live.sum()))
+    least = minimum if minimum > 0 else default_minimum(int(sampled.sum()))
     added = np.zeros(weights.shape, dtype=bool)
     width = (weights > 0).sum(axis=1).astype(np.float64)
     for j in np.flatnonzero(lacking > 0):
@@ -218,3 +217,48 @@ def _single_point(bounds: Bounds) -> bool:
 def _normalised(weights: Floats) -> Floats:
     result: Floats = weights / weights.sum()
     return result
+
+
+def round_to_grid(weights: Floats, step: float, bounds: Bounds | None = None) -> Floats:
+    """The mixture in whole steps nearest to `weights`, shape (domains,): zeros stay, positive weights keep a step.
+
+    (More positive weights than steps cannot all be kept; then the largest remainders win.)
+
+    Raises:
+        ConstraintError: if no such mixture is within bounds.
+    """
+    n_steps = round(1 / step)
+    wanted = weights * n_steps
+    least, most = np.zeros(len(weights)), np.where(weights > 0, float(n_steps), 0.0)
+    if bounds is not None:
+        least = np.ceil(bounds.lower * n_steps - 1e-6)
+        most = np.minimum(most, np.floor(bounds.upper * n_steps + 1e-6))
+        if most.sum() < n_steps:
+            most = np.floor(bounds.upper * n_steps + 1e-6)
+    kept = np.maximum(least, np.minimum((weights > 0) * 1.0, most))
+    if kept.sum() <= n_steps:
+        least = kept
+    if least.sum() > n_steps or most.sum() < n_steps or (least > most).any():
+        raise _too_coarse(step)
+    steps = _apportioned(wanted, least, most, n_steps)
+    rounded: Floats = steps / n_steps
+    if bounds is not None and not bounds.hold(rounded, 1e-6):
+        raise _too_coarse(step)
+    return rounded
+
+
+def _apportioned(wanted: Floats, least: Floats, most: Floats, total: int) -> Floats:
+    """Whole numbers between `least` and `most` that sum to `total`, by largest remainders wanted - steps."""
+    steps = np.clip(np.floor(wanted), least, most)
+    while (left := total - int(steps.sum())) != 0:
+        sign = 1 if left > 0 else -1
+        movable = np.flatnonzero(steps < most if sign > 0 else steps > least)
+        order = movable[np.argsort(-sign * (wanted - steps)[movable], kind="stable")]
+        steps[order[: abs(left)]] += sign
+    return steps
+
+
+def _too_coarse(step: float) -> ConstraintError:
+    return ConstraintError(
+        "the grid of a design must hold a mixture within the bounds", received=step, hint="use a finer grid, or none"
+    )

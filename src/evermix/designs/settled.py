@@ -1,7 +1,8 @@
-"""Stopping rule: how much more runs would still change the mixture, and what that is worth.
+"""How many runs: what a law wants to begin with, and when more would change nothing.
 
-The proposal is made again under laws refitted to the same runs with random weights (Bayesian bootstrap: exponential,
-of mean 1, so that no run and no domain is lost):
+The stopping rule asks how much more runs would still change the mixture, and what that is worth. The proposal is made
+again under laws refitted to the same runs with random weights (Bayesian bootstrap: exponential, of mean 1, so that no
+run and no domain is lost):
 
     D_b = TV(p_b, p)     share of tokens that the mixture would move,
     R_b = f_b(p) - f_b(p_b)     what p loses if resample b is the truth, >= 0 where p_b is its optimum.
@@ -20,14 +21,29 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from evermix.designs.belief import Value, check_enough
+from evermix.designs.adaptive import Value, check_enough
 from evermix.errors import ObservationError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.observations.runs import Runs
 
+_FACTORS = {"power-link": 2.0, "log-linear": 3.0}
 Floats = npt.NDArray[np.float64]
 Propose = Callable[[MixingLaw], Mixture]
+
+
+def recommended_runs(n_sampled: int, law: str = "log-linear") -> int:
+    """Runs over `n_sampled` domains: 3 (m + 1) for log-linear (METHODS 1.1) and others, 2 (m + 1) for power-link.
+
+    The power-link law ranks at m + 1 runs as the log-linear law does at 2 (m + 1) to 3 (m + 1) on both published
+    swarms; 2 (m + 1) leave it runs to spare for noise.
+
+    Args:
+        law: name of the family.
+    """
+    if n_sampled < 1:
+        raise ObservationError("a design needs at least one sampled domain", received=n_sampled)
+    return round(_FACTORS.get(law, 3.0) * (n_sampled + 1))
 
 
 @dataclass(frozen=True)
