@@ -15,12 +15,14 @@ import numpy.typing as npt
 from evermix.constraints import Bounds, Constraints, NoRegression
 from evermix.deciding.by_law import AssessedRuns, Ceilings, LawDecision, LawProblem, Progress, decide_by_law, optimum
 from evermix.deciding.fitting import FittedLaw
+from evermix.deciding.views import proposal_view
 from evermix.domain_updates import CollapsedSpace
 from evermix.errors import ConstraintError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.notebook import html_table
 from evermix.recipe.decision import GuardRecipe, StudyRecipe
+from evermix.results.proposal import ProposalView
 from evermix.trust.comparison import Comparison
 from evermix.trust.measured import best_run, run_objective
 from evermix.trust.references import Request
@@ -56,6 +58,11 @@ class AssessedProposal(LawDecision):
         ]
         columns = ["domain", "share", *([] if intervals is None else ["90% interval"]), "prior"]
         return html_table(f"Proposed mixture (law {law}, prior: {prior.source})", columns, rows)
+
+    @property
+    def view(self) -> ProposalView:
+        """Everything that tables, pages and results show of it."""
+        return proposal_view(self)
 
     @property
     def as_dict(self) -> dict[str, Any]:

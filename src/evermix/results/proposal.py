@@ -10,7 +10,6 @@ from evermix.results.record import Ends, Known, Record, Shares
 
 PROPOSAL, NATURAL, PRIOR, UNIFORM, BEST_RUN = "proposal", "natural", "prior", "uniform", "best run"
 Severity = Literal["serious", "warning", "note"]
-CHANGE_KINDS = ("objective", "group", "metric")
 
 
 class RunsInfo(Record):
@@ -272,7 +271,7 @@ class ProposalView(Record):
         held: domain -> the rule that it touches.
         changes: from the mixture `changes_over` to the proposal: the objective, groups, metrics.
         guarded: ceilings of guarded metrics, in their own units, by the name of their dual.
-        bootstrap: None where nothing was resampled.
+        bootstrap: None where nothing was resampled; `assessment_absent` says why.
         unsampled_domains: that no run was trained on: they keep their share of the prior.
         fixed_ratio: domain -> share within the domains that keep their proportions; None where none do.
         left_out: kind, name and reason of what was not used.
@@ -294,6 +293,7 @@ class ProposalView(Record):
     changes: tuple[MetricChange, ...] = ()
     guarded: dict[str, float] = {}
     bootstrap: BootstrapView | None = None
+    assessment_absent: str | None = None
     calibration: CalibrationView
     warnings: tuple[WarningView, ...] = ()
     unsampled_domains: tuple[str, ...] = ()

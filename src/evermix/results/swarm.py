@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import AliasChoices, Field
+
 from evermix.results.record import Known, Record, Shares
 
 
@@ -70,7 +72,7 @@ class DiagnosisView(Record):
     predicted_loss: EstimateView
     runs_saved: int
     candidates: tuple[RecomputeValue, ...] = ()
-    recompute: tuple[RecomputeValue, ...] = ()
+    recompute: tuple[RecomputeValue, ...] = Field((), validation_alias=AliasChoices("recompute", "release"))
     remaining_loss: EstimateView
     advice: str
 
