@@ -29,7 +29,8 @@ def test_the_view_is_of_the_proposal_and_survives_json() -> None:
     assert (view.runs.n_runs, len(view.runs.domains)) == (40, 6)
     assert [row.name for row in view.comparison.rows] == [row.name for row in found.comparison.rows]
     ours, theirs = view.comparison["natural"].gain, found.comparison["natural"].gain
-    assert ours is not None and theirs is not None
+    assert ours is not None
+    assert theirs is not None
     assert ours.corrected == pytest.approx(theirs.corrected)
     before, after = found.fitted.law.predict([found.comparison["natural"].mixture.weights, found.mixture.weights])
     change = next(one for one in view.changes if one.name == "code_bpb")
