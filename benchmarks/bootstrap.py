@@ -5,7 +5,7 @@
 127 runs x 24 domains x 105 metrics (110 less the five of the table that the published objective drops), natural prior,
 1T tokens, at most 4 epochs, KL weight 0.05 of the predicted spread. Each resample refits the law to resampled runs and
 solves again. Timed for power-link, log-linear and auto: the bootstrap alone, and the whole assessment
-(cross-validation, bootstrap, comparison, cautions), in wall-clock and CPU seconds; the target is in CPU seconds, one
+(cross-validation, bootstrap, comparison, warnings), in wall-clock and CPU seconds; the target is in CPU seconds, one
 process with one thread, because the machine is shared. Reads the swarm under shared/data/swarms.
 """
 
@@ -78,7 +78,7 @@ def measured(law: MixingLaw, observations: Observations, n_resamples: int) -> di
         "gain_over_natural": gain.as_dict,
         "probability_beats_best_run": whole.bootstrap.probability_beats_best_run,
         "heldout_spearman": whole.calibration.objective.spearman,
-        "cautions": [str(caution) for caution in whole.cautions],
+        "warnings": [str(warning) for warning in whole.warnings],
     }
 
 
@@ -91,7 +91,7 @@ def main() -> None:
     rows = []
     for law in (PowerLinkLaw(), LogLinearLaw(), AutoLaw(convex=True)):
         rows.append(measured(law, observations, n_resamples))
-        print({k: v for k, v in rows[-1].items() if k != "cautions"})
+        print({k: v for k, v in rows[-1].items() if k != "warnings"})
     targets = [
         Target(
             f"{n_resamples} resamples of the DCLM swarm, {row['law']}", row["bootstrap_cpu_seconds"], 60, "CPU s", False

@@ -32,8 +32,8 @@ for reference in ("natural", "uniform"):
     if found.bootstrap is not None and reference in found.comparison:
         gain = found.bootstrap.gain(reference)
         print(f"gain over {reference}: {gain.corrected:.4f} ({gain.interval.low:.4f} to {gain.interval.high:.4f})")
-for caution in found.cautions:
-    print(caution)
+for warning in found.warnings:
+    print(warning)
 
 # 4. What if a domain gets twice its share?
 first = max(found.mixture.as_dict, key=lambda name: found.mixture[name])

@@ -173,9 +173,9 @@ def test_weighted_curvature_is_the_hessian_of_the_weighted_sum(fitted: MixingLaw
     assert (d >= 0).all()
 
 
-def test_settled_repeats_the_fit_without_choosing_anew(fitted: MixingLaw) -> None:
+def test_fixed_choices_repeat_the_fit_without_choosing_anew(fitted: MixingLaw) -> None:
     P, Y = planted()
-    again = fitted.settled().fit(Runs.of(P, Y))
+    again = fitted.with_fixed_choices().fit(Runs.of(P, Y))
     np.testing.assert_allclose(again.predict(P), fitted.predict(P), rtol=1e-6)
     if isinstance(fitted, AutoLaw):
         assert isinstance(again, AutoLaw)

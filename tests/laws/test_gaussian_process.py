@@ -66,9 +66,9 @@ def test_mean_and_deviation_are_those_of_scikit_learn() -> None:
 
     P, Y = world(40)
     law = GaussianProcessLaw(g=1.0).fit(Runs.of(P, Y[:, :1]))
-    _, posterior = law.posteriors_[0]
-    c, linear, noise, length = np.exp(posterior.kernel.log_parameters)
-    s2 = float(posterior.scale[0] ** 2)
+    _, process = law.processes_[0]
+    c, linear, noise, length = np.exp(process.kernel.log_parameters)
+    s2 = float(process.scale[0] ** 2)
     kernel = (
         ConstantKernel(s2 * c, "fixed")
         + ConstantKernel(s2 * linear, "fixed") * DotProduct(0.0, "fixed")

@@ -98,7 +98,7 @@ def test_refits_settles_and_clones_as_the_inner_law_does(totals: LinearlyMappedL
     np.testing.assert_allclose(
         totals.refit(Runs.of(P, Y, counts=counts)).predict(P), refitted.predict(SPACE.collapse(P))
     )
-    np.testing.assert_allclose(totals.settled().fit(Runs.of(P, Y)).predict(P), totals.predict(P), rtol=1e-6)
+    np.testing.assert_allclose(totals.with_fixed_choices().fit(Runs.of(P, Y)).predict(P), totals.predict(P), rtol=1e-6)
     with pytest.raises(NotFittedError):
         totals.clone().predict(P)
     with pytest.raises(NotFittedError):
@@ -213,7 +213,9 @@ def test_among_sampled_domains_it_refits_as_the_inner_law_does(on_seen: Linearly
         on_seen.refit(Runs.of(P, Y, counts=counts)).predict(P),
         on_seen.inner_.refit(Runs.of(P[:, COLUMNS], Y, counts=counts)).predict(P[:, COLUMNS]),
     )
-    np.testing.assert_allclose(on_seen.settled().fit(Runs.of(P, Y)).predict(P), on_seen.predict(P), rtol=1e-6)
+    np.testing.assert_allclose(
+        on_seen.with_fixed_choices().fit(Runs.of(P, Y)).predict(P), on_seen.predict(P), rtol=1e-6
+    )
 
 
 def test_flags_among_sampled_domains_are_the_inner_laws() -> None:

@@ -84,7 +84,7 @@ def test_proposal_shows_gain_epochs_and_bounds() -> None:
     assert "epochs" in next(line for line in table.splitlines() if line.startswith(" math"))  # at its cap
     assert "raise epochs:math" in text(duals_table(found))
     page = printed(print_proposal, found, reading())
-    for name in ("natural", "uniform", "unimax", "best run", "Cautions", "KL weight", "skills"):
+    for name in ("natural", "uniform", "unimax", "best run", "Warnings", "KL weight", "skills"):
         assert name in page
 
 
@@ -112,7 +112,7 @@ def test_without_token_counts_epochs_cannot_be_told() -> None:
     page = printed(print_proposal, found, Reading(bare, (), ()))
     assert "Epochs cannot be told" in page
     assert "--tokens" in page
-    assert "natural" not in page.split("Cautions")[0].replace("natural,", "")
+    assert "natural" not in page.split("Warnings")[0].replace("natural,", "")
 
 
 def test_a_domain_that_was_never_sampled_is_held_and_has_no_price() -> None:

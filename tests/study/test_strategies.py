@@ -284,8 +284,8 @@ def test_what_a_bundle_cannot_tell_is_said_and_what_it_need_not_is_not(tmp_path:
     answer(study, study.ask(study.remaining))
     asked = StudyRecipe.model_validate({**given, "kl": "auto", "resamples": 4, "tokens": "500B"})
     found = Study(tmp_path / "s", recipe=asked).propose()
-    kinds = {caution.kind: caution for caution in found.warnings}
-    assert "natural, uniform" in kinds["frozen proportions"].message
+    kinds = {warning.kind: warning for warning in found.warnings}
+    assert "natural, uniform" in kinds["fixed ratio"].message
     assert not {"confounded domains", "too few runs", "domain never sampled"} & set(kinds)
     assert found.fitted.law_name == "log-linear"
     assert found.kl.relative == 0.02  # six runs cannot choose it: that of the mixture before holds

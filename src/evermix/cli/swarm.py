@@ -76,7 +76,7 @@ def propose(
     """Propose the mixture that the law finds best, and say how far it can be trusted.
 
     Prints shares with intervals and epochs per domain, the comparison with natural, uniform, UniMax and
-    the best observed run, which rules bind and what relaxing them is worth, and cautions. A study's folder
+    the best observed run, which rules bind and what relaxing them is worth, and warnings. A study's folder
     keeps the proposal.
 
     \b

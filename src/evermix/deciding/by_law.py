@@ -30,9 +30,9 @@ from evermix.solvers.worst_case import least_worst_change, least_worst_law
 from evermix.trust.assessment import AssessmentOptions, assess
 from evermix.trust.bootstrap import Bootstrap, BootstrapOptions
 from evermix.trust.calibration import Calibration
-from evermix.trust.cautions import Caution
 from evermix.trust.comparison import Comparison, compare
 from evermix.trust.measured import clusters
+from evermix.trust.proposal_warnings import ProposalWarning
 from evermix.trust.references import Request
 from evermix.trust.resampling import Kind, choose, resamples
 
@@ -170,7 +170,7 @@ class LawDecision:
     kl: KlStrength
     comparison: Comparison | None
     bootstrap: Bootstrap | None
-    warnings: tuple[Caution, ...]
+    warnings: tuple[ProposalWarning, ...]
     assessment_absent: str | None
 
     @property
@@ -216,7 +216,7 @@ def decide_by_law(asked: LawProblem, progress: Progress | None = None) -> LawDec
     bundled = None if asked.space is None else asked.space.bundled
     options = AssessmentOptions(resampling, runs.calibration, bundled=bundled)
     found = assess(problem, proposal, runs.observations, runs.target, options, progress)
-    return LawDecision(problem, proposal, kl, found.comparison, found.bootstrap, found.cautions, None)
+    return LawDecision(problem, proposal, kl, found.comparison, found.bootstrap, found.warnings, None)
 
 
 def optimum(asked: LawProblem, law: MixingLaw | None = None) -> Proposal:

@@ -128,7 +128,7 @@ def _posterior_scale(law: MixingLaw, runs: Runs, value: Value, gram: Floats, rng
     for fold in np.array_split(order, min(4, len(order) // 2)):
         rest = np.setdiff1d(order, fold)
         try:
-            predicted = law.settled().fit(runs.take(rest)).predict(runs.mixtures[fold])
+            predicted = law.with_fixed_choices().fit(runs.take(rest)).predict(runs.mixtures[fold])
         except ObservationError:  # the law needs more runs than a fold leaves: the spread of the runs must do
             return float(usual.var()) / float(np.diag(gram).mean()) + 1e-300
         measured = np.where(np.isnan(runs.values[fold]), predicted, runs.values[fold])

@@ -144,10 +144,10 @@ class AutoLaw(MixingLaw):
         law._repeat(self, runs, lambda law, some: law.refit(some))
         return law
 
-    def settled(self) -> MixingLaw:
-        """The same family for each metric; see MixingLaw.settled."""
+    def with_fixed_choices(self) -> MixingLaw:
+        """The same family for each metric; see MixingLaw.with_fixed_choices."""
         self._check_fitted()
-        return SettledAuto(self)
+        return FixedAutoLaw(self)
 
     def _repeat(self, other: AutoLaw, data: Runs, again: Callable[[MixingLaw, Runs], MixingLaw]) -> None:
         """Take over another's choice, its laws fitted `again` to other runs."""
@@ -264,7 +264,7 @@ class AutoLaw(MixingLaw):
         return self
 
 
-class SettledAuto(AutoLaw):
+class FixedAutoLaw(AutoLaw):
     """Auto with the choice of another, fitted to all runs.
 
     Args:
@@ -276,7 +276,7 @@ class SettledAuto(AutoLaw):
 
     def fit(self, runs: Runs) -> Self:
         """Fit the chosen laws anew."""
-        self._repeat(self.chosen, runs, lambda law, some: law.settled().clone().fit(some))
+        self._repeat(self.chosen, runs, lambda law, some: law.with_fixed_choices().clone().fit(some))
         return self
 
 

@@ -138,7 +138,7 @@ class MixingLaw(ABC):
         """The fitted f_i as DCP-convex cvxpy expressions of a cvxpy Variable of shape (domains,), one per metric."""
         raise self._lacks("convex expressions", "use the sampling search")
 
-    def settled(self) -> MixingLaw:
+    def with_fixed_choices(self) -> MixingLaw:
         """An unfitted law that repeats this one's fit without the choices that it made: what cross-validation judges.
 
         A family whose fit chooses among others by cross-validation would choose anew in every fold, at many times the

@@ -91,12 +91,12 @@ class EnsembleLaw(MixingLaw):
         if not members:
             raise ObservationError("an ensemble needs a member that the runs suffice for", received=left_out)
         self.left_out_ = left_out
-        return self._settle(members, data, predictions)
+        return self._weigh(members, data, predictions)
 
     def fit_weighted(self, data: Runs, predictions: Sequence[Floats]) -> Self:
         """Fit with the members' held-out predictions, each (runs, metrics), already at hand; counts must be > 0."""
         self.left_out_ = []
-        return self._settle(list(default_members() if self.members is None else self.members), data, predictions)
+        return self._weigh(list(default_members() if self.members is None else self.members), data, predictions)
 
     def refit(self, runs: Runs) -> Self:
         """See MixingLaw.refit: the members are refitted, their weights and the noise stay."""
@@ -137,10 +137,10 @@ class EnsembleLaw(MixingLaw):
         parts = [law.weighted_curvature(p, weights * column) for column, law in self._columns() if column.any()]
         return sum((d for d, _ in parts), np.zeros(self.n_domains_)), np.vstack([rows for _, rows in parts])
 
-    def settled(self) -> MixingLaw:
-        """The same members with the same weights; see MixingLaw.settled."""
+    def with_fixed_choices(self) -> MixingLaw:
+        """The same members with the same weights; see MixingLaw.with_fixed_choices."""
         self._check_fitted()
-        return SettledEnsemble(self)
+        return FixedEnsembleLaw(self)
 
     def expressions(self, variable: Any) -> list[Any]:
         """sum_e v_ie of the members' expressions, those of no weight left out."""
@@ -163,7 +163,7 @@ class EnsembleLaw(MixingLaw):
         result: Floats = sum(v * np.asarray(table) for v, table in zip(self.weights_.T, tables, strict=True))
         return result
 
-    def _settle(self, members: list[MixingLaw], data: Runs, predictions: Sequence[Floats]) -> Self:
+    def _weigh(self, members: list[MixingLaw], data: Runs, predictions: Sequence[Floats]) -> Self:
         """Weights from held-out predictions, then the members that have any, fitted to all runs."""
         table = weighted(data)
         errors = (np.stack(predictions, axis=2) - table.values[:, :, None]) * table.weights[:, :, None]
@@ -190,7 +190,7 @@ def default_members() -> list[MixingLaw]:
     return [*links, GaussianProcessLaw(g=0.5), GaussianProcessLaw(g=1.0)]
 
 
-class SettledEnsemble(EnsembleLaw):
+class FixedEnsembleLaw(EnsembleLaw):
     """An ensemble whose weights are those of another, fitted to all runs.
 
     Args:
@@ -204,7 +204,7 @@ class SettledEnsemble(EnsembleLaw):
         """Fit the members anew; weights and noise stay."""
         self.weights_, self.left_out_, self.noise_ = self.chosen.weights_, self.chosen.left_out_, self.chosen.noise_
         self.objective_ = self.chosen.objective_
-        self._adopt([member.settled().fit(runs) for member in self.chosen.members_])
+        self._adopt([member.with_fixed_choices().fit(runs) for member in self.chosen.members_])
         return self
 
 

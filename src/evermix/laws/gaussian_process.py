@@ -64,7 +64,7 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Posterior:
+class ProcessFit:
     """What the runs say of some metrics that share weights: alpha = (C + nu W^-1)^-1 z, and the Cholesky factor."""
 
     kernel: Kernel
@@ -92,7 +92,7 @@ class Posterior:
         return self.alpha.T @ (linear * self.x + pull)
 
 
-Posteriors = list[tuple[Ints, Posterior]]
+ProcessFits = list[tuple[Ints, ProcessFit]]
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ class ProcessOptions:
     ard: bool = False
 
 
-def fit_posteriors(
-    x: Floats, targets: Floats, runs: WeightedRuns, options: ProcessOptions, known: Posteriors | None = None
-) -> Posteriors:
+def fit_processes(
+    x: Floats, targets: Floats, runs: WeightedRuns, options: ProcessOptions, known: ProcessFits | None = None
+) -> ProcessFits:
     """Gaussian processes of targets (runs, metrics), each of mean about 0, on x (runs, domains).
 
     Args:
@@ -116,7 +116,7 @@ def fit_posteriors(
         Pairs of the metrics' positions and their joint posterior.
     """
     if known is not None:
-        kernels = {int(metric): posterior.kernel for metrics, posterior in known for metric in metrics}
+        kernels = {int(metric): process.kernel for metrics, process in known for metric in metrics}
         labels = {id(kernel): n for n, kernel in enumerate(kernels.values())}
         groups = _equal_columns(np.vstack([runs.weights, [labels[id(kernels[i])] for i in range(targets.shape[1])]]))
         return [(g, _Part(x, targets[:, g], runs, g[0]).posterior(kernels[int(g[0])])) for g in groups]
@@ -129,15 +129,15 @@ def fit_posteriors(
     return [(g, part.posterior(_best_kernel([part], shape))) for g, part in zip(groups, parts, strict=True)]
 
 
-Quantity = Callable[[Posterior, Floats], Floats]
+Quantity = Callable[[ProcessFit, Floats], Floats]
 
 
-def over_rows(posteriors: Posteriors, quantity: Quantity, x: Floats, n_metrics: int) -> Floats:
-    """quantity(posterior, rows) of warped shares of any leading shape, (..., domains) -> (..., metrics)."""
+def over_rows(processes: ProcessFits, quantity: Quantity, x: Floats, n_metrics: int) -> Floats:
+    """quantity(process, rows) of warped shares of any leading shape, (..., domains) -> (..., metrics)."""
     rows = x.reshape(-1, x.shape[-1])
     table = np.empty((len(rows), n_metrics))
-    for metrics, posterior in posteriors:
-        table[:, metrics] = quantity(posterior, rows)
+    for metrics, process in processes:
+        table[:, metrics] = quantity(process, rows)
     return table.reshape(*x.shape[:-1], n_metrics)
 
 
@@ -179,13 +179,13 @@ class _Part:
         gradient[_RANGE:] = per_domain.sum() if len(log_parameters) == _RANGE + 1 else per_domain
         return float(value), gradient
 
-    def posterior(self, kernel: Kernel) -> Posterior:
+    def posterior(self, kernel: Kernel) -> ProcessFit:
         A = kernel.covariance(self.x, self.x)
         A[np.diag_indices(len(A))] += kernel.noise * self.slack + 1e-8
         factor = cho_factor(A, lower=True)
         alpha = cho_solve(factor, self.z)
         scale = np.sqrt(np.maximum((self.z * alpha).sum(axis=0) / self.n_runs, 1e-12))
-        return Posterior(kernel, self.x, factor, alpha, scale)
+        return ProcessFit(kernel, self.x, factor, alpha, scale)
 
 
 def _best_kernel(parts: list[_Part], n_ranges: int) -> Kernel:
@@ -225,14 +225,14 @@ class GaussianProcessLaw(MixingLaw):
         ard: a range per domain; needs many runs.
 
     Attributes after fit:
-        posteriors_: pairs of metric positions and their Posterior. mean_, unit_, lowest_: (metrics,).
+        processes_: pairs of metric positions and their ProcessFit. mean_, unit_, lowest_: (metrics,).
     """
 
     name = "gaussian-process"
     formula = "GP(constant + linear + RBF) on p^g"
     source = "Rasmussen and Williams 2006"
 
-    posteriors_: Posteriors
+    processes_: ProcessFits
     mean_: Floats
     unit_: Floats
     lowest_: Floats
@@ -266,49 +266,49 @@ class GaussianProcessLaw(MixingLaw):
         """Fit; see MixingLaw.fit. Any number of runs from 2 on is accepted."""
         if not 0 < self.g <= 1:
             raise ObservationError("g of the Gaussian process must be in (0, 1]", received=self.g)
-        return self._settle(weighted(runs), None)
+        return self._condition(weighted(runs), None)
 
     def refit(self, runs: Runs) -> Self:
         """See MixingLaw.refit; the hyperparameters stay: resampled runs repeat, and would look free of noise."""
         self._check_fitted()
-        return self.clone()._settle(weighted(runs), self.posteriors_)
+        return self.clone()._condition(weighted(runs), self.processes_)
 
-    def _settle(self, runs: WeightedRuns, known: Posteriors | None) -> Self:
+    def _condition(self, runs: WeightedRuns, known: ProcessFits | None) -> Self:
         self.n_domains_, self.n_metrics_ = runs.mixtures.shape[1], runs.values.shape[1]
         self.mean_ = (runs.weights**2 * runs.values).sum(axis=0) / runs.n_effective
         self.unit_ = runs.spread
         self.lowest_ = 0.5 * np.where(runs.weights > 0, runs.values, np.inf).min(axis=0)
         targets = (runs.values - self.mean_) / self.unit_
         options = ProcessOptions(self.pool, self.ard)
-        self.posteriors_ = fit_posteriors(runs.mixtures**self.g, targets, runs, options, known)
+        self.processes_ = fit_processes(runs.mixtures**self.g, targets, runs, options, known)
         error = runs.weights * (self.predict(runs.mixtures) - runs.values)
         self.objective_ = (error**2).sum(axis=0)
         self.noise_ = np.empty(self.n_metrics_)
-        for metrics, posterior in self.posteriors_:
-            self.noise_[metrics] = np.sqrt(posterior.kernel.noise) * posterior.scale * self.unit_[metrics]
+        for metrics, process in self.processes_:
+            self.noise_[metrics] = np.sqrt(process.kernel.noise) * process.scale * self.unit_[metrics]
         self.converged_ = np.ones(self.n_metrics_, dtype=bool)
         return self
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """The posterior mean, at least half the least observed value; (..., domains) -> (..., metrics)."""
         mixtures = self._mixtures(P)
-        return np.maximum(self.mean_ + self._process(mixtures, Posterior.mean), self.lowest_)
+        return np.maximum(self.mean_ + self._process(mixtures, ProcessFit.mean), self.lowest_)
 
     def predict_with_std(self, P: npt.ArrayLike) -> tuple[Floats, Floats]:
         """The posterior mean and standard deviation, both (..., metrics)."""
         mixtures = self._mixtures(P)
-        return self.predict(P), self._process(mixtures, Posterior.std)
+        return self.predict(P), self._process(mixtures, ProcessFit.std)
 
     def gradient(self, p: npt.ArrayLike) -> Floats:
         """d mean / d x_j times g p_j^(g-1), (domains,) -> (metrics, domains); infinite at p_j = 0 if g < 1."""
         mixture = self._mixtures(p)
         result = np.empty((self.n_metrics_, self.n_domains_))
-        for metrics, posterior in self.posteriors_:
-            result[metrics] = self.unit_[metrics, None] * posterior.slope(mixture**self.g)
+        for metrics, process in self.processes_:
+            result[metrics] = self.unit_[metrics, None] * process.slope(mixture**self.g)
         result[self.predict(mixture) <= self.lowest_] = 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
             slope = result * (self.g * mixture ** (self.g - 1))
         return np.where(result == 0, 0.0, slope)
 
     def _process(self, mixtures: Floats, quantity: Quantity) -> Floats:
-        return over_rows(self.posteriors_, quantity, mixtures**self.g, self.n_metrics_) * self.unit_
+        return over_rows(self.processes_, quantity, mixtures**self.g, self.n_metrics_) * self.unit_

@@ -123,9 +123,9 @@ class LinearlyMappedLaw(MixingLaw):
         summed = np.sqrt(diagonal[self._summed])[:, None] * self.A[self._summed] / self._total
         return self._diagonal_back(diagonal), np.vstack([self._back(rows), summed])
 
-    def settled(self) -> MixingLaw:
-        """See MixingLaw.settled."""
-        return LinearlyMappedLaw(self._fitted.settled(), self.A, self.total, self.floor)
+    def with_fixed_choices(self) -> MixingLaw:
+        """See MixingLaw.with_fixed_choices."""
+        return LinearlyMappedLaw(self._fitted.with_fixed_choices(), self.A, self.total, self.floor)
 
     def expressions(self, variable: Any) -> list[Any]:
         """The inner law's expressions of A p."""
@@ -214,7 +214,7 @@ def on_sampled(inner: MixingLaw, sampled: npt.ArrayLike, unsampled_share: float)
 def on_totals(inner: MixingLaw, space: CollapsedSpace) -> LinearlyMappedLaw:
     """`inner` of the totals of a collapsed space's components: f(q) = inner(collapse q).
 
-    Fitted to runs that keep the frozen proportions (the caller's duty), it needs as few runs as there are components,
+    Fitted to runs that keep the fixed ratio (the caller's duty), it needs as few runs as there are components,
     and it is a law over leaves, so solver, caps and reports need not know of bundles. Its optimum keeps the
     proportions: any feasible q and its projection q' (same totals, proportions ptilde) have f(q) = f(q'), and
     KL(q || p0) = KL(q' || p0) + q_v KL(q_fix / q_v || ptilde) for the prior p0 = `space.prior(...)`, so with lambda > 0

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from evermix.errors import ObservationError
 from evermix.laws.base import Floats, MixingLaw, WeightedRuns, weighted
-from evermix.laws.gaussian_process import Posterior, Posteriors, ProcessOptions, Quantity, fit_posteriors, over_rows
+from evermix.laws.gaussian_process import ProcessFit, ProcessFits, ProcessOptions, Quantity, fit_processes, over_rows
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.observations.runs import Runs
 
@@ -27,7 +27,7 @@ class ResidualLaw(MixingLaw):
         pool: one set of hyperparameters for all metrics.
 
     Attributes after fit:
-        base_: the fitted base. posteriors_: pairs of metric positions and Posterior. unit_, lowest_: (metrics,).
+        base_: the fitted base. processes_: pairs of metric positions and ProcessFit. unit_, lowest_: (metrics,).
     """
 
     name = "residual"
@@ -35,7 +35,7 @@ class ResidualLaw(MixingLaw):
     source = "ours; docs/laws.md"
 
     base_: MixingLaw
-    posteriors_: Posteriors
+    processes_: ProcessFits
     unit_: Floats
     lowest_: Floats
 
@@ -77,18 +77,18 @@ class ResidualLaw(MixingLaw):
         """See MixingLaw.refit; the base starts from its solution, the process keeps its hyperparameters."""
         self._check_fitted()
         base = self.base_.refit(runs)
-        return self.clone()._correct(base, weighted(runs), self.posteriors_)
+        return self.clone()._correct(base, weighted(runs), self.processes_)
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """Base plus posterior mean, at least half the least observed value; (..., domains) -> (..., metrics)."""
         mixtures = self._mixtures(P)
-        return np.maximum(self.base_.predict(mixtures) + self._process(mixtures, Posterior.mean), self.lowest_)
+        return np.maximum(self.base_.predict(mixtures) + self._process(mixtures, ProcessFit.mean), self.lowest_)
 
     def predict_with_std(self, P: npt.ArrayLike) -> tuple[Floats, Floats]:
         """Prediction and sqrt(base variance + process variance), both (..., metrics)."""
         mixtures = self._mixtures(P)
         _, base_std = self.base_.predict_with_std(mixtures)
-        return self.predict(mixtures), np.hypot(base_std, self._process(mixtures, Posterior.std))
+        return self.predict(mixtures), np.hypot(base_std, self._process(mixtures, ProcessFit.std))
 
     def gradient(self, p: npt.ArrayLike) -> Floats:
         """Gradient of the base plus that of the posterior mean, (domains,) -> (metrics, domains)."""
@@ -96,12 +96,12 @@ class ResidualLaw(MixingLaw):
         slope = self.base_.gradient(mixture)
         with np.errstate(divide="ignore"):
             warp = self.g * mixture ** (self.g - 1)
-        for metrics, posterior in self.posteriors_:
-            slope[metrics] += self.unit_[metrics, None] * posterior.slope(mixture**self.g) * warp
+        for metrics, process in self.processes_:
+            slope[metrics] += self.unit_[metrics, None] * process.slope(mixture**self.g) * warp
         slope[self.predict(mixture) <= self.lowest_] = 0.0
         return slope
 
-    def _correct(self, base: MixingLaw, runs: WeightedRuns, known: Posteriors | None = None) -> Self:
+    def _correct(self, base: MixingLaw, runs: WeightedRuns, known: ProcessFits | None = None) -> Self:
         if not 0 < self.g <= 1:
             raise ObservationError("g of the Gaussian process must be in (0, 1]", received=self.g)
         self.base_, self.n_domains_, self.n_metrics_ = base, base.n_domains_, base.n_metrics_
@@ -109,13 +109,13 @@ class ResidualLaw(MixingLaw):
         self.lowest_ = 0.5 * np.where(runs.weights > 0, runs.values, np.inf).min(axis=0)
         left = (runs.values - base.predict(runs.mixtures)) / self.unit_
         options = ProcessOptions(self.pool)
-        self.posteriors_ = fit_posteriors(runs.mixtures**self.g, left, runs, options, known)
+        self.processes_ = fit_processes(runs.mixtures**self.g, left, runs, options, known)
         error = runs.weights * (self.predict(runs.mixtures) - runs.values)
         self.objective_, self.converged_ = (error**2).sum(axis=0), base.converged_
         self.noise_ = np.empty(self.n_metrics_)
-        for metrics, posterior in self.posteriors_:
-            self.noise_[metrics] = np.sqrt(posterior.kernel.noise) * posterior.scale * self.unit_[metrics]
+        for metrics, process in self.processes_:
+            self.noise_[metrics] = np.sqrt(process.kernel.noise) * process.scale * self.unit_[metrics]
         return self
 
     def _process(self, mixtures: Floats, quantity: Quantity) -> Floats:
-        return over_rows(self.posteriors_, quantity, mixtures**self.g, self.n_metrics_) * self.unit_
+        return over_rows(self.processes_, quantity, mixtures**self.g, self.n_metrics_) * self.unit_

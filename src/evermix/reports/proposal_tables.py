@@ -43,7 +43,7 @@ def print_proposal(found: AssessedProposal, reading: Reading, console: Console, 
     console.print(changes.table(f"Metrics: from {over} to the proposal", everything))
     if _priced(found):
         console.print(duals_table(found, everything))
-    print_cautions(found, console)
+    print_warnings(found, console)
 
 
 def reference(found: AssessedProposal) -> str:
@@ -278,18 +278,18 @@ def _how(dual: Dual) -> str:
     return {"floor": "lower", "guard": "loosen"}.get(kind, "raise")
 
 
-def print_cautions(found: AssessedProposal, console: Console) -> None:
+def print_warnings(found: AssessedProposal, console: Console) -> None:
     """The gravest first; each with what to do about it."""
     if found.bootstrap is None:
-        items(console, "Cautions", ["none were looked for, since nothing was resampled (--resamples)"])
+        items(console, "Warnings", ["none were looked for, since nothing was resampled (--resamples)"])
         return
     if not found.warnings:
-        items(console, "Cautions", ["none"])
+        items(console, "Warnings", ["none"])
         return
-    console.print(Text("Cautions", style="bold"))
-    for caution in found.warnings:
-        text = Text.assemble((f"{caution.severity}: ", _SEVERITY[caution.severity]), caution.message, " ")
-        text.append(caution.remedy, style="italic")
+    console.print(Text("Warnings", style="bold"))
+    for warning in found.warnings:
+        text = Text.assemble((f"{warning.severity}: ", _SEVERITY[warning.severity]), warning.message, " ")
+        text.append(warning.remedy, style="italic")
         console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 

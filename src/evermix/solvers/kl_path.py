@@ -138,7 +138,7 @@ def choose_kl(
     failure = ""
     for repeat in range(n_repeats):
         try:
-            laws = [problem.law.settled().fit(half) for half in halves(runs, labels, rng)]
+            laws = [problem.law.with_fixed_choices().fit(half) for half in halves(runs, labels, rng)]
             for proposer, judge in (laws, laws[::-1]):
                 judged.append(_judged(free, proposer, judge, grid, repeat))
         except (ObservationError, ConvergenceError) as error:

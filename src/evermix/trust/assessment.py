@@ -1,4 +1,4 @@
-"""Assessment: everything that is said with a proposal: calibration, bootstrap, comparison, cautions."""
+"""Assessment: everything that is said with a proposal: calibration, bootstrap, comparison, warnings."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal
 from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, Progress, bootstrap
 from evermix.trust.calibration import Calibration, calibrate
-from evermix.trust.cautions import Caution, CautionThresholds, Evidence, cautions
 from evermix.trust.comparison import Comparison, compare
+from evermix.trust.proposal_warnings import ProposalFacts, ProposalWarning, WarningThresholds, find_warnings
 from evermix.trust.references import Request
 
 
@@ -25,7 +25,7 @@ class Assessment:
     calibration: Calibration
     bootstrap: Bootstrap
     comparison: Comparison
-    cautions: tuple[Caution, ...]
+    warnings: tuple[ProposalWarning, ...]
 
     @property
     def as_dict(self) -> dict[str, Any]:
@@ -34,7 +34,7 @@ class Assessment:
             "calibration": self.calibration.as_dict,
             "bootstrap": self.bootstrap.as_dict,
             "comparison": self.comparison.as_dict,
-            "cautions": [caution.as_dict for caution in self.cautions],
+            "warnings": [warning.as_dict for warning in self.warnings],
         }
 
 
@@ -46,14 +46,14 @@ class AssessmentOptions:
         bootstrap: its references are taken from the request unless given.
         calibration: of the law on these runs; None cross-validates it here, in n_folds.
         n_folds: of the cross-validation.
-        thresholds: of the cautions.
-        bundled: shape (domains,), domains that are mixed as one, in frozen proportions; None for none.
+        thresholds: of the warnings.
+        bundled: shape (domains,), domains that are mixed as one, at a fixed ratio; None for none.
     """
 
     bootstrap: BootstrapOptions = field(default_factory=BootstrapOptions)
     calibration: Calibration | None = None
     n_folds: int = 5
-    thresholds: CautionThresholds = field(default_factory=CautionThresholds)
+    thresholds: WarningThresholds = field(default_factory=WarningThresholds)
     bundled: npt.NDArray[np.bool_] | None = None
 
 
@@ -81,5 +81,5 @@ def assess(
         settings = replace(settings, references=request.references(observations.domains, problem.prior))
     resampled = bootstrap(problem, observations, settings, proposal, calibration.objective.rmse, progress)
     comparison = compare(problem, proposal, observations, request, resampled)
-    evidence = Evidence(problem, proposal, observations, calibration, resampled, comparison, options.bundled)
-    return Assessment(calibration, resampled, comparison, cautions(evidence, options.thresholds))
+    facts = ProposalFacts(problem, proposal, observations, calibration, resampled, comparison, options.bundled)
+    return Assessment(calibration, resampled, comparison, find_warnings(facts, options.thresholds))

@@ -115,8 +115,8 @@ def calibrate(
 ) -> Calibration:
     """Cross-validate `law` (fitted on all runs: its noise_ is what the intervals claim).
 
-    A law that chose among families is judged with its choice fixed (`settled`): the choice itself has seen all runs,
-    which flatters it a little.
+    A law that chose among families is judged with its choice fixed (`with_fixed_choices`): the choice itself has seen
+    all runs, which flatters it a little.
 
     Raises:
         ObservationError: if objective and observations name other metrics, or runs are too few for the folds.
@@ -124,7 +124,7 @@ def calibrate(
     observed = np.asarray(observations.costs, dtype=np.float64)
     weights = observations.weights
     labels = pinned_folds(weights, fold_labels(weights, n_folds, seed))
-    predicted, own = held_out_predictions(law.settled(), observations.runs, labels)
+    predicted, own = held_out_predictions(law.with_fixed_choices(), observations.runs, labels)
     predicted[labels < 0] = np.nan
     std = np.sqrt((0.0 if own is None else own) ** 2 + law.noise_**2) * np.ones_like(predicted)
     noise = run_noise(observations)

@@ -135,7 +135,7 @@ def half_agreement(law: MixingLaw, observations: Observations, n_halvings: int, 
 def _predictions_of(law: MixingLaw, observations: Observations, groups: Sequence[Ints]) -> Floats:
     """Costs at all runs, by a law fitted cold to the runs in `groups`."""
     rows = np.sort(np.concatenate(list(groups)))
-    return law.settled().fit(observations.runs.take(rows)).predict(observations.weights)
+    return law.with_fixed_choices().fit(observations.runs.take(rows)).predict(observations.weights)
 
 
 def _rank(x: Floats, y: Floats) -> float:

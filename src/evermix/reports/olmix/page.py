@@ -63,7 +63,7 @@ def _evidence(result: Result) -> dict[str, Any]:
     """What the proposal stands on; nothing where the mixture was carried over without runs."""
     proposal = result.get("proposal")
     if proposal is None:
-        return {"cards": [], "comparison": None, "cautions": []}
+        return {"cards": [], "comparison": None, "warnings": []}
     return {
         "cards": [_card(proposal, name) for name in _rivals(proposal)],
         "comparison": _comparison_grid(proposal),
@@ -72,7 +72,7 @@ def _evidence(result: Result) -> dict[str, Any]:
         "pull": _pull(proposal),
         "law": _law_grid(proposal["calibration"]),
         "law_name": proposal["law"],
-        "cautions": proposal["warnings"],
+        "warnings": proposal["warnings"],
     }
 
 

@@ -24,7 +24,7 @@ _FROZEN_NOTE = (
 
 
 def print_decided(result: Result, console: Console) -> None:
-    """Answer, mixture, comparison, swarm, reuse, targets, held-out tasks, cautions; what is missing is left out.
+    """Answer, mixture, comparison, swarm, reuse, targets, held-out tasks, warnings; what is missing is left out.
 
     With a key `mixture_before`, domain -> share, the mixture is shown beside the one before.
     """
@@ -40,7 +40,7 @@ def print_decided(result: Result, console: Console) -> None:
     if result.get("proposal") is not None:
         console.print(comparison_table(result["proposal"]))
         frozen = answer.frozen_names(result)
-        if frozen and result["proposal"].get("bootstrap") is None:  # else a caution says so
+        if frozen and result["proposal"].get("bootstrap") is None:  # else a warning says so
             note(console, _FROZEN_NOTE.format(names=", ".join(frozen)))
     if result.get("arms"):
         print_targets(result, console)
@@ -50,7 +50,7 @@ def print_decided(result: Result, console: Console) -> None:
         console.print(Text(line))
     if result.get("diagnosis") is not None:
         console.print(release_table(result["diagnosis"]))
-    print_cautions(result.get("proposal"), console)
+    print_warnings(result.get("proposal"), console)
 
 
 def mixture_table(result: Result, before: Mapping[str, float] | None = None) -> Table:
@@ -175,16 +175,16 @@ def _worth(row: Mapping[str, Any] | None) -> list[str]:
     return [figure(row["gain"]), span(figure(row["low"]), figure(row["high"])), str(row["runs"])]
 
 
-def print_cautions(proposal: Mapping[str, Any] | None, console: Console) -> None:
+def print_warnings(proposal: Mapping[str, Any] | None, console: Console) -> None:
     """The gravest first; each with what to do about it."""
     found: Sequence[Mapping[str, Any]] = (proposal or {}).get("warnings") or []
     if proposal is not None and proposal.get("bootstrap") is None:
-        items(console, "Cautions", ["none were looked for, since nothing was resampled (study.resamples)"])
+        items(console, "Warnings", ["none were looked for, since nothing was resampled (study.resamples)"])
         return
     if not found:
         return
-    console.print(Text("Cautions", style="bold"))
-    for caution in found:
-        text = Text.assemble((f"{caution['severity']}: ", _SEVERITY[caution["severity"]]), caution["message"], " ")
-        text.append(caution["remedy"], style="italic")
+    console.print(Text("Warnings", style="bold"))
+    for warning in found:
+        text = Text.assemble((f"{warning['severity']}: ", _SEVERITY[warning["severity"]]), warning["message"], " ")
+        text.append(warning["remedy"], style="italic")
         console.print(Padding(text, (0, 0, 0, 2), expand=False))

@@ -17,14 +17,14 @@ from evermix.trust import (
     Assessment,
     AssessmentOptions,
     BootstrapOptions,
-    Caution,
-    Evidence,
+    ProposalFacts,
+    ProposalWarning,
     Request,
     assess,
     bootstrap,
     calibrate,
-    cautions,
     compare,
+    find_warnings,
 )
 from tests.trust.swarms import LinearLaw, World, linear_law, world
 
@@ -49,20 +49,20 @@ def with_weights(w: World, P: np.ndarray, noise: float = 0.02) -> World:
     return replace(w, observations=Observations(o.domains, P, o.metrics, values))
 
 
-def of(assessment: Assessment, kind: str) -> list[Caution]:
-    return [caution for caution in assessment.cautions if caution.kind == kind]
+def of(assessment: Assessment, kind: str) -> list[ProposalWarning]:
+    return [warning for warning in assessment.warnings if warning.kind == kind]
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_healthy_swarm_raises_nothing(seed: int) -> None:
     assessment = assessed(planted(seed=seed), 0.25, request=Request(n_tokens=5000))
-    assert [str(caution) for caution in assessment.cautions] == []
+    assert [str(warning) for warning in assessment.warnings] == []
     json.dumps(assessment.as_dict, allow_nan=False)
 
 
 def test_pure_noise_gains_nothing() -> None:
     assessment = assessed(planted(np.full((2, 4), 3.0), noise=0.1))
-    kinds = {caution.kind for caution in assessment.cautions}
+    kinds = {warning.kind for warning in assessment.warnings}
     assert {"gain below noise", "poor law"} <= kinds
     assert "may be nothing" in of(assessment, "gain below noise")[0].message
 
@@ -79,8 +79,8 @@ def test_a_proposal_equal_to_the_reference_says_so() -> None:
 
 def test_a_corner_is_a_vertex_and_an_extrapolation() -> None:
     assessment = assessed(planted(), kl_weight=0.005)
-    assert {caution.severity for caution in of(assessment, "vertex")} == {"note", "warning"}
-    messages = " ".join(caution.message for caution in of(assessment, "extrapolation"))
+    assert {warning.severity for warning in of(assessment, "vertex")} == {"note", "warning"}
+    messages = " ".join(warning.message for warning in of(assessment, "extrapolation"))
     assert "'d0' gets" in messages
     assert "more than any run ever had" in messages
     assert "outside what the runs span" in messages
@@ -96,8 +96,8 @@ def test_confounded_domains_are_named() -> None:
     P = w.observations.weights.copy()
     both = P[:, 0] + P[:, 1]
     P[:, 0], P[:, 1] = 0.5 * both, 0.5 * both
-    (caution,) = of(assessed(with_weights(w, P)), "confounded domains")
-    assert "'d0', 'd1' moved together" in caution.message
+    (warning,) = of(assessed(with_weights(w, P)), "confounded domains")
+    assert "'d0', 'd1' moved together" in warning.message
 
 
 def test_too_few_runs() -> None:
@@ -111,9 +111,9 @@ def test_too_few_runs() -> None:
     trust = bootstrap(whole, w.observations, BootstrapOptions(5), heldout_rmse=0.1)
     proposal = solve(problem)
     comparison = compare(problem, proposal, holed.observations, Request(), trust)
-    evidence = Evidence(problem, proposal, holed.observations, calibration, trust, comparison)
-    (caution,) = [c for c in cautions(evidence) if c.kind == "too few runs"]
-    assert caution.message.startswith("3 runs for 4 parameters")
+    facts = ProposalFacts(problem, proposal, holed.observations, calibration, trust, comparison)
+    (warning,) = [c for c in find_warnings(facts) if c.kind == "too few runs"]
+    assert warning.message.startswith("3 runs for 4 parameters")
 
 
 def test_a_fit_that_stopped_is_named() -> None:
@@ -121,8 +121,8 @@ def test_a_fit_that_stopped_is_named() -> None:
     law = LinearLaw().fit(Runs.of(w.observations.weights, w.observations.costs))
     law.converged_ = np.arange(law.n_metrics_) != 1
     problem = w.problem(law, 0.15)
-    found = assess(problem, solve(problem), w.observations, Request(), AssessmentOptions(BootstrapOptions(20))).cautions
-    assert any(f"The fit of {w.observations.metrics[1]!r} stopped before" in caution.message for caution in found)
+    found = assess(problem, solve(problem), w.observations, Request(), AssessmentOptions(BootstrapOptions(20))).warnings
+    assert any(f"The fit of {w.observations.metrics[1]!r} stopped before" in warning.message for warning in found)
 
 
 def test_a_domain_never_sampled() -> None:
@@ -130,29 +130,29 @@ def test_a_domain_never_sampled() -> None:
     P = w.observations.weights.copy()
     P[:, 3] = 0
     P /= P.sum(axis=1, keepdims=True)
-    (caution,) = of(assessed(with_weights(w, P)), "domain never sampled")
-    assert "'d3'" in caution.message
-    assert caution.severity == "serious"
+    (warning,) = of(assessed(with_weights(w, P)), "domain never sampled")
+    assert "'d3'" in warning.message
+    assert warning.severity == "serious"
 
 
 def test_repetition_is_told_with_epochs() -> None:
     assessment = assessed(planted(), request=Request(n_tokens=50_000))
-    (caution,) = of(assessment, "repetition")
-    assert "'d0' would be repeated" in caution.message
+    (warning,) = of(assessment, "repetition")
+    assert "'d0' would be repeated" in warning.message
     row = assessment.comparison["proposal"]
     assert row.epochs is not None
-    assert caution.numbers["epochs"]["d0"] == pytest.approx(row.epochs[0])
+    assert warning.numbers["epochs"]["d0"] == pytest.approx(row.epochs[0])
 
 
 def test_metrics_in_conflict_are_named() -> None:
     t = np.array([[2.0, 3.0, 3.5, 3.2], [2.0, 2.8, 3.1, 3.3], [3.4, 3.2, 3.0, 3.1]])
-    (caution,) = of(assessed(planted(t)), "metrics in conflict")
-    assert "'m2' by" in caution.message
-    assert "m0" not in caution.message
+    (warning,) = of(assessed(planted(t)), "metrics in conflict")
+    assert "'m2' by" in warning.message
+    assert "m0" not in warning.message
     truth = linear_law(t)
     weights = assessed(planted(t)).comparison["proposal"].mixture.weights
     worse = truth.predict(weights)[2] - truth.predict(np.array([0.1, 0.2, 0.3, 0.4]))[2]
-    assert caution.numbers["worse"]["m2"] == pytest.approx(worse, abs=0.03)
+    assert warning.numbers["worse"]["m2"] == pytest.approx(worse, abs=0.03)
 
 
 def test_the_comparison_has_every_reference_and_epochs() -> None:
