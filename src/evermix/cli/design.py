@@ -33,33 +33,53 @@ _KIND = (
     "names are, else dirichlet."
 )
 _OPTIONS: dict[str, Any] = {
-    "domains": Annotated[Path, typer.Argument(help=_SOURCE)],
-    "runs": Annotated[int | None, typer.Option("--runs", min=1, help="How many; default: what the law wants, or 8.")],
-    "kind": Annotated[str | None, typer.Option("--kind", help=_KIND)],
+    "domains": Annotated[Path, typer.Argument(metavar="DOMAINS", help=_SOURCE)],
+    "runs": Annotated[
+        int | None, typer.Option("--runs", metavar="N", min=1, help="How many; default: what the law wants, or 8.")
+    ],
+    "kind": Annotated[str | None, typer.Option("--kind", metavar="KIND", help=_KIND)],
     "prior": Annotated[
-        str | None, typer.Option("--prior", help="natural, uniform, or a JSON file of shares; default natural.")
+        str | None,
+        typer.Option("--prior", metavar="PRIOR", help="natural, uniform, or a JSON file of shares; default natural."),
     ],
     "strength": Annotated[
         tuple[float, float] | None,
-        typer.Option("--strength", help="Least and greatest concentration of the Dirichlet, such as 0.1 5."),
+        typer.Option(
+            "--strength", metavar="LEAST MOST", help="Least and greatest concentration of the Dirichlet, such as 0.1 5."
+        ),
     ],
     "temperature": Annotated[
-        float | None, typer.Option("--temperature", help="The prior to this power: 1 as it is (default), 0 uniform.")
+        float | None,
+        typer.Option("--temperature", metavar="T", help="The prior to this power: 1 as it is (default), 0 uniform."),
     ],
-    "minimum_weight": Annotated[float | None, typer.Option("--minimum", help="Least share that is not zero.")],
-    "grid": Annotated[float | None, typer.Option("--grid", help="Round shares to multiples of this, such as 0.01.")],
-    "coverage": Annotated[int | None, typer.Option("--coverage", help="Least runs with every domain; default 1.")],
-    "floor": Annotated[float | None, typer.Option("--floor", help="Least share of every domain in every run.")],
+    "minimum_weight": Annotated[
+        float | None, typer.Option("--minimum", metavar="SHARE", help="Least share that is not zero.")
+    ],
+    "grid": Annotated[
+        float | None, typer.Option("--grid", metavar="STEP", help="Round shares to multiples of this, such as 0.01.")
+    ],
+    "coverage": Annotated[
+        int | None, typer.Option("--coverage", metavar="N", help="Least runs with every domain; default 1.")
+    ],
+    "floor": Annotated[
+        float | None, typer.Option("--floor", metavar="SHARE", help="Least share of every domain in every run.")
+    ],
     "caps": Annotated[
         list[str] | None,
         typer.Option("--cap", metavar="DOMAIN=SHARE", help="At most so much in every run; repeatable."),
     ],
-    "law": Annotated[str | None, typer.Option("--law", help="Family of the law, for the number of runs and adaptive.")],
+    "law": Annotated[
+        str | None, typer.Option("--law", metavar="LAW", help="Family of the law, for the number of runs and adaptive.")
+    ],
     "recipe": Annotated[
         Path | None,
-        typer.Option("--recipe", help="YAML with all of these (design: ...), per-level settings, and the objective."),
+        typer.Option(
+            "--recipe",
+            metavar="FILE",
+            help="YAML with all of these (design: ...), per-level settings, and the objective.",
+        ),
     ],
-    "seed": Annotated[int | None, typer.Option("--seed", help="Default 0.")],
+    "seed": Annotated[int | None, typer.Option("--seed", metavar="N", help="Default 0.")],
 }
 _OF_DESIGN = ("strength", "temperature", "minimum_weight", "grid", "coverage", "floor", "caps")
 _OPTION_OF = {"minimum_weight": "minimum", "caps": "cap"}
