@@ -26,7 +26,7 @@ from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.observations import Observations, Runs
 from evermix.recipe.decision import StudyRecipe
-from evermix.solvers.kl_scale import scaled_kl_weight
+from evermix.solvers.kl_path import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 

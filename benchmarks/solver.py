@@ -33,7 +33,7 @@ from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.solvers.convex import cvxpy_programme, feasible, run_clarabel
-from evermix.solvers.kl_scale import scaled_kl_weight
+from evermix.solvers.kl_path import scaled_kl_weight
 from evermix.solvers.newton import solve_by_newton
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve

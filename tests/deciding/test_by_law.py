@@ -12,7 +12,7 @@ from evermix.laws.log_linear import LogLinearLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.recipe.decision import StudyRecipe
-from evermix.solvers.kl_scale import scaled_kl_weight
+from evermix.solvers.kl_path import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 from tests.deciding.test_deciding import SET, swarm

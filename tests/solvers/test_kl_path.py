@@ -11,8 +11,7 @@ from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.observations.runs import Runs
-from evermix.solvers.kl_path import DEFAULT_KL, KL_GRID, choose_kl, halves, kl_path
-from evermix.solvers.kl_scale import scaled_kl_weight
+from evermix.solvers.kl_path import DEFAULT_KL, KL_GRID, choose_kl, halves, kl_path, scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 

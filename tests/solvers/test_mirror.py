@@ -14,9 +14,9 @@ from evermix.errors import ConvergenceError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective, Quantity
-from evermix.solvers.kl_scale import scaled_kl_weight
-from evermix.solvers.mirror import mirror_descent
+from evermix.solvers.kl_path import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
+from evermix.solvers.search import mirror_descent
 from evermix.solvers.solve import solve
 
 from .planted import domain_set, objective, planted_law, simplex, total

@@ -17,10 +17,9 @@ from evermix.laws.power_link import PowerLinkLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.solvers.convex import solve_by_clarabel
-from evermix.solvers.newton import solve_by_newton
+from evermix.solvers.newton import StructuredHessian, solve_by_newton
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
-from evermix.solvers.structured import StructuredHessian
 
 from .planted import domain_set, objective, planted_law, random_problem, simplex, total
 

@@ -10,7 +10,7 @@ import pytest
 from evermix.errors import ConstraintError
 from evermix.mixture import Mixture
 from evermix.solvers.problem import MixtureProblem
-from evermix.solvers.worst_case import least_worst_change, least_worst_law
+from evermix.solvers.solve import least_worst_change, least_worst_law
 
 from .planted import domain_set, objective, planted_law, simplex
 

@@ -21,12 +21,10 @@ from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.observations import Observations
-from evermix.solvers.kl_path import DEFAULT_KL, KlChoice, PathPoint, choose_kl, kl_path
-from evermix.solvers.kl_scale import scaled_kl_weight
+from evermix.solvers.kl_path import DEFAULT_KL, KlChoice, PathPoint, choose_kl, kl_path, scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal, binding_bounds
-from evermix.solvers.solve import solve
-from evermix.solvers.worst_case import least_worst_change, least_worst_law
+from evermix.solvers.solve import least_worst_change, least_worst_law, solve
 from evermix.trust.assessment import AssessmentOptions, assess
 from evermix.trust.bootstrap import Bootstrap, BootstrapOptions
 from evermix.trust.calibration import Calibration

@@ -17,7 +17,7 @@ from evermix.reports.fit_tables import law_sentence, quality_sentence, reading_s
 from evermix.reports.layout import items, note, plain_table, rest_row
 from evermix.reports.metric_changes import MetricChanges
 from evermix.reports.units import NOTHING, change, count, known, number, share
-from evermix.solvers.duals import Dual
+from evermix.solvers.proposal import Dual
 from evermix.trust.comparison import Row
 from evermix.trust.references import BEST_RUN, NATURAL, PRIOR, PROPOSAL, UNIFORM, counts_known
 

@@ -1,14 +1,10 @@
 """Solvers: the mixture that minimises an objective, under bounds and a pull towards the prior."""
 
-from evermix.solvers.certificate import optimality_gap
-from evermix.solvers.duals import Dual, dual_values
-from evermix.solvers.kl_path import KlChoice, PathPoint, choose_kl, kl_path
-from evermix.solvers.kl_scale import scaled_kl_weight
-from evermix.solvers.mirror import MirrorResult, mirror_descent
-from evermix.solvers.problem import MixtureProblem
-from evermix.solvers.proposal import Proposal, binding_bounds
-from evermix.solvers.solve import solve
-from evermix.solvers.worst_case import WorstCase, least_worst_change, least_worst_law
+from evermix.solvers.kl_path import KlChoice, PathPoint, choose_kl, kl_path, scaled_kl_weight
+from evermix.solvers.problem import MixtureProblem, optimality_gap
+from evermix.solvers.proposal import Dual, Proposal, binding_bounds, dual_values
+from evermix.solvers.search import MirrorResult, mirror_descent
+from evermix.solvers.solve import WorstCase, least_worst_change, least_worst_law, solve
 
 __all__ = [
     "Dual",

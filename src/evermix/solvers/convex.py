@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from evermix.constraints import Bounds
 from evermix.errors import ConstraintError, ConvergenceError
-from evermix.solvers.mirror import mirror_descent
 from evermix.solvers.problem import MixtureProblem
+from evermix.solvers.search import mirror_descent
 
 Floats = npt.NDArray[np.float64]
 _REFINING_EVALUATIONS = 300
@@ -73,9 +73,9 @@ def cvxpy_programme(problem: MixtureProblem) -> tuple[Any, Any]:
     scale = max(float(np.ptp(gradient)), problem.kl_weight, 1e-9)
     expressions = problem.law.expressions(variable)
     total = cp.sum(cp.hstack(objective_terms(problem, expressions, losses, scale)))
-    live = prior > 0
+    support = prior > 0
     if problem.kl_weight > 0:
-        total += problem.kl_weight / scale * cp.sum(cp.kl_div(variable[live], prior[live]))
+        total += problem.kl_weight / scale * cp.sum(cp.kl_div(variable[support], prior[support]))
     rows = [*bound_rows(variable, problem.bounds), *_guard_rows(problem, expressions)]
     return variable, cp.Problem(cp.Minimize(total), rows)
 

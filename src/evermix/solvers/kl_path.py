@@ -1,6 +1,6 @@
 """The path of proposals over the strength of the KL term, and its choice by cross-fitting.
 
-The strength `kl` is dimensionless: lambda = kl * spread of the predicted objective (`kl_scale`).
+The strength `kl` is dimensionless: lambda = kl * spread of the predicted objective (`scaled_kl_weight`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evermix.designs.dirichlet import dirichlet_candidates
 from evermix.errors import ConvergenceError, ObservationError
 from evermix.laws.base import MixingLaw
+from evermix.mixture import Mixture
+from evermix.objective import Objective
 from evermix.observations.runs import Runs
-from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal
 from evermix.solvers.solve import solve
@@ -27,6 +29,36 @@ KL_GRID = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _FEWEST_SPLITS = 3
 _INDIFFERENT = 0.01  # part of the judged gain that a stronger pull may cost
 _WHOLE = 0.25  # strength for all runs, over that for half of them
+
+
+def scaled_kl_weight(
+    law: MixingLaw,
+    objective: Objective,
+    prior: Mixture,
+    rng: np.random.Generator,
+    kl: float = 0.05,
+    n_references: int = 256,
+) -> float:
+    """lambda = kl * spread of the objective over Dirichlet(m prior) reference mixtures, blended half with the prior.
+
+    The spread is half the distance between the 16th and the 84th percentile: a standard deviation that a law's
+    explosion at the edge of what it has seen cannot inflate.
+
+
+    A fixed lambda means something else for every objective: perplexities differ by tens where losses differ by
+    tenths, and a simulator that compresses the true spread four or five times makes a lambda of 0.05 act like 0.2,
+    which drowns the signal. Dimensionless `kl` times the *predicted* spread does the same to all of them. The
+    references keep half the prior, so that the explosion of a loss at a zero share does not set the scale.
+
+    Returns:
+        lambda >= 0, in the objective's quantity per nat.
+    """
+    if not (np.isfinite(kl) and kl >= 0):
+        raise ObservationError("the dimensionless KL weight must be a number >= 0", received=kl)
+    references = dirichlet_candidates(prior, n_references, rng, strength=(1.0, 1.0), minimum_weight=0.0)
+    mixtures = np.array([prior.blend(reference, 0.5).weights for reference in references])
+    low, high = np.percentile(objective.value(law.predict(mixtures)), [16, 84])
+    return kl * float(high - low) / 2
 
 
 @dataclass(frozen=True)
@@ -71,8 +103,8 @@ def kl_path(problem: MixtureProblem, kls: Sequence[float] = KL_GRID, seed: int =
         if not np.isfinite(proposal.objective_value):
             continue
         start = proposal.mixture.weights
-        live = start[start > 0]
-        points[kl] = PathPoint(float(kl), proposal, float(np.exp(-live @ np.log(live))))
+        support = start[start > 0]
+        points[kl] = PathPoint(float(kl), proposal, float(np.exp(-support @ np.log(support))))
     return tuple(points[kl] for kl in dict.fromkeys(kls) if kl in points)
 
 

@@ -3,24 +3,30 @@
 minimise  sum_i v_i T_i(f_i(p)) + lambda KL(p || p0)   over box, simplex and groups,  f_i(p) <= ceiling_i.
 
 A law's Hessian is diag(d_i) + s_i g_i g_i', so that of the whole is diag + G' S G: a Newton step costs
-O(metrics^2 domains) (`structured`). Bounds that can bind have multipliers z with z * slack = mu, mu -> 0 (Mehrotra's
+O(metrics^2 domains). Bounds that can bind have multipliers z with z * slack = mu, mu -> 0 (Mehrotra's
 choice of mu); guards carry slacks f_i + s_i = ceiling_i and may start infeasible. Each step is damped until the merit
 function, objective - mu sum(log slacks) + rho |f + s - ceiling|, falls. Source: Nocedal and Wright, Numerical
 Optimization, chapter 19; our own code.
 
 The answer is checked by the certificate: a gap over 1e-6 of the objective is a ConvergenceError, never an answer.
+
+Linear algebra of the structured Newton step: H = diag(D) + C' C with few rows C, and a few equalities E dx = 0.
+
+The step is the solution of  H dx + E' nu = r,  E dx = 0.  With fewer rows than coordinates H^-1 is applied by the
+Woodbury identity, D^-1 - D^-1 C' (I + C D^-1 C')^-1 C D^-1, at O(rows^2 domains); else H is formed. One step of
+iterative refinement each.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ConvergenceError
 from evermix.solvers.problem import MixtureProblem
-from evermix.solvers.structured import StructuredHessian
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
@@ -30,6 +36,68 @@ _BOUNDARY = 0.995
 _CENTRING = 0.1  # least mu per broken guard
 _RESIDUAL = 1e-7  # of the Lagrangian's gradient, in units of the objective's spread
 _FIXED = 1e-10  # room below which a share is fixed
+
+
+class StructuredHessian:
+    """diag(diagonal) + rows' rows, factored.
+
+    Args:
+        diagonal: shape (k,), > 0.
+        rows: shape (r, k).
+    """
+
+    def __init__(self, diagonal: Floats, rows: Floats) -> None:
+        self.diagonal, self.rows = diagonal, rows
+        self.dense = len(rows) >= len(diagonal)
+        # scaled by D^-1/2 on both sides: I + S' S or I + S S', whatever is smaller
+        self.root = np.sqrt(diagonal)
+        self.scaled = rows / self.root
+        small = self.scaled.T @ self.scaled if self.dense else self.scaled @ self.scaled.T
+        small[np.diag_indices(len(small))] += 1.0
+        self.factor = _cholesky(small)
+
+    def solve(self, right: Floats) -> Floats:
+        """H^-1 right, shape (k, columns) -> (k, columns)."""
+        solution = self._apply(right)
+        residual = right - self.diagonal[:, None] * solution - self.rows.T @ (self.rows @ solution)
+        refined: Floats = solution + self._apply(residual)
+        return refined
+
+    def _apply(self, right: Floats) -> Floats:
+        scaled = right / self.root[:, None]
+        if self.dense:
+            return _cholesky_solve(self.factor, scaled) / self.root[:, None]
+        inner = _cholesky_solve(self.factor, self.scaled @ scaled)
+        result: Floats = (scaled - self.scaled.T @ inner) / self.root[:, None]
+        return result
+
+    def solve_with_equalities(self, right: Floats, equalities: Floats) -> tuple[Floats, Floats]:
+        """dx and nu of H dx + E' nu = right, E dx = 0, shapes (k, columns) and (equalities, columns)."""
+        both = self.solve(np.hstack([right, equalities.T]))
+        if not np.isfinite(both).all():
+            raise ConvergenceError("the Newton step must be finite")
+        free, pulls = both[:, : right.shape[1]], both[:, right.shape[1] :]
+        nu: Floats = np.linalg.lstsq(equalities @ pulls, equalities @ free, rcond=None)[0].astype(np.float64)
+        dx = free - pulls @ nu
+        # the equalities to the last digit: along pulls again
+        dx -= pulls @ np.linalg.lstsq(equalities @ pulls, equalities @ dx, rcond=None)[0]
+        return dx, nu
+
+
+def _cholesky(matrix: Floats) -> Any:
+    from scipy.linalg import LinAlgError, cho_factor  # scipy takes a moment: only those who solve wait for it
+
+    try:
+        return cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+    except LinAlgError as error:
+        raise ConvergenceError("the Newton system must stay positive definite to working precision") from error
+
+
+def _cholesky_solve(factor: Any, right: Floats) -> Floats:
+    from scipy.linalg import cho_solve
+
+    solution: Floats = cho_solve(factor, right, check_finite=False)
+    return solution
 
 
 def solve_by_newton(problem: MixtureProblem, start: Floats | None = None) -> tuple[Floats, str]:

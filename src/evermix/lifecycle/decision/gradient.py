@@ -18,8 +18,8 @@ import numpy.typing as npt
 from evermix.errors import ConvergenceError
 from evermix.lifecycle.decision.problem import ModeOutcome, Problem
 from evermix.mixture import Mixture
-from evermix.solvers.mirror import mirror_descent
 from evermix.solvers.proposal import Proposal, binding_bounds
+from evermix.solvers.search import mirror_descent
 
 Floats = npt.NDArray[np.float64]
 _WORST_CONDITION = 1e4

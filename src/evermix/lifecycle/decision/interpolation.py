@@ -17,7 +17,7 @@ from evermix.laws.log_linear import LogLinearLaw
 from evermix.lifecycle.decision.problem import ModeOutcome, Problem
 from evermix.mixture import Mixture
 from evermix.observations.runs import Runs
-from evermix.solvers.kl_scale import scaled_kl_weight
+from evermix.solvers.kl_path import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 

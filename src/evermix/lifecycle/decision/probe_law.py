@@ -7,7 +7,7 @@ import numpy as np
 from evermix.laws.probe import ProbeLaw
 from evermix.lifecycle.decision.problem import ModeOutcome, Problem
 from evermix.observations.runs import Runs
-from evermix.solvers.kl_scale import scaled_kl_weight
+from evermix.solvers.kl_path import scaled_kl_weight
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 
