@@ -23,6 +23,8 @@ from typing import Any, TextIO
 from evermix.errors import ProjectError
 from evermix.files import write_json
 
+# ---- the ledger
+
 _SCHEMA = """
 create table if not exists entries (
     number integer primary key autoincrement,
@@ -111,6 +113,8 @@ class Ledger:
             ).fetchall()
         return [Entry(number, kind, key, json.loads(payload), at) for number, kind, key, payload, at in rows]
 
+
+# ---- the project folder
 
 _PATIENCE = 2.0  # seconds
 

@@ -148,6 +148,8 @@ class ChatEncoder:
         return made
 
 
+# ---- rows on disk
+
 _MOST_TOO_LONG = 0.5
 _WRITE_ROWS = 4096
 

@@ -128,6 +128,8 @@ def _brief(value: object) -> object:
     return value if len(text) <= 80 else text[:80] + "..."
 
 
+# ---- templates
+
 _PRIVATE_USE = range(0xE000, 0xF8FF)
 _VARIABLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 _CONFIG = "tokenizer_config.json"

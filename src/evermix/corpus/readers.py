@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from evermix.errors import CorpusError
 
+# ---- bytes and lines
+
 COMPRESSED = (".gz", ".zst")
 _BLOCK_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -116,6 +118,8 @@ def _damaged(path: Path, reason: str) -> CorpusError:
     )
 
 
+# ---- plain text and JSONL
+
 Documents = Literal["file", "paragraph", "line"]
 
 
@@ -192,6 +196,8 @@ def _parse(line: str, place: str) -> Mapping[str, object]:
     return record
 
 
+# ---- Parquet
+
 _BATCH_ROWS = 1024
 
 
@@ -244,6 +250,8 @@ def _check_column(schema: Any, text_field: str, path: Path) -> None:
         )
 
 
+# ---- by format
+
 Format = Literal["jsonl", "parquet", "text"]
 _SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl",
@@ -273,6 +281,9 @@ def read_documents(path: Path, file_format: Format, text_field: str, documents: 
     if file_format == "parquet":
         return read_parquet(path, text_field)
     return read_plain(path, documents)
+
+
+# ---- HuggingFace datasets
 
 
 def read_dataset(spec: Mapping[str, Any], text_field: str) -> Iterator[str]:

@@ -181,6 +181,8 @@ def _match(pattern: str, base: Path) -> list[Path]:
     return sorted(Path(p) for p in glob.glob(full, recursive=True, include_hidden=False) if Path(p).is_file())
 
 
+# ---- survey
+
 _REPORT_BYTES = 1 << 22
 
 

@@ -159,6 +159,8 @@ def _check_arguments(job: Job) -> None:
         ) from error
 
 
+# ---- work done once
+
 MARKER = "done.json"
 
 

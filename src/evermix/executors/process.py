@@ -157,6 +157,8 @@ def _parsed(line: bytes) -> dict[str, Any]:
     return {"kind": "raised", "reason": f"the worker's channel must carry JSON messages, got {line[:60]!r}"}
 
 
+# ---- what workers may use of the machine
+
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -201,6 +203,8 @@ def one_of(accelerators: tuple[str, ...], place: int) -> dict[str, str]:
     """The variable that shows a worker one accelerator of several, in turn; nothing where there are fewer than two."""
     return {VARIABLE: accelerators[place % len(accelerators)]} if len(accelerators) > 1 else {}
 
+
+# ---- interrupts
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 

@@ -39,6 +39,8 @@ from evermix.training.evaluation import HeldoutText, evaluate
 from evermix.training.segment import LearningRate, Optimisation, Segment, full_disk_named, spread_steps, train_segment
 from evermix.version import TRAINING_VERSION
 
+# ---- metrics: what a proxy is scored on
+
 
 class Metric(Protocol):
     """Something that a model is scored on.
@@ -151,6 +153,8 @@ def open_metrics(store: TokenStore, most: int, tasks: Sequence[TaskRecipe], base
     heldout = [HeldoutMetric(store, name, most) for name in store.domains.names]
     return (*heldout, *(TaskMetric(task, store.tokenizer) for task in open_tasks(tasks, base)))
 
+
+# ---- proxies
 
 JOB = "evermix.measure.swarm:measure_proxy"
 Report = Callable[[int, int], None]

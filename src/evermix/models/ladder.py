@@ -72,6 +72,9 @@ def build_model(name: str, vocab_size: int, sequence_length: int, end_id: int, s
         return LlamaForCausalLM(config)
 
 
+# ---- compute
+
+
 @dataclass(frozen=True)
 class ModelSize:
     """Parameter counts of a model (no unit)."""

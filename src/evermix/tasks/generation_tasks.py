@@ -42,6 +42,8 @@ from evermix.tasks.generation import DEFAULT_NEW_TOKENS, Generation, count_gener
 from evermix.tasks.likelihood_tasks import AnswerItem, AnswerTask, answer_item, mean_score
 from evermix.tasks.prompts import prompts_fingerprint
 
+# ---- kind exact
+
 
 @dataclass(frozen=True)
 class ExactItem:
@@ -155,6 +157,9 @@ def normalised(text: str, ignore_case: bool = False) -> str:
 
 
 ScoreFunction = Callable[[dict[str, Any], str], float]
+
+
+# ---- kind scorer
 
 
 @dataclass(frozen=True)

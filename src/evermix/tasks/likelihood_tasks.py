@@ -38,6 +38,8 @@ from evermix.tasks.base import MetricInfo, Render, Score, brief, checked_text, f
 from evermix.tasks.likelihood import Continuation, Floats, count_tokens, log_likelihoods
 from evermix.tasks.prompts import prompts_fingerprint
 
+# ---- kind answer
+
 
 @dataclass(frozen=True)
 class AnswerItem:
@@ -123,6 +125,9 @@ def bits_per_byte(nats: Floats, n_bytes: Floats) -> Score:
         return Score(ratio, None, 1)
     spread = float(((bits - ratio * n_bytes) ** 2).sum()) * n_items / (n_items - 1)
     return Score(ratio, math.sqrt(spread) / float(n_bytes.sum()), n_items)
+
+
+# ---- kind choice
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Training: one segment on HF Trainer, learning rates, evaluation per domain, FLOP counting."""
+"""Training: one segment on HF Trainer, learning rates, checkpoints, evaluation per domain."""
