@@ -34,6 +34,7 @@ Rows in bold are sections: `corpus.sequence_length` is the key `sequence_length`
 | key | value | default | meaning |
 |---|---|---|---|
 """
+_FORMS: dict[Any, tuple[str, str]] = {tuple: ("list of sections", "[]"), dict: ("name -> section", ".NAME")}
 _SIGNS = ((annotated_types.Gt, "gt", "> "), (annotated_types.Ge, "ge", ">= "))
 _UPPER_SIGNS = ((annotated_types.Lt, "lt", "< "), (annotated_types.Le, "le", "<= "))
 _NAMES: dict[object, str] = {str: "text", int: "integer", float: "number", bool: "true or false", Any: "anything"}
@@ -92,10 +93,9 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
         else:
             later.append((name, field, section))
     for name, field, section in later:
-        is_list = get_origin(field.annotation) is tuple
-        value = "list of sections" if is_list else "section"
+        value, below = _FORMS.get(get_origin(field.annotation), ("section", ""))
         yield _row(f"**`{prefix}{name}`**", value, "required" if field.is_required() else "", _first_line(section))
-        yield from _rows(section, f"{prefix}{name}{'[]' if is_list else ''}.")
+        yield from _rows(section, f"{prefix}{name}{below}.")
 
 
 def _row(*cells: str) -> str:

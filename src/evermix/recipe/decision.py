@@ -111,9 +111,9 @@ def _members(inner: tuple[str, ...] | dict[str, tuple[str, ...]]) -> tuple[str, 
 class GroupRecipe(Model):
     """A rule on the summed share of several domains; `code:` as a member means every domain nested under it."""
 
-    members: tuple[str, ...] = Field(min_length=1)
-    least: Share = 0.0
-    greatest: Share = 1.0
+    members: tuple[str, ...] = Field(min_length=1, description="domains, or `code:` for every domain nested under it")
+    least: Share = Field(0.0, description="of the sum of their shares")
+    greatest: Share = Field(1.0, description="of the sum of their shares")
 
 
 class ConstraintRecipe(Model):
@@ -137,9 +137,11 @@ class ConstraintRecipe(Model):
 class GuardRecipe(Model):
     """No metric worse than under a reference mixture by more than a tolerance."""
 
-    reference: Literal["natural", "uniform", "prior", "best observed"] | dict[str, Weight] = "natural"
+    reference: Literal["natural", "uniform", "prior", "best observed"] | dict[str, Weight] = Field(
+        "natural", description="the mixture to compare with; best observed is the best run"
+    )
     tolerance: Weight = Field(0.0, description="a fraction of the metric's value; in its own unit if absolute")
-    absolute: bool = False
+    absolute: bool = Field(False, description="whether the tolerance is in the unit of the metric")
     metrics: tuple[str, ...] | None = Field(None, description="default: every metric")
 
 
@@ -153,9 +155,11 @@ class ProbeRecipe(Model):
     purities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.9,), min_length=1, description="shares of the domain in its probes; the rest is the mixture used so far"
     )
-    rank: Annotated[int, Field(ge=1)] = 16
-    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 32.0
-    learning_rate_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    rank: Annotated[int, Field(ge=1)] = Field(16, description="of the LoRA adapters")
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(32.0, description="of the LoRA adapters")
+    learning_rate_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        2.0, description="a probe's learning rate, in that of the training at this point"
+    )
     evaluation_sequences: Annotated[int, Field(ge=2)] | None = Field(
         None,
         description="held-out sequences per domain that score probes and candidates; default: what the budget allows",
@@ -214,7 +218,7 @@ class DecisionRecipe(ProposalRecipe):
     candidates: Annotated[int, Field(ge=2)] = Field(
         20, description="interpolated candidates of mode interpolation; raised to domains + 3 where the law needs it"
     )
-    gradient_evaluations: Annotated[int, Field(ge=2)] = Field(5, description="mode gradient")
+    gradient_evaluations: Annotated[int, Field(ge=2)] = Field(5, description="steps of mode gradient")
     cross_checks: bool = Field(False, description="also run the other modes on the same probes, for the report")
     probes: ProbeRecipe = ProbeRecipe()
 
@@ -232,7 +236,7 @@ class StudyRecipe(ProposalRecipe):
     objective: ObjectiveRecipe = ObjectiveRecipe(quantity="metric")
     constraints: ConstraintRecipe = ConstraintRecipe()
     design: DesignRecipe = DesignRecipe()
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything that is drawn at random")
 
     @field_validator("objective", mode="after")
     @classmethod

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from evermix.recipe.yaml_faults import LocatedError
+
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 
 
@@ -37,11 +39,33 @@ class Model(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
+    def changed(self, *keys: str) -> list[str]:
+        """Those of `keys` that do not have their default."""
+        return [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
+
+
+Schedule = Literal["wsd", "cosine"]
+
+
+def check_schedule(schedule: Schedule | None, changed: list[str]) -> None:
+    """LocatedError if a decay was given to a schedule that has none."""
+    if schedule == "cosine" and changed:
+        raise LocatedError(("decay_fraction",), "belongs to schedule wsd (schedule: cosine)")
+
+
+_NOT_READ: dict[str, tuple[str, ...]] = {
+    "jsonl": ("documents",),
+    "parquet": ("documents",),
+    "text": ("text_field",),
+    "chat": ("text_field", "documents"),
+}
+"""Keys that a format does not read; `auto` may find files of any format but chat."""
+
 
 class DomainRecipe(Model):
     """One domain and where its text comes from: exactly one of `files`, `registry`, `dataset`."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="of the domain; names may nest: `source:topic:quality`")
     files: tuple[str, ...] | None = Field(None, description="paths or globs, relative to the recipe's folder")
     registry: str | None = Field(None, description="a corpus of a package registry; see `evermix list-corpora`")
     dataset: dict[str, Any] | None = Field(None, description="arguments of datasets.load_dataset (path, name, split)")
@@ -65,21 +89,30 @@ class DomainRecipe(Model):
         given = [key for key in ("files", "registry", "dataset") if getattr(self, key)]
         if len(given) != 1:
             raise ValueError(f"must have exactly one of files, registry, dataset (has {given or 'none'})")
+        ignored = self.changed(*_NOT_READ.get(self.format, ()))
+        if ignored:
+            raise LocatedError((ignored[0],), f"has no meaning with format {self.format}: leave it out")
         return self
 
 
 class TokenizerRecipe(Model):
     """A byte-level BPE trained on the corpus, or an existing tokenizer (`path`: file, folder or hub name)."""
 
-    vocab_size: Annotated[int, Field(ge=260)] = 1024
-    path: str | None = None
+    vocab_size: Annotated[int, Field(ge=260)] = Field(1024, description="of the BPE that is trained on the corpus")
+    path: str | None = Field(None, description="of an existing tokenizer, instead: a file, a folder or a hub name")
+
+    @model_validator(mode="after")
+    def _trained_or_given(self) -> Self:
+        if self.path is not None and self.changed("vocab_size"):
+            raise LocatedError(("vocab_size",), "an existing tokenizer (path) has its own vocabulary: leave it out")
+        return self
 
 
 class CorpusRecipe(Model):
     """How text becomes sequences."""
 
-    sequence_length: Annotated[int, Field(ge=8)] = 256
-    heldout_fraction: Fraction = 0.02
+    sequence_length: Annotated[int, Field(ge=8)] = Field(256, description="tokens per training sequence")
+    heldout_fraction: Fraction = Field(0.02, description="of each domain's documents, for evaluation only")
     heldout_sequences: Annotated[int, Field(ge=2)] = Field(128, description="most held-out sequences per domain")
     store: str | None = Field(None, description="folder of the tokenised text; default: tokens/ in the project folder")
     workers: Annotated[int, Field(ge=1)] = Field(2, description="domains that are tokenised at once")
@@ -94,28 +127,34 @@ class CorpusRecipe(Model):
 class ModelRecipe(Model):
     """A rung of the ladder of small Llama-style models, or a Hugging Face checkpoint."""
 
-    rung: str = "1M"
+    rung: str = Field("1M", description="of the ladder, by its non-embedding parameters: 0.05M to 60M")
     checkpoint: str | None = Field(
         None,
         description="a folder, a hub name, or registry:NAME (out of a package); its weights are the starting point",
     )
 
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if self.checkpoint is not None and self.changed("rung"):
+            raise LocatedError(("rung",), "a checkpoint has its own size: give rung or checkpoint, not both")
+        return self
+
 
 class TrainingRecipe(Model):
     """One pass of training: budget, optimiser, learning-rate schedule."""
 
-    tokens: Amount
-    batch_sequences: Annotated[int, Field(ge=1)] = 16
-    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3e-3
-    schedule: Literal["wsd", "cosine"] = "wsd"
-    warmup_fraction: Share = 0.02
+    tokens: Amount = Field(description="budget of each arm, and R that a swarm decides for; a phase may have its own")
+    batch_sequences: Annotated[int, Field(ge=1)] = Field(16, description="sequences per optimiser step")
+    gradient_accumulation: Annotated[int, Field(ge=1)] = Field(1, description="parts that a batch is computed in")
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(3e-3, description="at its highest")
+    schedule: Schedule = Field("wsd", description="of the learning rate: warmup-stable-decay, or cosine to a tenth")
+    warmup_fraction: Share = Field(0.02, description="first part of the steps, rising linearly from zero")
     decay_fraction: Share = Field(0.2, description="last part of a wsd schedule, falling linearly to zero")
-    weight_decay: Weight = 0.1
-    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    weight_decay: Weight = Field(0.1, description="of AdamW")
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(1.0, description="greatest gradient norm")
     evaluations: Annotated[int, Field(ge=0)] = Field(8, description="points of the loss curves within the run")
     checkpoints: Annotated[int, Field(ge=0)] = Field(8, description="checkpoints within the run, for resuming")
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that load data")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of matrix products in training; weights are float32 in any case; auto: bfloat16 on a GPU that has "
@@ -129,4 +168,5 @@ class TrainingRecipe(Model):
                 f"batch_sequences ({self.batch_sequences}) must be a multiple of gradient_accumulation "
                 f"({self.gradient_accumulation})"
             )
+        check_schedule(self.schedule, self.changed("decay_fraction"))
         return self

@@ -6,7 +6,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from evermix.recipe.parts import Amount, DomainRecipe, Model, Share, TrainingRecipe, Weight
+from evermix.recipe.parts import (
+    Amount,
+    DomainRecipe,
+    Model,
+    Schedule,
+    Share,
+    TrainingRecipe,
+    Weight,
+    check_schedule,
+)
 from evermix.recipe.yaml_faults import LocatedError
 
 PhaseKind = Literal["pretrain", "midtrain", "instruct"]
@@ -22,30 +31,38 @@ def _phase_name(value: str) -> str:
 PhaseName = Annotated[str, AfterValidator(_phase_name)]
 
 
+_AS_THERE = "default: as in training"
+
+
 class PhaseTraining(Model):
     """What a phase trains with instead of the recipe's `training`; what is left out is as there."""
 
-    batch_sequences: Annotated[int, Field(ge=1)] | None = None
-    gradient_accumulation: Annotated[int, Field(ge=1)] | None = None
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    schedule: Literal["wsd", "cosine"] | None = None
-    warmup_fraction: Share | None = None
-    decay_fraction: Share | None = None
-    weight_decay: Weight | None = None
-    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    batch_sequences: Annotated[int, Field(ge=1)] | None = Field(None, description=_AS_THERE)
+    gradient_accumulation: Annotated[int, Field(ge=1)] | None = Field(None, description=_AS_THERE)
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(None, description=_AS_THERE)
+    schedule: Schedule | None = Field(None, description=_AS_THERE)
+    warmup_fraction: Share | None = Field(None, description=_AS_THERE)
+    decay_fraction: Share | None = Field(None, description=_AS_THERE)
+    weight_decay: Weight | None = Field(None, description=_AS_THERE)
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(None, description=_AS_THERE)
+
+    @model_validator(mode="after")
+    def _has_a_decay(self) -> Self:
+        check_schedule(self.schedule, self.changed("decay_fraction"))
+        return self
 
 
 class PhaseRecipe(Model):
     """One phase: what changes in the domain set, and how long is trained on it."""
 
-    name: PhaseName
+    name: PhaseName = Field(description="on one line")
     kind: PhaseKind = Field(
         "midtrain",
         description="pretrain: decisions on the way, at decision.at; midtrain: raw text, a decision at its beginning; "
         "instruct: conversations or prompts with answers (format chat), likewise",
     )
-    add: tuple[DomainRecipe, ...] = ()
-    remove: tuple[str, ...] = ()
+    add: tuple[DomainRecipe, ...] = Field((), description="domains that are new")
+    remove: tuple[str, ...] = Field((), description="names of domains that are gone")
     revise: tuple[DomainRecipe, ...] = Field((), description="domains under their old names, with their text now")
     tokens: Amount | None = Field(None, description="budget in tokens; default: training.tokens")
     examples: Amount | None = Field(None, description="budget in conversations, for kind instruct, instead of tokens")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from evermix.recipe.parts import Amount, Model, Share, Weight
+from evermix.recipe.parts import Amount, Model, Schedule, Share, Weight, check_schedule
 from evermix.recipe.yaml_faults import LocatedError
 
 TOKENS_PER_PARAMETER = 20  # Chinchilla (arXiv 2203.15556)
@@ -73,9 +73,9 @@ class DesignRecipe(ScatterRecipe):
         if self.levels and self.kind not in ("auto", "nested"):
             raise LocatedError(("levels",), f"belong to kind nested (kind: {self.kind})")
         if self.kind == "space-filling":
-            given = {"strength", "temperature"} & self.model_fields_set
+            given = self.changed("strength", "temperature")
             if given:
-                raise LocatedError((min(given),), "kind space-filling is drawn around no prior")
+                raise LocatedError((given[0],), "kind space-filling is drawn around no prior")
         return self
 
     def level(self, number: int) -> LevelRecipe:
@@ -89,13 +89,13 @@ class ProxyTraining(Model):
     """How one proxy is trained: everything that decides its weights but text, steps and seed."""
 
     rung: str = Field("1M", description="a model of the ladder")
-    batch_sequences: Annotated[int, Field(ge=1)] = 16
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3e-3
-    schedule: Literal["wsd", "cosine"] = "wsd"
-    warmup_fraction: Share = 0.02
+    batch_sequences: Annotated[int, Field(ge=1)] = Field(16, description="sequences per optimiser step")
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(3e-3, description="at its highest")
+    schedule: Schedule = Field("wsd", description="of the learning rate: warmup-stable-decay, or cosine to a tenth")
+    warmup_fraction: Share = Field(0.02, description="first part of the steps, rising linearly from zero")
     decay_fraction: Share = Field(0.2, description="last part of a wsd schedule, falling linearly to zero")
-    weight_decay: Weight = 0.1
-    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    weight_decay: Weight = Field(0.1, description="of AdamW")
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(1.0, description="greatest gradient norm")
     checkpoints: Annotated[int, Field(ge=0)] = Field(4, description="checkpoints within a proxy, for resuming")
 
 
@@ -117,7 +117,8 @@ class SwarmRecipe(ProxyTraining):
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
         if self.tokens is not None and self.chinchilla is not None:
-            raise ValueError("give tokens or chinchilla, not both")
+            raise LocatedError(("chinchilla",), "give tokens or chinchilla, not both")
+        check_schedule(self.schedule, self.changed("decay_fraction"))
         return self
 
     @property

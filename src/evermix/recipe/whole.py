@@ -76,13 +76,13 @@ Start = Literal["natural", "uniform"] | dict[str, Weight]
 class Recipe(Model):
     """Everything about one project. `base` is the folder that relative paths start from."""
 
-    project: Annotated[str, AfterValidator(_folder_name)]
+    project: Annotated[str, AfterValidator(_folder_name)] = Field(description="folder for everything that is made")
     method: Method = Field(
         "op-mix",
         description="op-mix: probes of the model itself decide, on the way; olmix: a swarm of small proxies decides, "
         "beforehand",
     )
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything that is drawn at random")
     domains: tuple[DomainRecipe, ...] = Field((), description="all of them, or those before the first phase")
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     corpus: CorpusRecipe = CorpusRecipe()
