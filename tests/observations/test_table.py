@@ -39,7 +39,7 @@ def test_arrays_are_frozen_copies() -> None:
             array[0, 0] = 1
 
 
-def test_live_domains_and_default_run_ids() -> None:
+def test_sampled_domains_and_default_run_ids() -> None:
     assert make().sampled_domains == ("web", "code")
     assert make(run_ids=None).run_ids == ("0", "1")
     assert len(make()) == make().n_runs == 2

@@ -222,7 +222,8 @@ class Observations:
     def to_csv(self, folder: str | Path) -> None:
         """Write ratios.csv, metrics.csv, tokens.yaml (standard_errors.csv) and layout.yaml, each atomically.
 
-        `read_observations(folder)` gives equal observations back, except for what readers leave out: constant metrics.
+        `read_observations(folder)` gives equal observations back, except for what readers leave out, constant metrics,
+        and for sizes that are counted in rows, which the folder has no file for.
 
         Raises:
             ObservationError: if a name cannot be written as UTF-8, or the folder not at all.

@@ -88,7 +88,7 @@ class KlView(Record):
 
 
 class DualView(Record):
-    """The price of one bound that binds (see solvers.duals)."""
+    """The price of one bound that binds (see solvers.proposal)."""
 
     constraint: str
     bound: float
