@@ -142,9 +142,12 @@ def build_objective(observations: Observations, asked: ObjectiveRecipe) -> Objec
     """The recipe's weights over the observations' metrics."""
     metrics = observations.metrics
     if asked.groups is not None:
-        objective = Objective.from_groups(metrics, asked.groups, asked.group_weights, asked.quantity)
+        objective = Objective.from_groups(metrics, asked.groups, asked.group_weights, "metric")
     else:
-        objective = Objective.from_dict(metrics, asked.weights, asked.quantity)
+        objective = Objective.from_dict(metrics, asked.weights, "metric")
+    given = asked.bits_per_byte_factor
+    factor = None if given is None else tuple(given.get(name, 1.0) for name in metrics)
+    objective = replace(objective, quantity=asked.quantity, bits_per_byte_factor=factor)
     if asked.unit == "deviations":
         spread = np.nanstd(objective.transform(observations.costs), axis=0)
         return replace(objective, weights=tuple(np.array(objective.weights) / spread))

@@ -1,44 +1,118 @@
-"""The plan of a run: steps, decisions and what they will cost, without reading any text."""
+"""plan: the phases of a recipe in every order, and what every arm will cost by part, without reading any text."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from evermix.lifecycle.probing import needs_of, plan_probes
-from evermix.lifecycle.workbench import check_steps, decision_steps
+import numpy as np
+
+from evermix.lifecycle.arms import ARMS
+from evermix.lifecycle.arms.base import evidence_of
+from evermix.lifecycle.evidence.probe_budget import decided_at, planned_probes
+from evermix.lifecycle.evidence.swarm import planned_runs
+from evermix.lifecycle.work import Work
 from evermix.models.ladder import counted_parameters
 from evermix.recipe import Recipe
+from evermix.recipe.timeline import Phase
+from evermix.results.plan import ArmPlan, PhasePlan, RunPlan, SwarmPlan
 
 
-def plan(recipe: Recipe) -> dict[str, Any]:
-    """What `evermix run` would do; FLOPs only for a model of the ladder with a tokenizer that will be trained."""
-    check_steps(recipe)
-    tokens_per_step = recipe.training.batch_sequences * recipe.corpus.sequence_length
-    steps = recipe.training.tokens // tokens_per_step
-    m = len(recipe.domains)
-    probes = plan_probes(recipe.decision, needs_of(recipe, m, steps), recipe.corpus.heldout_sequences)
-    planned: dict[str, Any] = {
-        "project": recipe.project,
-        "domains": [domain.name for domain in recipe.domains],
-        "arms": list(recipe.arms),
-        "total_tokens": steps * tokens_per_step,
-        "total_steps": steps,
-        "decision_steps": list(decision_steps(recipe.decision.at, steps)),
-        "mode": recipe.decision.mode,
-        "probes_per_decision": probes.n_probes,
-        "steps_per_probe": probes.steps,
-        "evaluation_sequences_per_domain": probes.evaluation_sequences,
-    }
-    if recipe.model.checkpoint is None and recipe.tokenizer.path is None:
-        planned |= _flops(recipe, steps * tokens_per_step, probes.n_probes * probes.steps * tokens_per_step)
-    return planned
+def plan(recipe: Recipe) -> RunPlan:
+    """What `run` would do: phases of every order, arms with tokens and, where the model's size is known, FLOPs by part.
+
+    The size is known before any text is read for a model of the ladder with a tokenizer that will be trained.
+    """
+    orders = [recipe.timeline(order) for order in recipe.phase_orders]
+    known = recipe.model.checkpoint is None and recipe.tokenizer.path is None
+    counted = counted_parameters(recipe.model.rung, recipe.tokenizer.vocab_size) if known else None
+    return RunPlan(
+        project=recipe.project,
+        method=recipe.method,
+        model=recipe.model.checkpoint or recipe.model.rung,
+        n_parameters=counted,
+        mode=recipe.decision.mode,
+        orders=tuple(tuple(phase.name for phase in phases) for phases in orders),
+        phases=tuple(tuple(_phase(recipe, phase) for phase in phases) for phases in orders),
+        arms={arm: _arm(recipe, arm, orders, counted) for arm in recipe.arms},
+        tasks={task.name: task.role for task in recipe.tasks},
+        registry=tuple(dict.fromkeys(d.registry for d in recipe.labels.sources.values() if d.registry is not None)),
+        swarm=_swarm(recipe, orders[0][0]) if recipe.method == "olmix" else None,
+        not_estimated=_not_estimated(recipe),
+    )
 
 
-def _flops(recipe: Recipe, n_tokens: int, n_probe_tokens: int) -> dict[str, float]:
-    """6 N per token of training, 4 N per token of a probe."""
-    counted = counted_parameters(recipe.model.rung, recipe.tokenizer.vocab_size)
-    decisions = len(recipe.decision.at) if "evermix" in recipe.arms else 0
-    return {
-        "flops_training_per_arm": 6.0 * counted * n_tokens,
-        "flops_probes": 4.0 * counted * n_probe_tokens * decisions,
-    }
+def _phase(recipe: Recipe, phase: Phase) -> PhasePlan:
+    described = PhasePlan(
+        number=phase.number,
+        phase=phase.name,
+        kind=phase.recipe.kind,
+        trainer=phase.recipe.trainer,
+        domains=phase.domains,
+        new=phase.new,
+        n_steps=phase.n_steps,
+        n_tokens=phase.n_rows * recipe.corpus.sequence_length,
+    )
+    if evidence_of(recipe) == "swarm":
+        if len(phase.domains) < 2:
+            return described
+        return described.model_copy(update={"decided_at": (0,), "n_proxies": planned_runs(recipe, len(phase.domains))})
+    probes = planned_probes(recipe, phase)
+    if probes is None or "evermix" not in recipe.arms:
+        return described
+    return described.model_copy(
+        update={
+            "decided_at": decided_at(recipe, phase),
+            "n_probes": probes.plan.n_probes,
+            "steps_per_probe": probes.plan.steps,
+            "evaluation_sequences": probes.plan.evaluation_sequences,
+        }
+    )
+
+
+def _arm(recipe: Recipe, arm: str, orders: Sequence[Sequence[Phase]], counted: int | None) -> ArmPlan:
+    """Tokens and FLOPs by part over all phases, means over orders."""
+    each = [
+        [work for k in range(len(phases)) for work in ARMS[arm].estimate(recipe, phases[: k + 1])] for phases in orders
+    ]
+    parts = dict.fromkeys(work.part for works in each for work in works)
+
+    def over_orders(measure: Callable[[Work], float]) -> dict[str, float]:
+        sums = {part: [sum(measure(work) for work in works if work.part == part) for works in each] for part in parts}
+        return {part: float(np.mean(values)) for part, values in sums.items()}
+
+    return ArmPlan(
+        tokens_by_part=over_orders(lambda work: work.n_tokens),
+        flops_by_part=None if counted is None else over_orders(lambda work: work.flops(counted)),
+    )
+
+
+def _swarm(recipe: Recipe, phase: Phase) -> SwarmPlan:
+    """No parameters and FLOPs with a tokenizer that is not trained: its vocabulary is unknown before it is read."""
+    settings, law, m = recipe.swarm, recipe.decision.law, len(phase.domains)
+    reason = "as the recipe says" if settings.runs else f"what law {law} needs for {m} domains"
+    n_runs = planned_runs(recipe, m)
+    described = SwarmPlan(rung=settings.rung, law=law, n_runs=n_runs, reason=reason)
+    if recipe.tokenizer.path is not None or recipe.model.checkpoint is not None:
+        return described
+    counted = counted_parameters(settings.rung, recipe.tokenizer.vocab_size)
+    tokens_per_step = settings.batch_sequences * recipe.corpus.sequence_length
+    steps = settings.n_tokens(counted) // tokens_per_step
+    return described.model_copy(
+        update={
+            "n_parameters": counted,
+            "steps_per_proxy": steps,
+            "tokens_per_proxy": steps * tokens_per_step,
+            "chinchilla": steps * tokens_per_step / (20 * counted),
+            "flops": 6.0 * counted * steps * tokens_per_step * n_runs,
+        }
+    )
+
+
+def _not_estimated(recipe: Recipe) -> tuple[str, ...]:
+    """What will cost something that the plan does not hold."""
+    found = []
+    if any(phase.trainer == "sdft" for phase in recipe.phases):
+        found.append("generation: what the model writes in trainer sdft")
+    if recipe.decision.by != "loss" and recipe.method == "op-mix" and "evermix" in recipe.arms:
+        found.append("evaluation: what base and probes (or candidates) answer to the tasks before every decision")
+    return tuple(found)

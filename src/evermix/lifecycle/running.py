@@ -1,31 +1,120 @@
-"""One command for every recipe: its `method`, and whether it has phases, say which lifecycle is run."""
+"""run: every arm of a recipe through its phases, in every order that it asks for; resumable at any moment."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 
-from evermix.lifecycle import continual, olmix, pretraining
-from evermix.lifecycle.continual.planning import plan as plan_life
-from evermix.lifecycle.olmix.planning import plan as plan_swarm
-from evermix.lifecycle.planning import plan as plan_probes
+from evermix.errors import ProjectError
+from evermix.ledger import Project
+from evermix.lifecycle.arms import ARMS
+from evermix.lifecycle.arms.base import evidence_of
+from evermix.lifecycle.arms.decided import Evermix, decide_before
+from evermix.lifecycle.assembling import PhaseResults, assemble, phase_result
+from evermix.lifecycle.changes import check_unchanged, note_begun
+from evermix.lifecycle.context import RunContext, open_context
+from evermix.lifecycle.progress import Reporter
+from evermix.lifecycle.scoring import check_tasks, score_before
+from evermix.lifecycle.state import ModelState, check_trainers
+from evermix.lifecycle.text import corpus_record
 from evermix.recipe import Recipe
+from evermix.recipe.timeline import Phase
+from evermix.results import Decision, RunResult
 
 
-def run(recipe: Recipe, *, console: Console | None = None) -> dict[str, Any]:
-    """Run a recipe, or go on where it stopped; returns what `result.json` in the project folder holds.
+def run(recipe: Recipe, *, console: Console | None = None) -> RunResult:
+    """Run a recipe, or go on where it stopped; `result.json` in the project folder holds what it returns.
 
     Raises:
         EvermixError: on input that cannot work, or a project that another process is running.
     """
-    if recipe.phases:
-        return continual.run(recipe, console=console)
-    return (olmix.run if recipe.method == "olmix" else pretraining.run)(recipe, console=console)
+    check_trainers(recipe)
+    project = Project(recipe.project_folder)
+    with project.lock():
+        return finish(open_context(recipe, project, Reporter(project, console)))
 
 
-def plan(recipe: Recipe) -> dict[str, Any]:
-    """What `run` would do and cost, without reading any text."""
+def compare(
+    recipe: Recipe, arms: Sequence[str] | None = None, orders: int | None = None, *, console: Console | None = None
+) -> RunResult:
+    """Run a recipe with other arms, or in so many orders of its phases; returns what `run` does.
+
+    What `run` or another comparison has trained in the same project is not trained again.
+
+        em.compare(recipe, ["evermix", "fixed-replay", "retrain"], orders=3)
+
+    Args:
+        arms: names; None for the recipe's.
+        orders: how many, the first being the recipe's own; None for the recipe's.
+        console: for progress; None for none.
+
+    Raises:
+        RecipeError: if arms or orders do not fit the recipe.
+        EvermixError: on input that cannot work, or a project that another process is running.
+    """
+    return run(recipe.with_arms(arms, orders), console=console)
+
+
+def finish(context: RunContext) -> RunResult:
+    """All arms through all phases, and the result into the project folder; the project's lock is held."""
+    recipe, project = context.recipe, context.project
+    check_tasks(context)
+    _drop_stale_result(project, recipe)
+    project.ledger.append("recipe", recipe.fingerprint(), recipe.model_dump(mode="json"))
+    project.ledger.append("corpus", context.rows.fingerprint, corpus_record(context.store))
     if recipe.phases:
-        return plan_life(recipe)
-    return plan_swarm(recipe) if recipe.method == "olmix" else plan_probes(recipe)
+        check_unchanged(context, context.orders)
+    before = score_before(context)
+    decided = _decide_without_training(context)
+    arms: dict[str, list[PhaseResults]] = {
+        arm: [go_through(context, arm, k) for k in range(len(context.orders))] for arm in recipe.arms
+    }
+    result = assemble(context, arms, () if arms else decided, before)
+    result.save(project.folder / "result.json")
+    project.ledger.append("result", _result_key(context, decided), result.to_json())
+    context.reporter.done()
+    return result
+
+
+def go_through(context: RunContext, arm: str, order: int) -> PhaseResults:
+    """One arm through the phases of one order."""
+    phases, state, rows = context.orders[order], ModelState.initial(context), PhaseResults()
+    for number, phase in enumerate(phases):
+        if len(phases) > 1:
+            context.reporter.say(f"{arm}, phase {number + 1} of {len(phases)}: {phase.name}")
+        if context.recipe.phases:
+            note_begun(context, phases[: number + 1], in_first_order=not order)
+        outcome = ARMS[arm].run(context, state, phases[: number + 1])
+        rows.append(phase_result(context, arm, order, phase, outcome, rows))
+        state = outcome.state
+    return rows
+
+
+def _decide_without_training(context: RunContext) -> tuple[Decision, ...]:
+    """The decision of a swarm over one phase, which needs no model: made whichever arms are trained."""
+    if context.swarm_project is None:
+        return ()
+    first: Sequence[Phase] = context.orders[0][:1]
+    evidence = evidence_of(context.recipe)
+    decision = decide_before(context, ModelState.initial(context), first, Evermix.name, evidence)
+    return () if decision is None else (decision,)
+
+
+def _result_key(context: RunContext, decided: Sequence[Decision]) -> str:
+    """A result per recipe, and per version of the domain set that a swarm has decided."""
+    made = "".join(f"-{d.swarm.version}-{d.swarm.this_version.n_runs}" for d in decided if d.swarm is not None)
+    return f"{context.recipe.fingerprint()}{made}"
+
+
+def _drop_stale_result(project: Project, recipe: Recipe) -> None:
+    """Remove `result.json` unless it is this recipe's: that of another one must not pass for it."""
+    kept = project.folder / "result.json"
+    try:
+        stale = RunResult.load(kept).recipe_fingerprint != recipe.fingerprint()
+    except FileNotFoundError:
+        return
+    except ProjectError:  # damaged, or of another schema: it is written anew at the end
+        stale = True
+    if stale:
+        kept.unlink()

@@ -39,6 +39,11 @@ class ObjectiveRecipe(Model):
         None, description="instead of weights: family -> names, or family -> task -> names; means of means"
     )
     group_weights: dict[str, Weight] | None = Field(None, description="family -> weight; default: all alike")
+    bits_per_byte_factor: dict[str, Weight] | None = Field(
+        None,
+        description="of a table of runs counted in bits_per_byte: metric -> tokens / (bytes ln 2) of its text; a "
+        "recipe's own text tells it",
+    )
     maximise: tuple[str, ...] = Field((), description="metrics where higher is better; names or patterns (`*acc*`)")
     drop: tuple[str, ...] = Field((), description="metrics to leave out; names or patterns")
     unit: Literal["metric", "deviations"] = Field(

@@ -12,6 +12,9 @@ from evermix.recipe.parts import DomainRecipe, TrainingRecipe
 from evermix.recipe.phases import PhaseRecipe
 from evermix.recipe.yaml_faults import LocatedError
 
+PRETRAINING = PhaseRecipe(name="pretraining", kind="pretrain")
+"""The one phase of a recipe without phases."""
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -200,8 +203,8 @@ def _steps(phase: PhaseRecipe, training: TrainingRecipe, sequence_length: int, n
         n_rows, key = training.tokens // sequence_length, "tokens"
     n_steps = n_rows // training.batch_sequences
     if n_steps < 2:
-        raise LocatedError(
-            ("phases", number, key),
-            f"phase '{phase.name}' must have at least 2 steps: {n_rows} rows in batches of {training.batch_sequences}",
-        )
+        rule = f"must have at least 2 steps: {n_rows} rows in batches of {training.batch_sequences}"
+        if phase is PRETRAINING:
+            raise LocatedError(("training", "tokens"), f"a run {rule}")
+        raise LocatedError(("phases", number, key), f"phase '{phase.name}' {rule}")
     return n_steps

@@ -28,7 +28,7 @@ from evermix.recipe.parts import (
 from evermix.recipe.phases import PhaseRecipe, ReplayRecipe, RetentionRecipe
 from evermix.recipe.swarm import SwarmRecipe
 from evermix.recipe.tasks import TaskRecipe
-from evermix.recipe.timeline import Labels, Phase, base_name, phase_orders, timeline
+from evermix.recipe.timeline import PRETRAINING, Labels, Phase, base_name, phase_orders, timeline
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error, unknown_key
 
 
@@ -53,23 +53,24 @@ Arm = Literal[
     "wsd-restart",
     "oracle",
 ]
-_OF_METHOD: dict[Method, tuple[str, ...]] = {
-    "op-mix": ("start", "phases", "orders", "replay", "retention"),
-    "olmix": ("swarm", "tasks"),
-}
-_KEYS_OF_METHOD: dict[Method, dict[str, tuple[str, ...]]] = {
-    "op-mix": {"decision": ("at", "mode", "candidates", "gradient_evaluations", "cross_checks", "probes")},
-    "olmix": {
-        "decision": ("law", "kl_weight", "guards", "compare", "resamples"),
+_OF_EVIDENCE: dict[str, dict[str, tuple[str, ...]]] = {
+    "probes": {"decision": ("at", "mode", "candidates", "gradient_evaluations", "cross_checks", "probes")},
+    "a swarm": {
+        "decision": ("law", "guards", "compare", "resamples"),
         "objective": ("maximise", "drop", "unit", "aggregate"),
     },
 }
-_ALSO_OF_PHASES = ("swarm", "tasks")
+"""Sections and keys of them that only one kind of evidence reads."""
 _OF_PHASES = ("orders", "replay", "retention")
-_WITHOUT_PHASES: dict[Method, tuple[Arm, ...]] = {
-    "op-mix": ("natural", "uniform", "evermix"),
-    "olmix": ("natural", "uniform", "evermix", "best-run"),
-}
+_ARMS_OF_PHASES: tuple[Arm, ...] = (
+    "naive",
+    "fixed-replay",
+    "retrain",
+    "mergemix",
+    "lora-merge",
+    "wsd-restart",
+    "oracle",
+)
 Start = Literal["natural", "uniform"] | dict[str, Weight]
 
 
@@ -93,7 +94,7 @@ class Recipe(Model):
     objective: ObjectiveRecipe = ObjectiveRecipe()
     constraints: ConstraintRecipe = ConstraintRecipe()
     phases: tuple[PhaseRecipe, ...] = Field(
-        (), description="a life of several phases, each with another domain set; none: one pretraining"
+        (), description="several phases, each with another domain set; none: one pretraining"
     )
     orders: tuple[tuple[str, ...], ...] | Annotated[int, Field(ge=1)] = Field(
         1, description="orders of the phases by name, or how many to draw; a phase of kind pretrain stays first"
@@ -142,30 +143,33 @@ class Recipe(Model):
         """Whether it is a task's name, or that of a further metric of a task (name:metric)."""
         return any(metric == task.name or metric.startswith(f"{task.name}:") for task in self.tasks)
 
+    @property
+    def evidence(self) -> frozenset[str]:
+        """Which kinds of evidence this recipe's method and arms decide by: probes, a swarm."""
+        probes = self.method == "op-mix" or "lora-merge" in self.arms
+        swarm = self.method == "olmix" or "proxy-swarm" in self.arms
+        return frozenset((["probes"] if probes else []) + (["a swarm"] if swarm else []))
+
     @model_validator(mode="after")
-    def _parts_are_of_the_method(self) -> Self:
-        allowed = _ALSO_OF_PHASES if self.phases else ()
-        for method, parts in _OF_METHOD.items():
-            for part in parts:
-                if method != self.method and part in self.model_fields_set and part not in allowed:
-                    raise LocatedError((part,), f"belongs to method {method} (this recipe's method: {self.method})")
-        for method, sections in _KEYS_OF_METHOD.items():
+    def _nothing_is_ignored(self) -> Self:
+        if "swarm" in self.model_fields_set and "a swarm" not in self.evidence and not self.phases:
+            raise LocatedError(("swarm",), f"belongs to method olmix (this recipe's method: {self.method})")
+        for kind, sections in _OF_EVIDENCE.items():
             for section, keys in sections.items():
                 given = [key for key in keys if key in getattr(self, section).model_fields_set]
-                if method != self.method and given:
-                    message = f"belongs to method {method} (this recipe's method: {self.method})"
+                if kind not in self.evidence and given:
+                    message = f"belongs to decisions by {kind} (this recipe's method: {self.method})"
                     raise LocatedError((section, given[0]), message)
         if not self.phases:
-            wrong = next((arm for arm in self.arms if arm not in _WITHOUT_PHASES[self.method]), None)
+            wrong = next((arm for arm in self.arms if arm in _ARMS_OF_PHASES), None)
             if wrong is not None:
-                belongs = "method olmix" if wrong == "best-run" else "a recipe with phases"
-                raise LocatedError(("arms",), f"arm {wrong} belongs to {belongs}")
+                raise LocatedError(("arms",), f"arm {wrong} belongs to a recipe with phases")
             of_phases = next((part for part in _OF_PHASES if part in self.model_fields_set), None)
             if of_phases is not None:
                 raise LocatedError((of_phases,), "belongs to a recipe with phases")
-        if self.phases and "best-run" in self.arms:
+        if self.method == "op-mix" and "best-run" in self.arms:
             raise LocatedError(("arms",), "arm best-run belongs to method olmix")
-        if self.method == "op-mix" and not self.arms:
+        if not self.arms and (self.method == "op-mix" or self.phases):
             raise LocatedError(("arms",), "at least one arm must be trained")
         return self
 
@@ -182,21 +186,20 @@ class Recipe(Model):
         return self
 
     @model_validator(mode="after")
-    def _conversations_are_of_phases(self) -> Self:
-        """Elsewhere shares are of tokens, and a conversation is a row of any length."""
+    def _conversations_are_rows(self) -> Self:
+        """The study of a swarm counts domains in tokens, and a conversation is a row of any length."""
         for position, domain in enumerate(self.domains):
-            if domain.format == "chat" and not self.phases:
-                raise LocatedError(("domains", position, "format"), "format chat belongs to a recipe with phases")
+            if domain.format == "chat" and not self.phases and self.method == "olmix":
+                message = "format chat belongs to method op-mix, or to a recipe with phases"
+                raise LocatedError(("domains", position, "format"), message)
         return self
 
     def _check_domain_of(self, domain: str, position: int) -> None:
-        """The domain of the task at `position` must be one of a recipe with phases."""
-        key = ("tasks", position, "domain")
-        if not self.phases:
-            raise LocatedError(key, "belongs to a recipe with phases")
+        """The domain of the task at `position` must be one of the recipe."""
         known = [each.name for each in (*self.domains, *(each for phase in self.phases for each in phase.add))]
         if domain not in known:
-            raise LocatedError(key, f"unknown domain '{domain}' (known: {', '.join(dict.fromkeys(known))})")
+            message = f"unknown domain '{domain}' (known: {', '.join(dict.fromkeys(known))})"
+            raise LocatedError(("tasks", position, "domain"), message)
 
     @model_validator(mode="after")
     def _what_decides_is_there(self) -> Self:
@@ -204,13 +207,8 @@ class Recipe(Model):
         if by == "loss":
             return self
         fitted = [task for task in self.tasks if task.role == "fit" and task.weight > 0]
-        if self.method == "op-mix":
-            if by == "tasks":
-                raise LocatedError(key, "tasks belongs to method olmix; take accuracy")
-            if not self.phases:
-                raise LocatedError(key, "accuracy belongs to a recipe with phases")
-            if self.decision.mode == "gradient":
-                raise LocatedError(key, "accuracy has no gradient: take mode probe-law or interpolation")
+        if self.method == "op-mix" and self.decision.mode == "gradient":
+            raise LocatedError(key, f"{by} has no gradient: take mode probe-law or interpolation")
         if not fitted:
             raise LocatedError(key, f"{by} needs a task of role fit and a weight above 0")
         if by == "accuracy" and all(task.kind == "answer" for task in fitted):
@@ -230,8 +228,6 @@ class Recipe(Model):
                 raise LocatedError(("decision", "prior"), "swarm belongs to method olmix")
             if isinstance(decision.prior, dict) and self.phases:
                 raise LocatedError(("decision", "prior"), "shares belong to a recipe without phases")
-            if self.constraints.groups and self.phases:
-                raise LocatedError(("constraints", "groups"), "belong to a recipe without phases")
         if self._tasks_are_named and (decision.by == "loss" or self.method == "op-mix"):
             key = "weights" if objective.groups is None else "groups"
             name = next(name for name in objective.names if self._is_of_a_task(name))
@@ -262,8 +258,24 @@ class Recipe(Model):
                     ("replay", "release"), f"unknown domain '{name}' (known: {', '.join(sorted(known))})"
                 )
         for order in self.phase_orders:
-            self.timeline(order)
+            self._check_decision_points(self.timeline(order)[0])
         return self
+
+    def _check_decision_points(self, first: Phase) -> None:
+        """In a pretraining: steps enough for every segment, and every decision of probes at a step of its own."""
+        if first.recipe.kind != "pretrain" or "probes" not in self.evidence or len(first.domains) < 2:
+            return
+        budget = ("training", "tokens") if not self.phases else ("phases", 0, "tokens")
+        at, total = self.decision.at, first.n_steps
+        least = 2 * (len(at) + 1)
+        if total < least:
+            per_step = first.batch_rows * self.corpus.sequence_length
+            message = f"must pay for at least {least} steps of {per_step} tokens, for {len(at)} decisions on the way"
+            raise LocatedError(budget, f"{message} (it pays for {total})")
+        ends = [*(max(1, round(fraction * total)) for fraction in at), total]
+        if len(set(ends)) != len(ends):
+            message = f"must fall on different steps before the end, step {total} (they fall on {ends[:-1]})"
+            raise LocatedError(("decision", "at"), message)
 
     @model_validator(mode="after")
     def _sums_fit(self) -> Self:
@@ -343,8 +355,8 @@ class Recipe(Model):
 
     @property
     def phase_orders(self) -> list[tuple[PhaseRecipe, ...]]:
-        """The phases in every order asked for; none where there are no phases."""
-        return phase_orders(self.phases, self.orders, self.seed)
+        """The phases in every order asked for; without `phases` one order of one pretraining."""
+        return phase_orders(self.phases or (PRETRAINING,), self.orders, self.seed)
 
     @cached_property
     def labels(self) -> Labels:
@@ -352,7 +364,7 @@ class Recipe(Model):
         return Labels.of(self.domains, self.phases)
 
     def timeline(self, order: Sequence[PhaseRecipe]) -> tuple[Phase, ...]:
-        """The stages of one order of the phases."""
+        """The phases of one order, with their domains and steps."""
         return timeline(self.domains, order, self.training, self.corpus.sequence_length, self.labels)
 
     def with_arms(self, arms: Sequence[str] | None = None, orders: int | None = None) -> Recipe:
@@ -361,12 +373,6 @@ class Recipe(Model):
         Raises:
             RecipeError: naming what does not fit.
         """
-        if self.method == "olmix":
-            raise RecipeError(
-                "compare needs a recipe of method op-mix",
-                received=self.method,
-                hint="`evermix run` trains the arms of a swarm and compares them",
-            )
         changes: dict[str, Any] = {}
         if arms is not None:
             unknown = [name for name in arms if name not in get_args(Arm)]

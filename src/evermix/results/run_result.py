@@ -297,6 +297,7 @@ class ArmResult(Record):
     arm: str
     label: str
     colour: str
+    mark: str = "o"
     orders: tuple[tuple[PhaseResult, ...], ...]
 
     @property

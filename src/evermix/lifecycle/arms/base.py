@@ -1,0 +1,117 @@
+"""Arm: a way to go through the phases of a run, from one model state to the next. One class each, one registry line."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+from evermix.lifecycle.context import RunContext
+from evermix.lifecycle.evidence.probe_budget import decided_at
+from evermix.lifecycle.state import ModelState, phase_piece, train
+from evermix.lifecycle.work import Work, training
+from evermix.mixture import Mixture
+from evermix.recipe import Recipe
+from evermix.recipe.timeline import Phase
+from evermix.results import Compute, Decision
+from evermix.results.run_result import EvidenceName
+
+Told = dict[str, float | str | dict[str, float]]
+
+
+@dataclass(frozen=True)
+class PhaseOutcome:
+    """A phase that an arm has gone through.
+
+    Attributes:
+        state: what goes on into the next phase.
+        model: the checkpoint that the phase is judged by; most often the state's.
+        model_id: hash of all that led to it.
+        mixture: what was trained on last, over all texts of the run.
+        compute: of everything the arm did.
+        first_row: of the state's history that belongs to the phase.
+        decisions: that it made.
+        record: what else it has to tell.
+    """
+
+    state: ModelState
+    model: Path
+    model_id: str
+    mixture: Mixture
+    compute: Compute
+    first_row: int
+    decisions: tuple[Decision, ...] = ()
+    record: Told = field(default_factory=dict)
+
+
+def evidence_of(recipe: Recipe) -> EvidenceName:
+    """What the recipe's method decides by."""
+    return "swarm" if recipe.method == "olmix" else "probes"
+
+
+class Arm(ABC):
+    """A way to go through phases.
+
+    Attributes:
+        name: in recipes. label: for readers. colour, mark: in every plot (a mark of matplotlib).
+    """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    colour: ClassVar[str]
+    mark: ClassVar[str]
+
+    @abstractmethod
+    def run(self, context: RunContext, state: ModelState, phases: Sequence[Phase]) -> PhaseOutcome:
+        """Go through the last of the phases so far.
+
+        Raises:
+            EvermixError: if a decision cannot be made, or a training cannot be done.
+        """
+
+    @abstractmethod
+    def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
+        """What it will do in the last of the phases so far."""
+
+
+class MixtureArm(Arm):
+    """An arm that trains every phase on one mixture which costs nothing to choose."""
+
+    @abstractmethod
+    def mixture(self, context: RunContext, phase: Phase) -> Mixture:
+        """What the phase is trained on, over its own domains."""
+
+    def run(self, context: RunContext, state: ModelState, phases: Sequence[Phase]) -> PhaseOutcome:
+        """Train the last phase on its mixture."""
+        phase = phases[-1]
+        return on_mixture(context, state, phase, self.mixture(context, phase))
+
+    def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
+        """One training of the phase."""
+        return [training(recipe, phases[-1])]
+
+
+def on_mixture(context: RunContext, state: ModelState, phase: Phase, mixture: Mixture) -> PhaseOutcome:
+    """The outcome of training a phase on one mixture over its domains, with a new optimiser.
+
+    Where probes decide on the way, the start is trained in pieces that end where they decide: arms that begin alike
+    share them, and the weights are the same.
+    """
+    over_all, reached, computes = context.over_all(mixture), state.with_new_optimizer(), list[Compute]()
+    whole = phase_piece(context, phase, over_all)
+    shared = evidence_of(context.recipe) == "probes" and phase.recipe.kind == "pretrain"
+    is_start = mixture == context.named_mixture(phase)
+    ends = decided_at(context.recipe, phase) if shared and is_start else ()
+    for end in (*ends, phase.n_steps):
+        label = whole.label if end == phase.n_steps else f"{phase.name}: training to step {end}"
+        reached, compute = train(context, reached, replace(whole, end_step=end, label=label))
+        computes.append(compute)
+    return trained(state, reached, over_all, Compute.sum(computes))
+
+
+def trained(before: ModelState, reached: ModelState, mixture: Mixture, compute: Compute) -> PhaseOutcome:
+    """The outcome that is judged by the model which goes on, with a new optimiser."""
+    first_row = before.history.n_rows
+    return PhaseOutcome(reached, reached.trained, reached.run_id, mixture, compute, first_row)

@@ -1,0 +1,157 @@
+"""Arms that decide: evidence is gathered, a mixture decided, the phase trained on it. They differ in the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from evermix.errors import RecipeError
+from evermix.lifecycle.arms.base import Arm, PhaseOutcome, evidence_of, on_mixture, trained
+from evermix.lifecycle.context import RunContext
+from evermix.lifecycle.deciding import decide
+from evermix.lifecycle.evidence import EVIDENCE
+from evermix.lifecycle.evidence.probe_budget import decided_at
+from evermix.lifecycle.evidence.probes import ProbeEvidence
+from evermix.lifecycle.state import ModelState, Piece, optimisation_of, train
+from evermix.lifecycle.work import Work, part_of, training
+from evermix.mixture import Mixture
+from evermix.recipe import Recipe
+from evermix.recipe.timeline import Phase
+from evermix.results import Compute, Decision
+from evermix.results.run_result import EvidenceName
+from evermix.trust.references import BEST_RUN
+
+
+class DecidedArm(Arm):
+    """Decide before a phase, then train it; where there is nothing to decide, the recipe's start."""
+
+    evidence: EvidenceName
+
+    def run(self, context: RunContext, state: ModelState, phases: Sequence[Phase]) -> PhaseOutcome:
+        """Decide the last phase's mixture, then train it."""
+        phase = phases[-1]
+        decision = decide_before(context, state, phases, self.name, self.evidence)
+        if decision is None:
+            return on_mixture(context, state, phase, context.named_mixture(phase))
+        outcome = on_mixture(context, state, phase, decided_mixture(context, phase, decision))
+        return replace(outcome, compute=decision.compute + outcome.compute, decisions=(decision,))
+
+    def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
+        """The decision, and one training of the phase."""
+        return [*EVIDENCE[self.evidence].estimate(recipe, phases[-1]), training(recipe, phases[-1])]
+
+
+class Evermix(Arm):
+    """The recipe's method: probes of the model itself (OP-Mix, arXiv 2605.15220), or a swarm of proxies (Olmix).
+
+    A swarm decides before a phase, and so do probes, but for a pretraining: they decide on the way.
+    """
+
+    name, label, colour, mark = "evermix", "evermix", "#009E73", "o"
+
+    def run(self, context: RunContext, state: ModelState, phases: Sequence[Phase]) -> PhaseOutcome:
+        """Decide the last phase's mixture, then train it; in a pretraining decide on the way."""
+        evidence, phase = evidence_of(context.recipe), phases[-1]
+        if evidence == "probes" and phase.recipe.kind == "pretrain":
+            return _on_the_way(context, state, phase)
+        arm = DecidedArmOf(evidence, self.name)
+        return arm.run(context, state, phases)
+
+    def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
+        """Decisions, and one training of the phase."""
+        phase, evidence = phases[-1], evidence_of(recipe)
+        work = EVIDENCE[evidence].estimate(recipe, phase)
+        at = decided_at(recipe, phase) if evidence == "probes" and phase.recipe.kind == "pretrain" else ()
+        if not at:
+            return [*work, training(recipe, phase)]
+        first = at[0] / phase.n_steps
+        return [training(recipe, phase, share=first), *work, training(recipe, phase, "training", 1 - first)]
+
+
+class MergeMix(DecidedArm):
+    """A full model per component, merged at many weights; the best merge's weights are the mixture."""
+
+    name, label, colour, mark = "mergemix", "MergeMix", "#B8A800", "X"
+    evidence: EvidenceName = "merges"
+
+
+class ProxySwarm(DecidedArm):
+    """At every phase a swarm of small proxies decides the mixture (OlmixBase, arXiv 2602.12237)."""
+
+    name, label, colour, mark = "proxy-swarm", "proxy swarm", "#17A0A0", "p"
+    evidence: EvidenceName = "swarm"
+
+
+class Oracle(DecidedArm):
+    """The phase trained at every share of a grid, and the best kept: what a decision could gain."""
+
+    name, label, colour, mark = "oracle", "oracle (sweep)", "#8a8f98", "*"
+    evidence: EvidenceName = "sweep"
+
+
+class BestRun(DecidedArm):
+    """The mixture of the best proxy of the swarm, as it was measured, without a law."""
+
+    name, label, colour, mark = "best-run", "best run", "#999999", "h"
+    evidence: EvidenceName = "swarm"
+
+    def run(self, context: RunContext, state: ModelState, phases: Sequence[Phase]) -> PhaseOutcome:
+        """The decision is made as by arm evermix; what is trained on is the best run's mixture."""
+        phase = phases[-1]
+        decision = decide_before(context, state, phases, self.name, self.evidence)
+        comparison = None if decision is None or decision.proposal is None else decision.proposal.comparison
+        best = None if comparison is None or BEST_RUN not in comparison else comparison[BEST_RUN].mixture
+        if decision is None or best is None:
+            raise RecipeError(
+                "arm best-run needs runs of a swarm",
+                received="none" if decision is None else decision.mode,
+                hint="leave the arm out, or measure proxies: `evermix run` with method olmix",
+            )
+        mixture = Mixture.from_dict(context.leaves(phase.domains), best)
+        outcome = on_mixture(context, state, phase, mixture)
+        return replace(outcome, compute=decision.compute + outcome.compute)
+
+
+class DecidedArmOf(DecidedArm):
+    """An arm that decides by given evidence, under a given name."""
+
+    def __init__(self, evidence: EvidenceName, name: str) -> None:
+        self.evidence = evidence
+        self.name = name  # type: ignore[misc]
+
+
+def decide_before(
+    context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str, evidence: EvidenceName
+) -> Decision | None:
+    """The decision before the last of the phases; None where there is nothing to decide."""
+    kind = EVIDENCE[evidence]
+    request = kind.request(context, state, phases, arm)
+    return None if request is None else decide(context, kind, state, request)
+
+
+def decided_mixture(context: RunContext, phase: Phase, decision: Decision) -> Mixture:
+    """What was decided, over the phase's domains."""
+    return Mixture.from_dict(context.leaves(phase.domains), decision.mixture)
+
+
+def _on_the_way(context: RunContext, state: ModelState, phase: Phase) -> PhaseOutcome:
+    """The start mixture up to the first decision, then each decided one up to the next, with one optimiser."""
+    probes, at = ProbeEvidence(), decided_at(context.recipe, phase)
+    optimisation = optimisation_of(phase.training, phase.n_steps)
+    mixture, computes, decisions = context.named_mixture(phase), list[Compute](), list[Decision]()
+    reached = state.with_new_optimizer()
+    for end in (*at, phase.n_steps):
+        label = f"{phase.name}: training to step {end}"
+        part = "training" if decisions else part_of(context.recipe, phase)
+        over_all = context.over_all(mixture)
+        piece = Piece(over_all, optimisation, end, phase.n_steps, phase.name, label, phase.recipe.trainer, part=part)
+        reached, compute = train(context, reached, piece)
+        computes.append(compute)
+        if end < phase.n_steps:
+            request = probes.request_on_the_way(context, reached, phase, Evermix.name)
+            decision = decide(context, probes, reached, request)
+            mixture = decided_mixture(context, phase, decision)
+            computes.append(decision.compute)
+            decisions.append(decision)
+    outcome = trained(state, reached, context.over_all(mixture), Compute.sum(computes))
+    return replace(outcome, decisions=tuple(decisions))

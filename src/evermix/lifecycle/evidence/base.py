@@ -1,0 +1,220 @@
+"""Evidence: who makes the observations that a decision stands on. One class and one registry line per kind.
+
+A decision is a request, what was measured for it, and what is concluded from that:
+
+    Evidence.request -> DecisionRequest -> Evidence.measure -> Measured -> Measured.conclude -> results.Decision
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from evermix.ledger import content_hash
+from evermix.lifecycle.components import MixtureComponents
+from evermix.lifecycle.context import RunContext
+from evermix.lifecycle.state import ModelState
+from evermix.lifecycle.work import Work
+from evermix.mixture import Mixture
+from evermix.observations import Observations
+from evermix.recipe import Recipe, TaskRecipe
+from evermix.recipe.timeline import Phase, base_name
+from evermix.results import Compute, Decision
+from evermix.results.run_result import EvidenceName
+from evermix.tasks import Task
+
+
+@dataclass(frozen=True)
+class CountedTask:
+    """A task that decisions count, and the metric of it that they count."""
+
+    recipe: TaskRecipe
+    task: Task
+    metric: str
+    is_accuracy: bool
+
+
+@dataclass(frozen=True)
+class DecisionRequest:
+    """What is to be decided.
+
+    Attributes:
+        arm: that asks.
+        phase: in which, after `at_step` of its steps.
+        components: among which.
+        n_rows: that the answer is for.
+        prior: what KL pulls towards, over the leaves.
+        label: for the reader.
+        purities: of probes; `every_purity`: where several domains are probed, each at all of them.
+        own_probes: whether recomputed domains have probes of their own.
+        n_decisions: of the phase, which share the budget of probes.
+        horizon: how many times as far as a probe the training moves a loss.
+        tasks: that it is for; none: it is for the objective over held-out text.
+        earlier: phases before this one.
+    """
+
+    arm: str
+    phase: Phase
+    components: MixtureComponents
+    n_rows: int
+    prior: Mixture
+    label: str
+    at_step: int = 0
+    purities: tuple[float, ...] = ()
+    every_purity: bool = False
+    own_probes: bool = False
+    n_decisions: int = 1
+    horizon: float = 1.0
+    tasks: tuple[CountedTask, ...] = ()
+    earlier: tuple[Phase, ...] = ()
+
+    @property
+    def own(self) -> tuple[int | None, ...]:
+        """Per metric, the position of its component: those of the domains, then of the tasks' domains, if any."""
+        own = self.components.own
+        by_domain = dict(zip(map(base_name, self.phase.domains), own, strict=True))
+        return (*own, *(by_domain.get(each.recipe.domain or "") for each in self.tasks))
+
+    def key(self, context: RunContext, state: ModelState, kind: Evidence) -> str:
+        """Hash of all that the decision depends on."""
+        recipe, phase = context.recipe, self.phase
+        parts = ("decision", "replay", "retention", "objective", "constraints")
+        return content_hash(
+            {
+                "evidence": kind.identity(context, state, self),
+                "base": state.run_id,
+                "phase": [phase.name, list(phase.domains), list(phase.new), phase.n_steps, self.at_step, self.n_rows],
+                "training": phase.training.model_dump(mode="json", exclude={"workers", "checkpoints", "evaluations"}),
+                "texts": [[domain.name, domain.fingerprint] for domain in self.components.leaves],
+                "prior": dict(self.prior.as_dict),
+                "tasks": [[each.task.fingerprint, each.metric, each.recipe.weight] for each in self.tasks],
+                **{part: getattr(recipe, part).model_dump(mode="json") for part in parts},
+            }
+        )
+
+    def describe(self, context: RunContext, state: ModelState, shares: Mixture) -> dict[str, Any]:
+        """The fields of a Decision that are the same for every kind of evidence.
+
+        Args:
+            shares: the decided ones, over the components.
+        """
+        phase, leaves = self.phase, self.components.expand(shares)
+        return {
+            "arm": self.arm,
+            "phase": phase.name,
+            "number": phase.number,
+            "label": self.label,
+            "at_step": self.at_step,
+            "at_fraction": self.at_step / phase.n_steps,
+            "at_token": tokens_so_far(context, state),
+            "new": phase.new,
+            "recomputed": self.components.recomputed,
+            "shares": dict(shares.as_dict),
+            "mixture": positive(leaves),
+            "new_share": float(sum(leaves[name] for name in phase.new)),
+            "old": {} if self.components.old is None else dict(self.components.old.as_dict),
+        }
+
+
+class Measured(Protocol):
+    """What was measured for a decision."""
+
+    @property
+    def observations(self) -> Observations:
+        """Runs: their mixtures over the components, and the metrics that they reached."""
+        ...
+
+    @property
+    def compute(self) -> Compute:
+        """What they cost."""
+        ...
+
+    def conclude(self, context: RunContext, state: ModelState, request: DecisionRequest) -> Decision:
+        """The decided mixture, with what it stands on, its assessment or why there is none, and its compute.
+
+        Raises:
+            ConvergenceError, ConstraintError, ObservationError: if no mixture can be decided.
+        """
+        ...
+
+
+class Evidence(Protocol):
+    """A kind of evidence."""
+
+    name: EvidenceName
+
+    def request(
+        self, context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str
+    ) -> DecisionRequest | None:
+        """What is to be decided before the last of the phases so far; None where there is nothing to decide."""
+        ...
+
+    def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
+        """What a decision by this evidence depends on beyond the request; JSON-able."""
+        ...
+
+    def is_complete(self, context: RunContext, request: DecisionRequest) -> bool:
+        """Whether a decision that was made before stands; not where something failed then and is to be tried again."""
+        ...
+
+    def measure(self, context: RunContext, state: ModelState, request: DecisionRequest) -> Measured:
+        """Make the observations, or read those that were made before."""
+        ...
+
+    def estimate(self, recipe: Recipe, phase: Phase) -> list[Work]:
+        """What a decision at the beginning of a phase will cost; nothing where there is none to make."""
+        ...
+
+
+def decides(phase: Phase) -> bool:
+    """Whether there are new domains beside known ones in a phase."""
+    return bool(phase.number and phase.new and phase.known)
+
+
+def positive(mixture: Mixture) -> dict[str, float]:
+    """Shares without zeros."""
+    return {name: share for name, share in mixture.as_dict.items() if share > 0}
+
+
+def tokens_so_far(context: RunContext, state: ModelState) -> float:
+    """Expected tokens that a model was trained on."""
+    return float(state.history.spent @ context.store.mean_lengths)
+
+
+def named(names: Sequence[str], values: Any) -> dict[str, float]:
+    """Names with their values."""
+    return dict(zip(names, map(float, values), strict=True))
+
+
+def finite(value: float) -> float | None:
+    """The number, or None where it is none or infinite."""
+    return float(value) if np.isfinite(value) else None
+
+
+def decide_by_best(
+    context: RunContext,
+    state: ModelState,
+    request: DecisionRequest,
+    observations: Observations,
+    compute: Compute,
+    evidence: EvidenceName,
+) -> Decision:
+    """The observed mixture whose objective is least, without a law between."""
+    components, names = request.components.components, request.phase.domains
+    values = np.atleast_1d(context.objective(names).value(observations.values))
+    best = int(values.argmin())
+    rows = [Mixture(components, row) for row in observations.weights]
+    return Decision(
+        **request.describe(context, state, rows[best]),
+        evidence=evidence,
+        mode="best",
+        candidates=tuple((dict(row.as_dict), float(value)) for row, value in zip(rows, values.tolist(), strict=True)),
+        predicted_loss_nats=named(names, observations.values[best]),
+        predicted_objective={"chosen": finite(values[best])},
+        status="best of what was tried",
+        assessment_absent=f"the best of {len(rows)} candidates, each scored once: nothing is resampled",
+        compute=compute,
+    )

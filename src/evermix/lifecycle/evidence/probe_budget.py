@@ -1,0 +1,139 @@
+"""The budget of probes: how many, how long, and on how much held-out text they are scored; planned before any run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from evermix.lifecycle.evidence.base import decides
+from evermix.lifecycle.state import decision_steps
+from evermix.lifecycle.work import ADAPTER, READING, TRAINING, Work
+from evermix.recipe import DecisionRecipe, Recipe
+from evermix.recipe.timeline import Phase, base_name
+
+_LEAST_STEPS, _MOST_STEPS = 5, 200
+_LEAST_SEQUENCES = 4
+_EVALUATION_PART = 1 / 4
+
+
+def recomputed_domains(recipe: Recipe, phase: Phase) -> tuple[str, ...]:
+    """Known domains whose shares are decided one by one from the beginning; `auto` chooses them later."""
+    asked = recipe.replay.release
+    if isinstance(asked, tuple):
+        return tuple(name for name in phase.known if base_name(name) in asked)
+    return phase.known if asked == "all" else ()
+
+
+@dataclass(frozen=True)
+class ProbePlan:
+    """What one decision's probes and candidates may cost.
+
+    Attributes:
+        n_probes: probes to train.
+        steps: optimiser steps of each.
+        evaluation_sequences: held-out sequences per domain that score a probe or a candidate.
+    """
+
+    n_probes: int
+    steps: int
+    evaluation_sequences: int
+
+
+@dataclass(frozen=True)
+class ProbeNeeds:
+    """What sets the cost of one decision's probes.
+
+    Attributes:
+        n_probes: probes to train, `old` among them.
+        n_candidates: interpolated candidates, should the mode be interpolation.
+        n_domains: whose held-out text scores them.
+        batch_sequences: of the run and of the probes.
+        total_steps: of the run whose budget all decisions share.
+        n_decisions: among which it is shared.
+    """
+
+    n_probes: int
+    n_candidates: int
+    n_domains: int
+    batch_sequences: int
+    total_steps: int
+    n_decisions: int = 1
+
+
+def plan_probes(decision: DecisionRecipe, needs: ProbeNeeds, available_sequences: int) -> ProbePlan:
+    """Length of probes and size of evaluations that keep all decisions within `decision.budget` of the run's FLOPs.
+
+    With N parameters, S steps of b sequences in the run, D decisions, P probes of s steps, E evaluations of q sequences
+    in each of m domains (an evaluation with gradient counts as three):
+        D (4 N b s P + 2 N E m q) <= budget * 6 N b S,   a quarter of it for evaluations.
+    """
+    probes, batch, m = decision.probes, needs.batch_sequences, needs.n_domains
+    n_evaluations = needs.n_probes + 1 + _evaluations_of_mode(decision, needs.n_candidates)
+    allowed = probes.budget * 6 * batch * needs.total_steps / needs.n_decisions
+    affordable = allowed * _EVALUATION_PART / (2 * n_evaluations * m)
+    sequences = probes.evaluation_sequences or max(_LEAST_SEQUENCES, math.floor(affordable))
+    sequences = min(sequences, available_sequences)
+    left = allowed - 2 * n_evaluations * m * sequences
+    steps = probes.steps or min(max(_LEAST_STEPS, math.floor(left / (4 * batch * needs.n_probes))), _MOST_STEPS)
+    return ProbePlan(needs.n_probes, steps, sequences)
+
+
+def candidate_count(decision: DecisionRecipe, n_components: int) -> int:
+    """Interpolated candidates: the recipe's number, or what the log-linear law needs to be identified."""
+    return max(decision.candidates, n_components + 3)
+
+
+def _evaluations_of_mode(decision: DecisionRecipe, n_candidates: int) -> int:
+    """Evaluations beyond those of the base and of the probes."""
+    if decision.mode == "probe-law":
+        return 0
+    return n_candidates if decision.mode == "interpolation" else 3 * decision.gradient_evaluations
+
+
+@dataclass(frozen=True)
+class PlannedProbes:
+    """Probes of all decisions of a phase, before any text is read: the plan of one decision, and the work of all."""
+
+    plan: ProbePlan
+    at_steps: tuple[int, ...]
+    work: list[Work]
+
+
+def planned_probes(recipe: Recipe, phase: Phase) -> PlannedProbes | None:
+    """The probes of a phase; None where nothing is decided.
+
+    A single domain that is probed has a probe per purity; several have one each, beside one of what was learnt before;
+    on the way of a pretraining at every purity.
+    """
+    decision, on_the_way = recipe.decision, phase.recipe.kind == "pretrain"
+    at = decided_at(recipe, phase)
+    if not at:
+        return None
+    recomputed = recomputed_domains(recipe, phase)
+    if on_the_way:
+        m = len(phase.domains)
+        n_probes = 1 + m * len(decision.probes.purities)
+    else:
+        m = len(phase.new) + len(recomputed) + (len(recomputed) < len(phase.known))
+        n_probed = len(phase.new) + (len(recomputed) if decision.mode != "probe-law" else 0)
+        n_probes = 1 + n_probed if n_probed > 1 else len(recipe.replay.purities)
+    candidates = candidate_count(decision, m)
+    needs = ProbeNeeds(n_probes, candidates, len(phase.domains), phase.batch_rows, phase.n_steps, len(at))
+    planned = plan_probes(decision, needs, recipe.corpus.heldout_sequences)
+    length = recipe.corpus.sequence_length
+    reading = len(at) * planned.evaluation_sequences * len(phase.domains) * length
+    n_read = n_probes + 1 + (candidates if decision.mode == "interpolation" else 0)
+    n_with_gradient = decision.gradient_evaluations if decision.mode == "gradient" else 0
+    work = [
+        Work("probes", len(at) * n_probes * planned.steps * phase.batch_rows * length, ADAPTER),
+        Work("evaluation", n_read * reading, READING),
+        Work("evaluation", n_with_gradient * reading, TRAINING),
+    ]
+    return PlannedProbes(planned, at, work)
+
+
+def decided_at(recipe: Recipe, phase: Phase) -> tuple[int, ...]:
+    """Steps of a phase at which probes decide: on the way of a pretraining, at the beginning of what follows."""
+    if phase.recipe.kind == "pretrain":
+        return decision_steps(recipe.decision.at, phase.n_steps) if len(phase.domains) > 1 else ()
+    return (0,) if decides(phase) else ()

@@ -1,0 +1,95 @@
+"""Evidence by a sweep: the phase itself, trained at every share of a grid: what a decision could gain.
+
+The choice is made on the held-out text that it is judged by. What it costs is counted like everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evermix.lifecycle.components import MixtureComponents
+from evermix.lifecycle.context import RunContext
+from evermix.lifecycle.evidence.base import DecisionRequest, decide_by_best, decides
+from evermix.lifecycle.scoring import score
+from evermix.lifecycle.state import ModelState, phase_piece, train
+from evermix.lifecycle.work import Work, scoring, training
+from evermix.observations import Observations
+from evermix.recipe import Recipe
+from evermix.recipe.timeline import Phase
+from evermix.results import Compute, Decision
+from evermix.results.run_result import EvidenceName
+from evermix.version import TRAINING_VERSION
+
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
+
+
+class SweepEvidence:
+    """The phase at every share of its new domains, the old ones in their proportions."""
+
+    name: EvidenceName = "sweep"
+
+    def request(
+        self, context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str
+    ) -> DecisionRequest | None:
+        """The share of all new domains together."""
+        phase = phases[-1]
+        components = MixtureComponents.beside_known(context, state.history, phase)
+        if components is None:
+            return None
+        prior = context.named_mixture(phase, "start")
+        return DecisionRequest(arm, phase, components, phase.n_rows, prior, f"before {phase.name}")
+
+    def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
+        """The grid, and on how much text its models are scored."""
+        return ["sweep", TRAINING_VERSION, list(SHARES), context.recipe.corpus.heldout_sequences]
+
+    def is_complete(self, context: RunContext, request: DecisionRequest) -> bool:
+        """Always: a training that fails ends the run."""
+        return True
+
+    def measure(self, context: RunContext, state: ModelState, request: DecisionRequest) -> SweepMeasured:
+        """Train and score the phase at every share."""
+        components, phase = request.components, request.phase
+        shares, losses, trained, scored = [], [], list[Compute](), list[Compute]()
+        for share in SHARES:
+            leaves = components.mixture_of(share, phase.new)
+            piece = phase_piece(context, phase, context.over_all(leaves))
+            reached, compute = train(context, state.with_new_optimizer(), piece)
+            scores = score(context, reached.run_id, reached.trained, phase.domains)
+            shares.append(components.shares_of(leaves).weights)
+            losses.append(scores.loss_nats)
+            trained.append(compute)
+            scored.append(scores.compute)
+        observations = Observations(components.components, np.array(shares), phase.domains, np.array(losses))
+        return SweepMeasured(observations, tuple(trained), Compute.sum(scored))
+
+    def estimate(self, recipe: Recipe, phase: Phase) -> list[Work]:
+        """The phase at every share but the one that is kept, and every model scored."""
+        if not decides(phase):
+            return []
+        return [*[training(recipe, phase)] * (len(SHARES) - 1), scoring(recipe, phase, len(SHARES))]
+
+
+@dataclass(frozen=True)
+class SweepMeasured:
+    """The phase at every share; the training of the one that is kept is booked by the arm."""
+
+    observations: Observations
+    trained: tuple[Compute, ...]
+    scored: Compute
+
+    @property
+    def compute(self) -> Compute:
+        """Of all trainings and scorings."""
+        return Compute.sum((*self.trained, self.scored))
+
+    def conclude(self, context: RunContext, state: ModelState, request: DecisionRequest) -> Decision:
+        """The share whose objective is least."""
+        values = np.atleast_1d(context.objective(request.phase.domains).value(self.observations.values))
+        others = [compute for k, compute in enumerate(self.trained) if k != int(values.argmin())]
+        compute = Compute.sum((*others, self.scored))
+        return decide_by_best(context, state, request, self.observations, compute, "sweep")
