@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from transformers import PreTrainedModel
 
 from evermix.errors import TaskError
-from evermix.executors.cached import CachedJob
+from evermix.executors.job import CachedJob
 from evermix.ledger import content_hash
 from evermix.lifecycle.context import RunContext
 from evermix.models.loading import load_model, load_to_score, on_gpu
@@ -113,7 +114,7 @@ def score_on_tasks(
             loaded = loaded or on_gpu(load(model))
             with context.reporter.part(_SCORING, f"task {task.name}", None):
                 record = _score_on_task(context, loaded, task)
-                job.run(lambda _, made=record: made)  # type: ignore[misc]
+                job.run(partial(_made, record))
     records = [job.record() for job in jobs]
     metrics, accuracies = dict[str, TaskScore](), dict[str, float]()
     for task, record in zip(tasks, records, strict=True):
@@ -158,6 +159,10 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     """What `work` gives, and the seconds that it took."""
     started = time.monotonic()
     return work(), time.monotonic() - started
+
+
+def _made(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    return record
 
 
 def _task_job(context: RunContext, model_id: str, task: Task) -> CachedJob:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evermix.errors import RecipeError
-from evermix.executors.cached import CachedJob
+from evermix.executors.job import CachedJob
 from evermix.ledger import content_hash
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.history import DataHistory

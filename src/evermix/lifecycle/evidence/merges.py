@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.designs.dirichlet import dirichlet_candidates
-from evermix.executors.cached import CachedJob
+from evermix.executors.job import CachedJob
 from evermix.ledger import content_hash
 from evermix.lifecycle.components import MixtureComponents
 from evermix.lifecycle.context import RunContext

@@ -23,6 +23,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from evermix.deciding.by_law import LawProblem, decide_by_law
 from evermix.designs.dirichlet import dirichlet_candidates
 from evermix.domains import DomainSet
 from evermix.errors import ConvergenceError
@@ -32,14 +33,12 @@ from evermix.laws.probe import ProbeLaw
 from evermix.lifecycle.evidence.probed import DecisionMode, DecisionProblem, ModeOutcome
 from evermix.mixture import Mixture
 from evermix.observations.runs import Runs
-from evermix.solvers.kl_scale import scaled_kl_weight
 from evermix.solvers.mirror import mirror_descent
-from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal, binding_bounds
-from evermix.solvers.solve import solve
 
 Floats = npt.NDArray[np.float64]
 _ON_A_LINE = 9
+NOT_RESAMPLED = "{n} probes of {m} components cannot be resampled: without any of them no law can be fitted"
 _WORST_CONDITION = 1e4
 _REFERENCES = 4  # mixtures that a decision's record compares, each of them a forward pass in mode gradient
 
@@ -71,16 +70,25 @@ def decide_by_interpolation(problem: DecisionProblem) -> ModeOutcome:
 def _solved(
     problem: DecisionProblem, law: MixingLaw, mode: str, rng: np.random.Generator, n_forward_tokens: int = 0
 ) -> ModeOutcome:
+    """As runs of any kind are decided from: by `deciding`, which says why the probes cannot be resampled."""
     kl = problem.kl if problem.kl is not None else DEFAULT_KL[mode]
-    kl_weight = problem.kl_weight
-    if kl_weight is None:
-        kl_weight = scaled_kl_weight(law, problem.objective, problem.prior, rng, kl)
-    return ModeOutcome(
-        solve(MixtureProblem(law, problem.objective, problem.bounds, problem.prior, kl_weight, problem.ceilings)),
-        law.predict,
-        kl if problem.kl_weight is None else None,
-        n_forward_tokens,
+    measured = problem.measured
+    reason = NOT_RESAMPLED.format(n=len(measured.probes), m=len(problem.prior.domains))
+    found = decide_by_law(
+        LawProblem(
+            law,
+            problem.objective,
+            problem.bounds,
+            problem.prior,
+            reason,
+            kl,
+            problem.kl_weight,
+            ceilings=problem.ceilings,
+            seed=problem.seed,
+            rng=rng,
+        )
     )
+    return ModeOutcome(found.proposal, law.predict, found.kl.source, found.assessment_absent, n_forward_tokens)
 
 
 def _candidates(problem: DecisionProblem, rng: np.random.Generator) -> Floats:
@@ -159,7 +167,10 @@ def decide_by_gradient(problem: DecisionProblem) -> ModeOutcome:
     return ModeOutcome(
         proposal,
         predict,
-        kl if problem.kl_weight is None else None,
+        f"{kl:g} of the objective's predicted spread"
+        if problem.kl_weight is None
+        else "given, in the objective's unit per nat",
+        "the interpolated model itself is asked, and nothing is resampled",
         n_forward_tokens=(1 + _REFERENCES) * heldout.n_tokens,
         n_backward_tokens=simulator.n_evaluations * heldout.n_tokens,
     )

@@ -149,13 +149,15 @@ class ModeOutcome:
     Attributes:
         proposal: the mixture over the problem's components, and what it promises.
         predict: mixtures, shape (..., components) -> the problem's metrics, shape (..., metrics).
-        kl: relative strength of the pull that was used; None where its weight was given.
+        kl_source: how strongly the prior pulled, a phrase for people.
+        assessment_absent: why there are no intervals.
         n_forward_tokens, n_backward_tokens: tokens of forward passes, and of passes with gradient, beyond the probes.
     """
 
     proposal: Proposal
     predict: Callable[[Floats], Floats]
-    kl: float | None = None
+    kl_source: str
+    assessment_absent: str | None
     n_forward_tokens: int = 0
     n_backward_tokens: int = 0
 

@@ -52,7 +52,6 @@ from evermix.version import TRAINING_VERSION
 
 Floats = npt.NDArray[np.float64]
 _RECOMPUTING_IS_WORTH = 1e-3  # of the predicted objective: what one domain's share of its own must gain
-_NOT_RESAMPLED = "{n} probes of {m} components cannot be resampled: without any of them no law can be fitted"
 
 
 class ProbeEvidence:
@@ -432,15 +431,13 @@ def _record(
     predicted = outcome.predict(np.array([mixture.weights for mixture in references.values()]))
     values = np.atleast_1d(problem.objective.value(predicted))
     ceilings = problem.ceilings
-    source = None if outcome.kl is None else f"{outcome.kl:g} of the objective's predicted spread"
-    n_components = len(request.components.components)
     return Decision(
         **request.describe(context, state, proposal.mixture),
         evidence="probes",
         mode=context.recipe.decision.mode,
         prior=dict(problem.prior.as_dict),
         kl_weight=proposal.kl_weight,
-        kl_source=source or "given, in the objective's unit per nat",
+        kl_source=outcome.kl_source,
         binding=proposal.binding,
         status=proposal.status,
         base_loss_nats=named(names, measured.base_loss_nats),
@@ -458,7 +455,7 @@ def _record(
         else {name: float(most) for name, most in zip(names, ceilings[:n], strict=True) if np.isfinite(most)},
         tasks=_error_rates(measured, predicted[0, n:]),
         modes=modes,
-        assessment_absent=_NOT_RESAMPLED.format(n=len(measured.probes), m=n_components),
+        assessment_absent=outcome.assessment_absent,
         compute=compute,
     )
 
