@@ -537,7 +537,7 @@ def _decision(
             ("chosen" if name == "proposal" else name): finite(row.objective_value) for name, row in rows.items()
         },
         assessment_absent=None if found.bootstrap is not None else "no resamples were asked for",
-        proposal=None,  # found.view
+        proposal=found.view,
         swarm=record,
         compute=compute,
     )
