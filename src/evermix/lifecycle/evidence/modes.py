@@ -33,8 +33,8 @@ from evermix.laws.probe import ProbeLaw
 from evermix.lifecycle.evidence.probed import DecisionMode, DecisionProblem, ModeOutcome
 from evermix.mixture import Mixture
 from evermix.observations.runs import Runs
-from evermix.solvers.mirror import mirror_descent
 from evermix.solvers.proposal import Proposal, binding_bounds
+from evermix.solvers.search import mirror_descent
 
 Floats = npt.NDArray[np.float64]
 _ON_A_LINE = 9
