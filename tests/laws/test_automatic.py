@@ -11,7 +11,7 @@ from evermix.errors import ObservationError
 from evermix.laws.automatic import AutoLaw, default_candidates
 from evermix.laws.gaussian_process import GaussianProcessLaw
 from evermix.laws.log_linear import LogLinearLaw
-from evermix.laws.nearest import NearestLaw
+from evermix.laws.nonparametric import NearestLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.observations.runs import Runs
 

@@ -12,7 +12,7 @@ from evermix.errors import ObservationError
 from evermix.laws.cross_validation import cross_validate, fold_labels, held_out, spearman
 from evermix.laws.gaussian_process import GaussianProcessLaw
 from evermix.laws.log_linear import LogLinearLaw
-from evermix.laws.nearest import NearestLaw
+from evermix.laws.nonparametric import NearestLaw
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.observations.runs import Runs
 

@@ -10,11 +10,10 @@ from scipy.optimize import minimize
 
 from evermix.errors import ConstraintError, ObservationError
 from evermix.laws.ensemble import EnsembleLaw, _simplex_minimum, stacking_weights
-from evermix.laws.gaussian_process import GaussianProcessLaw
+from evermix.laws.gaussian_process import GaussianProcessLaw, ResidualLaw
 from evermix.laws.log_linear import LogLinearLaw
-from evermix.laws.nearest import NearestLaw
+from evermix.laws.nonparametric import NearestLaw
 from evermix.laws.power_link import PowerLinkLaw
-from evermix.laws.residual import ResidualLaw
 from evermix.observations.runs import Runs
 
 

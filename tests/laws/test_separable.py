@@ -8,8 +8,7 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
 from evermix.errors import ObservationError
-from evermix.laws.autoscale import AutoScaleLaw
-from evermix.laws.bimix import BiMixLaw
+from evermix.laws.separable import AutoScaleLaw, BiMixLaw
 from evermix.observations.runs import Runs
 
 M = 4

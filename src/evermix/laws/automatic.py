@@ -24,14 +24,12 @@ import numpy.typing as npt
 
 from evermix.errors import ConvergenceError, ObservationError
 from evermix.laws.base import Floats, MixingLaw, WeightedRuns, weighted
-from evermix.laws.boosted_trees import BoostedTreesLaw
 from evermix.laws.cross_validation import Ints, fold_labels, held_out
 from evermix.laws.ensemble import EnsembleLaw, stacking_weights
-from evermix.laws.gaussian_process import GaussianProcessLaw
+from evermix.laws.gaussian_process import GaussianProcessLaw, ResidualLaw
 from evermix.laws.log_linear import LogLinearLaw
-from evermix.laws.pooled_power_link import PooledPowerLinkLaw
-from evermix.laws.power_link import PowerLinkLaw
-from evermix.laws.residual import ResidualLaw
+from evermix.laws.nonparametric import BoostedTreesLaw
+from evermix.laws.power_link import PooledPowerLinkLaw, PowerLinkLaw
 from evermix.observations.runs import Runs
 
 SIGNIFICANT = 3.0

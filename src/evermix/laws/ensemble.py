@@ -21,7 +21,7 @@ from evermix.errors import ObservationError
 from evermix.laws.base import Floats, MixingLaw, weighted
 from evermix.laws.cross_validation import fold_labels, held_out
 from evermix.laws.gaussian_process import GaussianProcessLaw
-from evermix.laws.pooled_power_link import PooledPowerLinkLaw
+from evermix.laws.power_link import PooledPowerLinkLaw
 from evermix.observations.runs import Runs
 
 _LEAST_WEIGHT = 1e-3

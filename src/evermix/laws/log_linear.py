@@ -19,9 +19,18 @@ import numpy.typing as npt
 
 from evermix.errors import ConvergenceError, ObservationError
 from evermix.laws.base import Floats, MixingLaw, WeightedRuns, weighted
-from evermix.laws.laplace import Uncertainty, noise_of, standard_deviations
-from evermix.laws.levenberg_marquardt import CurveFits, Ints, Patience, Point, Solution, search
-from evermix.laws.weighted_gram import WeightedGram
+from evermix.laws.curve_fits import (
+    CurveFits,
+    Ints,
+    Patience,
+    Point,
+    Solution,
+    Uncertainty,
+    WeightedGram,
+    noise_of,
+    search,
+    standard_deviations,
+)
 from evermix.observations.runs import Runs
 
 _FLOORS = (0.3, 0.9)
@@ -121,7 +130,7 @@ class LogLinearLaw(MixingLaw):
         return result
 
     def predict_with_std(self, P: npt.ArrayLike) -> tuple[Floats, Floats]:
-        """`predict`, and the standard deviation by the delta method from the parameters' covariance (laplace.py)."""
+        """`predict`, and the standard deviation by the delta method from the parameters' covariance (curve_fits.py)."""
         predicted = self.predict(P)
         points = self._mixtures(P).reshape(-1, self.n_domains_)
         theta = np.column_stack([np.exp(self.c_), self.t_])

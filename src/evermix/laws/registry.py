@@ -6,18 +6,14 @@ from typing import Any
 
 from evermix.errors import RecipeError
 from evermix.laws.automatic import AutoLaw
-from evermix.laws.autoscale import AutoScaleLaw
 from evermix.laws.base import MixingLaw
-from evermix.laws.bimix import BiMixLaw
-from evermix.laws.boosted_trees import BoostedTreesLaw
 from evermix.laws.ensemble import EnsembleLaw
-from evermix.laws.gaussian_process import GaussianProcessLaw
+from evermix.laws.gaussian_process import GaussianProcessLaw, ResidualLaw
 from evermix.laws.log_linear import LogLinearLaw
-from evermix.laws.nearest import NearestLaw
-from evermix.laws.pooled_power_link import PooledPowerLinkLaw
-from evermix.laws.power_link import PowerLinkLaw
+from evermix.laws.nonparametric import BoostedTreesLaw, NearestLaw
+from evermix.laws.power_link import PooledPowerLinkLaw, PowerLinkLaw
 from evermix.laws.probe import ProbeLaw
-from evermix.laws.residual import ResidualLaw
+from evermix.laws.separable import AutoScaleLaw, BiMixLaw
 
 _FAMILIES: tuple[type[MixingLaw], ...] = (
     LogLinearLaw,

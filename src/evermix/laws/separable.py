@@ -1,4 +1,4 @@
-"""What BiMix and AutoScale share: f_i is a constant plus one convex, decreasing term per domain.
+"""Separable laws, BiMix and AutoScale: f_i is a constant plus one convex, decreasing term per domain.
 
 Both are fitted by batched Levenberg-Marquardt with targets in standard deviations of each metric over runs, so that
 a metric's unit does not count. A sum of functions of one p_j each has a diagonal Hessian.
@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from evermix.errors import ConvergenceError, ObservationError
 from evermix.laws.base import Floats, MixingLaw, WeightedRuns, weighted
-from evermix.laws.levenberg_marquardt import Ints, LeastSquares, Patience, Solution, best_of, minimise
+from evermix.laws.curve_fits import Ints, LeastSquares, Patience, Solution, best_of, minimise
 from evermix.observations.runs import Runs
 
 _PATIENCE = Patience(max_iterations=100, tolerance=1e-5)
+_EXPONENTS = (0.03, 0.15, 0.6)
+_STARTS = ((0.03, 0.3), (0.3, 0.5))
 
 
 @dataclass(frozen=True)
@@ -132,3 +134,152 @@ def _noise(squares: LeastSquares, best: Solution, runs: WeightedRuns) -> Floats:
     decided = np.einsum("bqq->b", np.linalg.solve(gram + squares.precision + small, gram))
     result: Floats = np.sqrt((r**2).sum(axis=1) / np.maximum(runs.n_effective - decided, 1.0))
     return result
+
+
+class BiMixLaw(SeparableLaw):
+    """f_i(p) = sum_j A_ij (p_j + e)^(-a_ij), A >= 0, a > 0: BiMix, its one term per domain summed over domains.
+
+    The paper's law of a domain's own loss is A p^(-a) at a fixed training length; for a metric that draws on every
+    domain the terms are added. p_j^(-a) is infinite at p_j = 0, and swarms are full of zeros: every share is taken as
+    p_j + e, which is smooth and keeps the law convex (holding p_j at a least share would not).
+
+    Args:
+        minimum_share: e, added to every share so that zero shares have a finite prediction.
+        ridge: weight of |A_i - mean(A_i)|^2 / 2, A in standard deviations of the metric over runs.
+        prior_a, prior_weight_a: prior on a (log scale) and its weight.
+
+    Attributes after fit:
+        A_, a_: (metrics, domains).
+    """
+
+    name = "bimix"
+    formula = "sum_j A_j (p_j + e)^(-a_j)"
+    source = "BiMix, arXiv 2405.14908; Olmix, arXiv 2602.12237"
+
+    A_: Floats
+    a_: Floats
+
+    def __init__(
+        self, minimum_share: float = 1e-3, ridge: float = 1e-3, prior_a: float = 0.1, prior_weight_a: float = 0.1
+    ) -> None:
+        self.minimum_share = minimum_share
+        self.ridge = ridge
+        self.prior_a = prior_a
+        self.prior_weight_a = prior_weight_a
+
+    def _squares(self, mixtures: Floats, targets: Floats, scales: Floats) -> LeastSquares:
+        if not 0 < self.minimum_share < 1:
+            raise ObservationError("minimum_share of BiMix must be in (0, 1)", received=self.minimum_share)
+        m = mixtures.shape[1]
+        log_share = np.log(mixtures + self.minimum_share)
+
+        def residuals(theta: Floats, problem: Ints) -> tuple[Floats, Floats]:
+            a = np.exp(np.clip(theta[:, None, m:], -30.0, 3.0))
+            power = scales[problem][:, :, None] * np.exp(-a * log_share)
+            term = theta[:, None, :m] * power
+            J = np.concatenate([power, -term * a * log_share], axis=2)
+            return term.sum(axis=2) - scales[problem] * targets[problem], J
+
+        precision = np.zeros((2 * m, 2 * m))
+        precision[:m, :m] = self.ridge * (np.eye(m) - 1 / m)
+        precision[m:, m:] = self.prior_weight_a * np.eye(m)
+        mean = np.zeros((len(targets), 2 * m))
+        mean[:, m:] = np.log(self.prior_a)
+        lower = np.append(np.zeros(m), np.full(m, -np.inf))
+        free = np.ones(mean.shape, dtype=bool)
+        return LeastSquares(residuals=residuals, precision=precision, mean=mean, free=free, lower=lower)
+
+    def _starts(self, mixtures: Floats, targets: Floats) -> list[Floats]:
+        """For each exponent: ridge least squares for A, negative ones set to zero."""
+        starts = []
+        for a in _EXPONENTS:
+            power = (mixtures + self.minimum_share) ** -a
+            level = targets.mean(axis=1) / power.sum(axis=1).mean()
+            gram = power.T @ power
+            gram += 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram))
+            A = level + np.linalg.solve(gram, power.T @ (targets - level[:, None] * power.sum(axis=1)).T)
+            starts.append(np.hstack([np.maximum(A.T, 0.01 * level[:, None]), np.full(A.T.shape, np.log(a))]))
+        return starts
+
+    def _terms(self, theta: Floats, unit: Floats) -> Terms:
+        m = theta.shape[1] // 2
+        self.A_, self.a_ = theta[:, :m] * unit[:, None], np.exp(np.clip(theta[:, m:], -30.0, 3.0))
+        return Terms(np.zeros(len(theta)), self.A_, np.full_like(self.A_, self.minimum_share), self.a_)
+
+
+class AutoScaleLaw(SeparableLaw):
+    """f_i(p) = u_i (c_i + sum_j (R (A_ij + p_j))^(-a_ij)), c >= 0, A > 0, a > 0, u_i the metric's standard deviation.
+
+    Each domain adds to the loss a power law in the tokens seen of it, R p_j, plus what other domains are worth in its
+    place, R A_ij. The terms have no factor of their own, so the unit of R decides how large they can be. Each metric is
+    measured in its standard deviation over runs, so that its own unit does not count.
+
+    Args:
+        tokens_billions: R, the token budget of a run in 10^9 tokens; the fit depends on it.
+        prior_A, prior_a: prior medians of A and a.
+        prior_weight: weight of both priors, on the log scale.
+
+    Attributes after fit:
+        c_: (metrics,), in the metric's unit. A_, a_: (metrics, domains).
+    """
+
+    name = "autoscale"
+    formula = "c + sum_j (R (A_j + p_j))^(-a_j)"
+    source = "AutoScale, arXiv 2407.20177"
+
+    c_: Floats
+    A_: Floats
+    a_: Floats
+
+    def __init__(
+        self, tokens_billions: float = 1.0, prior_A: float = 0.1, prior_a: float = 0.3, prior_weight: float = 0.1
+    ) -> None:
+        self.tokens_billions = tokens_billions
+        self.prior_A = prior_A
+        self.prior_a = prior_a
+        self.prior_weight = prior_weight
+
+    def _squares(self, mixtures: Floats, targets: Floats, scales: Floats) -> LeastSquares:
+        if not self.tokens_billions > 0:
+            raise ObservationError("tokens_billions of AutoScale must be > 0", received=self.tokens_billions)
+        m = mixtures.shape[1]
+
+        def residuals(theta: Floats, problem: Ints) -> tuple[Floats, Floats]:
+            A, a = np.exp(_bounded(theta[:, None, 1 : m + 1])), np.exp(_bounded(theta[:, None, m + 1 :]))
+            scale = scales[problem][:, :, None]
+            log_tokens = np.log(self.tokens_billions) + np.log(A + mixtures)
+            term = np.exp(np.minimum(-a * log_tokens, 60.0))
+            J = np.concatenate(
+                [np.ones((*scale.shape[:2], 1)), -a * term * A / (A + mixtures), -a * log_tokens * term], 2
+            )
+            return scale[:, :, 0] * (theta[:, :1] + term.sum(axis=2) - targets[problem]), scale * J
+
+        precision = self.prior_weight * np.eye(2 * m + 1)
+        precision[0, 0] = 0.0
+        mean = np.full((len(targets), 2 * m + 1), np.log(self.prior_A))
+        mean[:, 0], mean[:, m + 1 :] = 0.0, np.log(self.prior_a)
+        lower = np.append(0.0, np.full(2 * m, -np.inf))
+        free = np.ones(mean.shape, dtype=bool)
+        return LeastSquares(residuals=residuals, precision=precision, mean=mean, free=free, lower=lower)
+
+    def _starts(self, mixtures: Floats, targets: Floats) -> list[Floats]:
+        """A and a equal for all domains, c what is then left of the mean."""
+        m = mixtures.shape[1]
+        starts = []
+        for A, a in _STARTS:
+            theta = np.full((len(targets), 2 * m + 1), np.log(A))
+            theta[:, m + 1 :] = np.log(a)
+            rest = ((self.tokens_billions * (A + mixtures)) ** -a).sum(axis=1).mean()
+            theta[:, 0] = np.maximum(targets.mean(axis=1) - rest, 0.0)
+            starts.append(theta)
+        return starts
+
+    def _terms(self, theta: Floats, unit: Floats) -> Terms:
+        m = (theta.shape[1] - 1) // 2
+        self.c_ = theta[:, 0] * unit
+        self.A_, self.a_ = np.exp(_bounded(theta[:, 1 : m + 1])), np.exp(_bounded(theta[:, m + 1 :]))
+        return Terms(self.c_, unit[:, None] * self.tokens_billions**-self.a_, self.A_, self.a_)
+
+
+def _bounded(logarithm: Floats) -> Floats:
+    return np.clip(logarithm, -25.0, 5.0)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import spearmanr
 
-from evermix.laws.pooled_power_link import PooledPowerLinkLaw, _shared
-from evermix.laws.power_link import PowerLinkLaw
+from evermix.laws.power_link import PooledPowerLinkLaw, PowerLinkLaw, _shared
 from evermix.observations.runs import Runs
 
 M, N = 8, 12

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from evermix.laws.levenberg_marquardt import CurveFits, LeastSquares, Patience, best_of, minimise, search
+from evermix.laws.curve_fits import CurveFits, LeastSquares, Patience, WeightedGram, best_of, minimise, search
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.power_link import PowerLinkLaw
-from evermix.laws.weighted_gram import WeightedGram
 from evermix.observations.runs import Runs
 
 
@@ -154,5 +153,5 @@ def test_weighted_gram_is_the_product_with_and_without_its_table(columns: int, m
     X, w = rng.normal(size=(9, columns)), rng.normal(size=(5, 9))
     expected = np.stack([X.T @ np.diag(row) @ X for row in w])
     np.testing.assert_allclose(WeightedGram(X)(w), expected, atol=1e-12)
-    monkeypatch.setattr("evermix.laws.weighted_gram._LARGEST_TABLE", 0)
+    monkeypatch.setattr("evermix.laws.curve_fits._LARGEST_TABLE", 0)
     np.testing.assert_allclose(WeightedGram(X)(w), expected, atol=1e-12)

@@ -1,13 +1,22 @@
-"""Batched Levenberg-Marquardt: many small curve fits (metrics x starts) at once, in numpy.
+"""Curve fits: many small ones (metrics x starts) at once, in numpy, and how uncertain they are.
 
-minimise over theta: sum_k n_k rho(r_k(theta)) + (theta - mu)' R (theta - mu) / 2, with theta >= lower, where rho is
-r^2/2 or Huber's function (r^2/2 up to delta, then linear) and n_k the multiplicity of residual k. Far from the
-solution the steps are reweighted Gauss-Newton,
+Levenberg-Marquardt, batched. minimise over theta: sum_k n_k rho(r_k(theta)) + (theta - mu)' R (theta - mu) / 2, with
+theta >= lower, where rho is r^2/2 or Huber's function (r^2/2 up to delta, then linear) and n_k the multiplicity of
+residual k. Far from the solution the steps are reweighted Gauss-Newton,
 
     (J'WJ + R + damping diag) d = -(J' rho' + R (theta - mu)),  W = rho'(r) / r,
 
 which always go downhill; near it, where the fit offers second derivatives, W = rho''(r) and sum_k rho'_k r_k'' is
 added: Newton, which converges quadratically. Coordinates held at their bound are left out of the step.
+
+Uncertainty: the noise around a curve, and the covariance of its parameters by Laplace's method. With residuals in units
+of the metric's scale, H = J'NJ + R (N multiplicities, R the prior's precision) and e = the number of parameters that
+the data fix, tr(H^-1 J'NJ):
+
+    noise^2 = sum_k n_k r_k^2 / (n - e),        covariance = noise^2 H^-1.
+
+For Huber's loss the asymptotic variance of an M-estimator (Huber 1964) takes the place of noise^2 in the covariance:
+sum_k n_k rho'(r_k)^2 / (n - e) / (mean rho'')^2, and R / mean rho'' that of R.
 """
 
 from __future__ import annotations
@@ -32,6 +41,9 @@ _NEWTON_FROM = 0.03  # relative decrease of a step under which second derivative
 _FLOOR_ON_FAILURE = 1e-4  # least damping after a step that did not gain
 _SAME_BASIN = 1e-4
 _LEAVE_NEWTON = 2.0**6  # growth factor of the damping after five failures running
+_LARGEST_HESSIANS = 2**22  # numbers in the Hessians of one batch, 32 MiB
+_LEAST_SHARE_INSIDE = 0.05
+_LARGEST_TABLE = 2**24  # numbers, 128 MiB
 
 
 @dataclass(frozen=True)
@@ -319,3 +331,105 @@ def _leaders(objective: Floats, problem: Ints, n_problems: int, keep: int) -> In
     rank = np.arange(len(order)) - first[problem[order]]
     leaders: Ints = order[rank < keep]
     return leaders
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """noise: (problems,), sd of a residual. scale: (problems,), of the covariance. prior: factor of R."""
+
+    noise: Floats
+    scale: Floats
+    prior: Floats
+
+
+def noise_of(fits: CurveFits, theta: Floats, known: Floats, fallback: Floats) -> Uncertainty:
+    """Noise around each metric's curve.
+
+    Args:
+        known: (problems, K), 1 where the residual is known, 0 where it is missing.
+        fallback: (problems,), the noise where the fit leaves no degree of freedom (under half a run).
+    """
+    problem = np.arange(len(theta))
+    r, _ = fits.evaluate(theta, problem)
+    counted = known if fits.multiplicity is None else known * fits.multiplicity
+    n = counted.sum(axis=1)
+    inside, psi = np.ones(len(theta)), r
+    if fits.huber_delta is not None:
+        psi = np.clip(r, -fits.huber_delta, fits.huber_delta)
+        inside = (counted * (np.abs(r) <= fits.huber_delta)).sum(axis=1) / n
+        inside = np.maximum(inside, _LEAST_SHARE_INSIDE)
+    freedom = n - fixed_by_data(fits, theta, 1 / inside)
+    enough = freedom >= 0.5
+    freedom = np.where(enough, freedom, 1.0)
+    noise = np.where(enough, np.sqrt((counted * r**2).sum(axis=1) / freedom), fallback)
+    scale = np.where(enough, np.sqrt((counted * psi**2).sum(axis=1) / freedom) / inside, fallback)
+    return Uncertainty(noise, scale, 1 / inside)
+
+
+def fixed_by_data(fits: CurveFits, theta: Floats, prior: Floats) -> Floats:
+    """tr(H^-1 J'NJ) = free parameters - tr(H^-1 R), shape (problems,)."""
+    total = np.empty(len(theta))
+    for rows in _chunks(*theta.shape):
+        hessian, held = _hessian(fits, theta[rows], rows, prior[rows])
+        total[rows] = (~held).sum(axis=1)
+        if fits.precision.any():
+            share = np.einsum("bqq->bq", np.linalg.solve(hessian, np.broadcast_to(fits.precision, hessian.shape)))
+            total[rows] -= prior[rows] * np.where(held, 0.0, share).sum(axis=1)
+    return total
+
+
+def standard_deviations(
+    fits: CurveFits, theta: Floats, uncertainty: Uncertainty, slopes: Callable[[int], Floats]
+) -> Floats:
+    """sqrt(s' covariance s) for the rows s of slopes(problem), shape (points, q); result (points, problems)."""
+    columns = []
+    for rows in _chunks(*theta.shape):
+        hessian, held = _hessian(fits, theta[rows], rows, uncertainty.prior[rows])
+        for inverse, fixed, problem in zip(np.linalg.inv(hessian), held, rows, strict=True):
+            inner = np.where(fixed, 0.0, slopes(int(problem)))
+            variance = ((inner @ inverse) * inner).sum(axis=1)
+            columns.append(uncertainty.scale[problem] * np.sqrt(np.maximum(variance, 0.0)))
+    return np.stack(columns, axis=-1)
+
+
+def _chunks(n_problems: int, q: int) -> list[Ints]:
+    width = max(1, _LARGEST_HESSIANS // q**2)
+    return [np.arange(first, min(first + width, n_problems)) for first in range(0, n_problems, width)]
+
+
+def _hessian(fits: CurveFits, theta: Floats, problem: Ints, prior: Floats) -> tuple[Floats, Bools]:
+    """J'NJ + R, with a held coordinate's row and column those of the identity; and which are held."""
+    r, point = fits.evaluate(theta, problem)
+    weight = np.ones_like(r) if fits.multiplicity is None else np.broadcast_to(fits.multiplicity, r.shape)
+    _, hessian = fits.normal(theta, problem, point, r, weight, None)
+    hessian = hessian + prior[:, None, None] * fits.precision
+    held = ~fits.free[problem] | (theta <= fits.lower)
+    hessian = np.where(held[:, :, None] | held[:, None, :], 0.0, hessian)
+    diagonal = np.einsum("bqq->bq", hessian)
+    diagonal += np.where(held, 1.0, 1e-9 * np.maximum(diagonal, diagonal.max(axis=1, keepdims=True) * 1e-6) + 1e-300)
+    return hessian, held
+
+
+class WeightedGram:
+    """Many weighted Gram matrices X' diag(w_b) X of one table X (runs, columns), as a single matrix product.
+
+    w, shape (batch, runs), -> sum_k w_bk x_k x_k', shape (batch, columns, columns).
+
+    The products x_kj x_kl of the pairs j <= l are laid out once, as a table (runs, pairs); then w (batch, runs) times
+    that table is every Gram matrix at once. Where the table would be large, one product per weighting does the same.
+    """
+
+    def __init__(self, X: Floats) -> None:
+        self.X = X
+        n_runs, n_columns = X.shape
+        self._products: Floats | None = None
+        if n_runs * n_columns * (n_columns + 1) // 2 <= _LARGEST_TABLE:
+            rows, columns = np.triu_indices(n_columns)
+            self._products = X[:, rows] * X[:, columns]
+            self._place = np.empty((n_columns, n_columns), dtype=np.intp)
+            self._place[rows, columns] = self._place[columns, rows] = np.arange(len(rows))
+
+    def __call__(self, w: Floats) -> Floats:
+        if self._products is not None:
+            return np.take(w @ self._products, self._place, axis=1)
+        return np.stack([(self.X.T * row) @ self.X for row in w])
