@@ -13,7 +13,7 @@ from evermix.corpus.store import TokenStore
 from evermix.designs import nested_design
 from evermix.measure.swarm import Swarm
 from evermix.mixture import Mixture
-from evermix.recipe.swarm import ProxyTraining
+from evermix.recipe.measured import ProxyTraining
 
 PROXY = ProxyTraining(rung="0.05M", batch_sequences=8, learning_rate=1e-2, checkpoints=0)
 PROXY_STEPS = 512

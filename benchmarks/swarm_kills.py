@@ -26,7 +26,7 @@ from evermix.designs import dirichlet_design
 from evermix.executors import Job, LocalProcesses
 from evermix.measure.swarm import JOB, Proxy, Swarm
 from evermix.mixture import Mixture
-from evermix.recipe.swarm import ProxyTraining
+from evermix.recipe.measured import ProxyTraining
 
 N_PROXIES, STEPS, ROUNDS = 30, 40, 5
 TRAINING = ProxyTraining(rung="0.05M", batch_sequences=8, learning_rate=1e-2, checkpoints=4)

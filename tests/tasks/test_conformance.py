@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from evermix.errors import TaskError
-from evermix.recipe.tasks import TaskKind, TaskRecipe
+from evermix.recipe.measured import TaskKind, TaskRecipe
 from evermix.tasks import TASK_KINDS, Task, open_tasks
 from tests.tasks.models import ChatMarks, llama, word_tokenizer
 

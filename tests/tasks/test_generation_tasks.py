@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from evermix.errors import TaskError
-from evermix.recipe.tasks import TaskRecipe
+from evermix.recipe.measured import TaskRecipe
 from evermix.tasks import AnswerTask, ExactTask, Generation, ScorerTask, Task, load_scorer, open_tasks, score_tasks
 from evermix.tasks.generation_tasks import ExactItem, Scorer, ScorerItem, normalised
 from evermix.tasks.likelihood_tasks import AnswerItem

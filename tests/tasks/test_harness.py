@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError
-from evermix.recipe.tasks import TaskRecipe
+from evermix.recipe.measured import TaskRecipe
 from evermix.tasks import AnswerTask, ChoiceTask, Task, open_tasks
 from evermix.tasks.likelihood_tasks import AnswerItem, ChoiceItem
 from tests.tasks.models import llama, word_tokenizer

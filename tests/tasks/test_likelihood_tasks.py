@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from evermix.errors import TaskError, TokenizerError
-from evermix.recipe.tasks import TaskRecipe
+from evermix.recipe.measured import TaskRecipe
 from evermix.tasks import AnswerTask, ChoiceTask, open_tasks, score_tasks
 from evermix.tasks.likelihood_tasks import AnswerItem, ChoiceItem, bits_per_byte
 from tests.tasks.models import byte_tokenizer, gpt2, llama, unigram, word_tokenizer

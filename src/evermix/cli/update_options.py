@@ -106,14 +106,14 @@ class UpdateArguments:
 
     def domain(self, name: str) -> em.DomainRecipe:
         """A domain with the text that --files, --registry or --dataset name."""
-        from evermix.recipe.text_update import absolute
+        from evermix.recipe.parts import absolute
 
         place = {"files": absolute(self.given["files"]), "registry": self.given["registry"]}
         return domain_recipe(name, {**place, "dataset": _arguments(self.given["dataset"])}, self.given)
 
     def parts(self, parts: Sequence[str]) -> tuple[em.DomainRecipe, ...]:
         """`["new=a/*.txt", "old=registry:legal"]` -> the domains; a part named twice has several globs."""
-        from evermix.recipe.text_update import absolute
+        from evermix.recipe.parts import absolute
 
         places: dict[str, dict[str, Any]] = {}
         for text in parts:

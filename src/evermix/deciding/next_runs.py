@@ -30,7 +30,7 @@ from evermix.errors import ObservationError
 from evermix.mixture import Mixture
 from evermix.observations import Observations, Runs
 from evermix.recipe.decision import ProposalRecipe, StudyRecipe
-from evermix.recipe.swarm import DesignKind, DesignRecipe, LevelRecipe, ScatterRecipe
+from evermix.recipe.measured import DesignKind, DesignRecipe, LevelRecipe, ScatterRecipe
 
 Floats = npt.NDArray[np.float64]
 _N_OPTIMA = 6  # resampled laws whose optima seed the candidates

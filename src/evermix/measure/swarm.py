@@ -31,8 +31,7 @@ from evermix.ledger import content_hash
 from evermix.mixture import Mixture
 from evermix.models.ladder import ModelSize, build_model
 from evermix.models.loading import load_to_score
-from evermix.recipe.swarm import ProxyTraining
-from evermix.recipe.tasks import TaskRecipe
+from evermix.recipe.measured import ProxyTraining, TaskRecipe
 from evermix.schedule import MixtureSchedule
 from evermix.tasks import Task, open_tasks
 from evermix.training.evaluation import HeldoutText, evaluate

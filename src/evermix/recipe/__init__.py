@@ -10,17 +10,16 @@ from evermix.recipe.decision import (
     ProposalRecipe,
     StudyRecipe,
 )
+from evermix.recipe.measured import DesignRecipe, LevelRecipe, ProxyTraining, SwarmRecipe, TaskRecipe
 from evermix.recipe.parts import (
     CorpusRecipe,
     DomainRecipe,
     ModelRecipe,
+    TextUpdate,
     TokenizerRecipe,
     TrainingRecipe,
     parse_amount,
 )
-from evermix.recipe.swarm import DesignRecipe, LevelRecipe, ProxyTraining, SwarmRecipe
-from evermix.recipe.tasks import TaskRecipe
-from evermix.recipe.text_update import TextUpdate
 from evermix.recipe.whole import Recipe
 
 __all__ = [

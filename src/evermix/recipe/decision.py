@@ -14,8 +14,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from evermix.constraints import Constraints, GroupTotal
 from evermix.objective import Objective, Quantity
+from evermix.recipe.measured import DesignRecipe
 from evermix.recipe.parts import Amount, Fraction, Model, Share, Weight
-from evermix.recipe.swarm import DesignRecipe
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error
 
 Groups = dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]]

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from evermix.domains import DomainSet
 from evermix.errors import ConstraintError, DomainError, RecipeError
 from evermix.recipe.decision import ConstraintRecipe, DecisionRecipe, ObjectiveRecipe, ProposalRecipe, StudyRecipe
+from evermix.recipe.measured import SwarmRecipe, TaskRecipe
 from evermix.recipe.parts import (
     CorpusRecipe,
     DomainRecipe,
@@ -26,8 +27,6 @@ from evermix.recipe.parts import (
     Weight,
 )
 from evermix.recipe.phases import PhaseRecipe, ReplayRecipe, RetentionRecipe
-from evermix.recipe.swarm import SwarmRecipe
-from evermix.recipe.tasks import TaskRecipe
 from evermix.recipe.timeline import PRETRAINING, Labels, Phase, base_name, phase_orders, timeline
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error, unknown_key
 

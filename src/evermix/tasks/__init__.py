@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from evermix.errors import TaskError
-from evermix.recipe.tasks import TaskKind, TaskRecipe
+from evermix.recipe.measured import TaskKind, TaskRecipe
 from evermix.tasks.base import MetricInfo, Render, Score, Task, score_tasks
 from evermix.tasks.generation import Generation, greedy_answers
 from evermix.tasks.generation_tasks import ExactItem, ExactTask, ScorerItem, ScorerTask, load_scorer

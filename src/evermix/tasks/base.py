@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from evermix.corpus.readers import decode, encodable, read_lines
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CorpusError, TaskError
-from evermix.recipe.tasks import TaskRecipe
+from evermix.recipe.measured import TaskRecipe
 
 SCORING_VERSION = 1
 """Part of every fingerprint; raised when the same items and model would get another score."""

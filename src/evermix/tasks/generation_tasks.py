@@ -36,7 +36,7 @@ from transformers import PreTrainedModel
 
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError
-from evermix.recipe.tasks import TaskRecipe
+from evermix.recipe.measured import TaskRecipe
 from evermix.tasks.base import MetricInfo, Render, Score, brief, checked_text, items_file, read_items, text_of
 from evermix.tasks.generation import DEFAULT_NEW_TOKENS, Generation, count_generated, greedy_answers
 from evermix.tasks.likelihood_tasks import AnswerItem, AnswerTask, answer_item, mean_score

@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError
-from evermix.recipe.tasks import TaskRecipe
+from evermix.recipe.measured import TaskRecipe
 from evermix.tasks.base import MetricInfo, Render, Score, evenly_spaced, task_fingerprint
 from evermix.tasks.likelihood import Continuation, Likelihoods, count_tokens, log_likelihoods
 from evermix.tasks.likelihood_tasks import bits_per_byte, mean_score

@@ -33,7 +33,7 @@ from transformers import PreTrainedModel
 
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError
-from evermix.recipe.tasks import TaskRecipe
+from evermix.recipe.measured import TaskRecipe
 from evermix.tasks.base import MetricInfo, Render, Score, brief, checked_text, field_of, items_file, read_items, text_of
 from evermix.tasks.likelihood import Continuation, Floats, count_tokens, log_likelihoods
 from evermix.tasks.prompts import prompts_fingerprint

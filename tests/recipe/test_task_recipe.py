@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from evermix.errors import TaskError
-from evermix.recipe.tasks import TaskRecipe
+from evermix.recipe.measured import TaskRecipe
 from evermix.tasks import open_tasks
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from evermix.errors import RecipeError
-from evermix.recipe.text_update import TextUpdate, absolute
+from evermix.recipe.parts import TextUpdate, absolute
 
 
 def written(folder: Path, text: str) -> Path:
