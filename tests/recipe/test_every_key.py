@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from evermix.errors import RecipeError
 from evermix.recipe import Recipe, StudyRecipe
+from evermix.recipe.whole import Arm
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
 INTERNAL = {"base"}
@@ -99,6 +100,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (BASE, {"arms": ["best-run"]}, "arm best-run belongs to method olmix"),
     (BASE, {"arms": ["retrain"]}, "arm retrain belongs to a recipe with phases"),
     (BASE, {"arms": []}, "at least one arm"),
+    (BASE, {"objective": {"bits_per_byte_factor": {"a": 0.4}}}, "objective.bits_per_byte_factor: belongs to a table"),
     (SWARM, {"decision": {"at": [0.2]}}, "decision.at: belongs to"),
     (SWARM, {"decision": {"cross_checks": True}}, "decision.cross_checks: belongs to"),
     (BASE, {"decision": {"resamples": 0}}, "decision.resamples: belongs to"),
@@ -115,3 +117,11 @@ def test_what_means_nothing_here_is_refused(
     with pytest.raises(RecipeError) as caught:
         Recipe.load(path)
     assert message in str(caught.value)
+
+
+def test_arms_of_a_recipe_are_those_of_the_lifecycle() -> None:
+    """The recipe lists the names, so that it needs no training library; the registry has a class for each."""
+    pytest.importorskip("torch")
+    from evermix.lifecycle.arms import ARMS
+
+    assert set(get_args(Arm)) == set(ARMS)

@@ -157,9 +157,9 @@ def test_a_swarm_is_pulled_towards_the_start_if_it_says_so(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (GOOD + "decision: {law: power-link}\n", r"decision\.law: belongs to method olmix"),
-        (GOOD + "decision: {guards: [{}]}\n", r"decision\.guards: belongs to method olmix"),
-        (GOOD + "objective: {unit: deviations}\n", r"objective\.unit: belongs to method olmix"),
+        (GOOD + "decision: {law: power-link}\n", r"decision\.law: belongs to decisions by a swarm"),
+        (GOOD + "decision: {guards: [{}]}\n", r"decision\.guards: belongs to decisions by a swarm"),
+        (GOOD + "objective: {unit: deviations}\n", r"objective\.unit: belongs to decisions by a swarm"),
         (GOOD + "decision: {kl: auto}\n", r"decision\.kl: auto is chosen by cross-fitting"),
         (GOOD + "decision: {prior: swarm}\n", r"decision\.prior: swarm belongs to method olmix"),
         (GOOD + "decision: {prior: {a: 0.5}}\n", r"decision\.prior: the shares must sum to 1"),
@@ -167,8 +167,8 @@ def test_a_swarm_is_pulled_towards_the_start_if_it_says_so(tmp_path: Path) -> No
         (GOOD + "objective: {quantity: metric}\n", r"objective\.quantity: held-out text has a unit"),
         (GOOD + "objective: {groups: {one: [a]}}\n", r"objective\.groups: metric 'b' must be in a group"),
         (GOOD + "objective: {groups: {one: [a, c]}}\n", r"unknown domain 'c'"),
-        (SWARM + "decision: {mode: gradient}\n", r"decision\.mode: belongs to method op-mix"),
-        (SWARM + "decision: {probes: {rank: 4}}\n", r"decision\.probes: belongs to method op-mix"),
+        (SWARM + "decision: {mode: gradient}\n", r"decision\.mode: belongs to decisions by probes"),
+        (SWARM + "decision: {probes: {rank: 4}}\n", r"decision\.probes: belongs to decisions by probes"),
         (SWARM + "decision: {kl: 0.1, kl_weight: 0.05}\n", r"decision\.kl_weight: give kl or kl_weight, not both"),
         (SWARM + "decision: {by: tasks}\n", r"decision\.by: tasks needs a task of role fit"),
         (SWARM + TASK + "objective: {weights: {qa: 1}}\n", r"'qa' is a task: it counts with method olmix and decision"),

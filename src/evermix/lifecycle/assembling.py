@@ -16,7 +16,7 @@ from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.evidence.base import named, positive
 from evermix.lifecycle.scoring import mean_accuracy, score, score_on_tasks, tasks_seen
 from evermix.mixture import Mixture
-from evermix.recipe.timeline import Phase, base_name
+from evermix.recipe.phases import Phase, base_name
 from evermix.results import (
     ArmResult,
     Compute,

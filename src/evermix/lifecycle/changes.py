@@ -12,7 +12,7 @@ from evermix.errors import RecipeError
 from evermix.ledger import content_hash
 from evermix.lifecycle.context import RunContext
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Phase, base_name
+from evermix.recipe.phases import Phase, base_name
 
 _KIND = "phase-begun"
 _WHOLE_RUN = ("seed", "model", "tokenizer", "start", "decision", "replay", "retention")

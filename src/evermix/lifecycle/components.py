@@ -13,7 +13,7 @@ from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.history import DataHistory
 from evermix.measure.probes import Component
 from evermix.mixture import Mixture
-from evermix.recipe.timeline import Phase
+from evermix.recipe.phases import Phase
 
 OLD = "old"
 

@@ -21,7 +21,7 @@ from evermix.models.ladder import ModelSize, build_model, find_rung
 from evermix.models.loading import check_tokenizer, check_vocabulary, load_model, resolve_checkpoint
 from evermix.objective import Objective
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Phase, base_name
+from evermix.recipe.phases import Phase, base_name
 from evermix.tasks import Task, open_tasks
 from evermix.training.evaluation import HeldoutText
 from evermix.version import TRAINING_VERSION

@@ -13,7 +13,7 @@ from evermix.lifecycle.evidence.swarm import planned_runs
 from evermix.lifecycle.work import Work
 from evermix.models.ladder import counted_parameters
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Phase
+from evermix.recipe.phases import Phase
 from evermix.results.plan import ArmPlan, PhasePlan, RunPlan, SwarmPlan
 
 

@@ -19,7 +19,7 @@ from evermix.lifecycle.scoring import check_tasks, score_before
 from evermix.lifecycle.state import ModelState, check_trainers
 from evermix.lifecycle.text import corpus_record
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Phase
+from evermix.recipe.phases import Phase
 from evermix.results import Decision, RunResult
 
 

@@ -28,8 +28,7 @@ from evermix.lifecycle.work import part_of
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.recipe import Recipe, TrainingRecipe
-from evermix.recipe.phases import TrainerKind
-from evermix.recipe.timeline import Phase
+from evermix.recipe.phases import Phase, TrainerKind
 from evermix.results import Compute, CurvePoint
 from evermix.tasks.prompts import PromptEncoder
 from evermix.training.sdft import SelfDistillation, TeacherPrompt, sdft_trainer

@@ -26,8 +26,17 @@ from evermix.recipe.parts import (
     TrainingRecipe,
     Weight,
 )
-from evermix.recipe.phases import PhaseRecipe, ReplayRecipe, RetentionRecipe
-from evermix.recipe.timeline import PRETRAINING, Labels, Phase, base_name, phase_orders, timeline
+from evermix.recipe.phases import (
+    PRETRAINING,
+    Labels,
+    Phase,
+    PhaseRecipe,
+    ReplayRecipe,
+    RetentionRecipe,
+    base_name,
+    phase_orders,
+    timeline,
+)
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error, unknown_key
 
 
@@ -220,6 +229,9 @@ class Recipe(Model):
         if objective.quantity == "metric":
             message = "held-out text has a unit: perplexity, bits_per_byte or loss_nats (metric is for tables of runs)"
             raise LocatedError(("objective", "quantity"), message)
+        if objective.bits_per_byte_factor is not None:
+            message = "belongs to a table of runs: of a recipe's text it is known"
+            raise LocatedError(("objective", "bits_per_byte_factor"), message)
         if self.method == "op-mix":
             if decision.kl == "auto":
                 raise LocatedError(("decision", "kl"), "auto is chosen by cross-fitting, which needs method olmix")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from evermix.recipe.timeline import base_name
+from evermix.recipe.phases import base_name
 from evermix.reports import units
 from evermix.reports.proposal import gain_verdict, gain_words
 from evermix.results import ArmResult, Compute, ComputePart, Decision, DomainScore, PhaseResult, RunResult

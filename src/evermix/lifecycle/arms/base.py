@@ -14,7 +14,7 @@ from evermix.lifecycle.state import ModelState, phase_piece, train
 from evermix.lifecycle.work import Work, training
 from evermix.mixture import Mixture
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Phase
+from evermix.recipe.phases import Phase
 from evermix.results import Compute, Decision
 from evermix.results.run_result import EvidenceName
 

@@ -33,7 +33,7 @@ from evermix.measure.merging import save_interpolated
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Phase
+from evermix.recipe.phases import Phase
 from evermix.results import Decision
 
 Floats = npt.NDArray[np.float64]

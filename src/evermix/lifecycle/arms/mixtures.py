@@ -11,7 +11,7 @@ from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.work import Work, training
 from evermix.mixture import Mixture
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Phase
+from evermix.recipe.phases import Phase
 
 
 class Natural(MixtureArm):

@@ -20,7 +20,7 @@ from evermix.lifecycle.state import ModelState, Piece, optimisation_of, train
 from evermix.lifecycle.work import Work, part_of, training
 from evermix.mixture import Mixture
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Phase
+from evermix.recipe.phases import Phase
 from evermix.results import Compute
 from evermix.training.segment import LearningRate
 

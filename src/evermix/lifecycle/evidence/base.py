@@ -21,7 +21,7 @@ from evermix.lifecycle.work import Work
 from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe import Recipe, TaskRecipe
-from evermix.recipe.timeline import Phase, base_name
+from evermix.recipe.phases import Phase, base_name
 from evermix.results import Compute, Decision
 from evermix.results.run_result import EvidenceName
 from evermix.tasks import Task

@@ -32,7 +32,7 @@ from evermix.measure.merging import Merging
 from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Phase
+from evermix.recipe.phases import Phase
 from evermix.results import Compute, Decision
 from evermix.results.run_result import EvidenceName
 from evermix.version import TRAINING_VERSION

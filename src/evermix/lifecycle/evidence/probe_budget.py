@@ -9,7 +9,7 @@ from evermix.lifecycle.evidence.base import decides
 from evermix.lifecycle.state import decision_steps
 from evermix.lifecycle.work import ADAPTER, READING, TRAINING, Work
 from evermix.recipe import DecisionRecipe, Recipe
-from evermix.recipe.timeline import Phase, base_name
+from evermix.recipe.phases import Phase, base_name
 
 _LEAST_STEPS, _MOST_STEPS = 5, 200
 _LEAST_SEQUENCES = 4

@@ -43,7 +43,7 @@ from evermix.models.loading import load_to_score
 from evermix.objective import Objective
 from evermix.observations import Observations
 from evermix.recipe import ProbeRecipe, Recipe, TrainingRecipe
-from evermix.recipe.timeline import Phase, base_name
+from evermix.recipe.phases import Phase, base_name
 from evermix.results import Compute, Decision, ProbeRecord
 from evermix.results.run_result import ErrorRates, EvidenceName, ModeRecord
 from evermix.training.evaluation import evaluate

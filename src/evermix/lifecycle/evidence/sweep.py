@@ -19,7 +19,7 @@ from evermix.lifecycle.state import ModelState, phase_piece, train
 from evermix.lifecycle.work import Work, scoring, training
 from evermix.observations import Observations
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import Phase
+from evermix.recipe.phases import Phase
 from evermix.results import Compute, Decision
 from evermix.results.run_result import EvidenceName
 from evermix.version import TRAINING_VERSION

@@ -222,7 +222,7 @@ def heldout_stderr(row: Row, result: Result) -> float:
 
     With loss L and its standard error s, of perplexity exp(L) s, of bits per byte (B / L) s, of the loss s.
     """
-    from evermix.recipe.timeline import base_name
+    from evermix.recipe.phases import base_name
 
     asked = result.get("objective") or {}
     given = asked.get("weights")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from evermix.recipe import Recipe
-from evermix.recipe.timeline import base_name
+from evermix.recipe.phases import base_name
 
 
 def domain(name: str) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def test_orders_are_drawn_without_repetition_and_keep_the_pretraining_first() ->
         ({"phases": LIFE, "replay": {"release": ["z"]}}, "unknown domain 'z'"),
         ({"orders": 2}, "belongs to a recipe with phases"),
         ({"arms": ["naive"]}, "arm naive belongs to a recipe with phases"),
-        ({"domains": [{**domain("a"), "format": "chat"}]}, "format chat belongs to a recipe with phases"),
+        ({"method": "olmix", "domains": [{**domain("a"), "format": "chat"}]}, "format chat belongs to method op-mix"),
         ({"domains": []}, "must have at least one domain"),
     ],
 )
