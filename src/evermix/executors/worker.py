@@ -12,6 +12,7 @@ the kernel kills it as well when the parent dies, should a job hold the interpre
 from __future__ import annotations
 
 import ctypes
+import errno
 import faulthandler
 import json
 import os
@@ -140,12 +141,16 @@ def _private_input() -> int:
 
 
 def _listen(commands: int, requests: SimpleQueue[dict[str, Any]]) -> None:
+    is_closed_by_job = False
     try:
         with open(commands, "rb") as lines:
             for line in lines:
                 requests.put(json.loads(line))
+    except OSError as error:  # a job may close what is not its own, as daemons do: it is let finish, and is the last
+        is_closed_by_job = error.errno == errno.EBADF
     finally:
-        _end()
+        if not is_closed_by_job:
+            _end()
 
 
 def _die_with(parent: int) -> None:
