@@ -73,7 +73,7 @@ def test_every_key_of_a_recipe_is_named(data: Path) -> None:
     text = draft_recipe(data)
     elsewhere = {"swarm", "tasks", "phases", "orders", "replay", "retention"}
     of_tables = {"base", "bits_per_byte_factor"}
-    of_swarms = {"law", "kl_weight", "guards", "compare", "resamples", "maximise", "drop", "unit", "aggregate"}
+    of_swarms = {"law", "guards", "compare", "resamples", "maximise", "drop", "unit", "aggregate"}
 
     def keys(model: type[BaseModel]) -> set[str]:
         found: set[str] = set()
@@ -95,7 +95,16 @@ def test_commented_defaults_are_the_defaults(data: Path, tmp_path: Path) -> None
     simple += ("  # decay_fraction:", "  # weight_decay:", "  # clip_norm:", "  # evaluations:", "  # checkpoints:")
     simple += ("  # workers:", "  # heldout", "  # candidates:", "  # gradient_eval", "  # floors:", "  # caps:")
     simple += ("  # fixed:", "  # probes:", "  #   ")
-    simple += ("  # by:", "  # groups:", "  # chat_template:", "  # precision:", "# method:", "# phases:")
+    simple += (
+        "  # by:",
+        "  # groups:",
+        "  # chat_template:",
+        "  # precision:",
+        "# method:",
+        "# phases:",
+        "# tasks:",
+        "  # kl_weight:",
+    )
     lines = [line.replace("# ", "", 1) if line.startswith(simple) else line for line in text.splitlines()]
     opened = tmp_path / "opened.yaml"
     opened.write_text("\n".join(lines), encoding="utf-8")

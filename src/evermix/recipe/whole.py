@@ -132,7 +132,7 @@ class Recipe(Model):
                 raise LocatedError(
                     ("domains", position, "name"), f"domain names must be unique: '{name}' is given twice"
                 )
-        mentioned: dict[tuple[str, ...], Iterable[str]] = {
+        mentioned: dict[tuple[str | int, ...], Iterable[str]] = {
             ("objective", "weights"): self.objective.weights or (),
             ("objective", "groups"): self.objective.names if self.objective.groups else (),
             ("start",): self.start if isinstance(self.start, dict) else (),
@@ -140,11 +140,23 @@ class Recipe(Model):
             ("constraints", "floors"): self.constraints.floors,
             ("constraints", "caps"): self.constraints.caps,
             ("constraints", "fixed"): self.constraints.fixed,
+            ("swarm", "design", "caps"): self.swarm.design.caps,
+            **{("decision", "compare", name): shares for name, shares in self.decision.compare.items()},
+            **{
+                ("decision", "guards", position, "reference"): guard.reference
+                for position, guard in enumerate(self.decision.guards)
+                if isinstance(guard.reference, dict)
+            },
         }
         for key, mentions in mentioned.items():
             for name in mentions:
                 if name not in names and not (key[0] == "objective" and self._is_of_a_task(name)):
                     raise LocatedError((*key, name), f"unknown domain '{name}' (known: {', '.join(names)})")
+        for label, group in self.constraints.groups.items():
+            for position, member in enumerate(group.members):
+                if not any(name == member or (member.endswith(":") and name.startswith(member)) for name in names):
+                    key = ("constraints", "groups", label, "members", position)
+                    raise LocatedError(key, f"unknown domain '{member}' (known: {', '.join(names)})")
         return self
 
     def _is_of_a_task(self, metric: str) -> bool:
