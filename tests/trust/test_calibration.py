@@ -7,8 +7,7 @@ import pytest
 
 from evermix.observations import Observations
 from evermix.observations.runs import Runs
-from evermix.trust.calibration import LEVELS, calibrate, held_out, run_noise
-from evermix.trust.screening import ScreeningOptions, screen
+from evermix.trust.calibration import LEVELS, ScreeningOptions, calibrate, held_out, run_noise, screen
 from tests.trust.swarms import LinearLaw, linear_law, linear_world, world
 
 

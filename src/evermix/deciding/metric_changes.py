@@ -15,7 +15,7 @@ from evermix.observations import Observations
 from evermix.results.proposal import MetricChange, ObjectiveScaleInfo
 from evermix.solvers.proposal import Proposal
 from evermix.trust.bootstrap import Bootstrap
-from evermix.trust.measured import percent_base
+from evermix.trust.references import percent_base
 
 Floats = npt.NDArray[np.float64]
 

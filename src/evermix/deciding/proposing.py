@@ -24,8 +24,7 @@ from evermix.notebook import html_table
 from evermix.recipe.decision import GuardRecipe, StudyRecipe
 from evermix.results.proposal import ProposalView
 from evermix.trust.comparison import Comparison
-from evermix.trust.measured import best_run, run_objective
-from evermix.trust.references import Request
+from evermix.trust.references import Request, best_run, run_objective
 
 Floats = npt.NDArray[np.float64]
 _UNCAPPED_REQUEST = 1.0  # tokens; without caps the request's size changes nothing

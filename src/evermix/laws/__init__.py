@@ -1,4 +1,4 @@
-"""Mixing laws: what a model's metrics will be, as a function of the mixture; one law per file."""
+"""Mixing laws: what a model's metrics will be, as a function of the mixture; one family per file."""
 
 from evermix.laws.automatic import AutoLaw
 from evermix.laws.base import MixingLaw

@@ -18,8 +18,7 @@ from evermix.reports.figures import choices, extremes, figure, fixed, inner_law,
 from evermix.reports.layout import items, note, plain_table, rest_row
 from evermix.reports.metric_changes import group_objectives
 from evermix.reports.units import number, share
-from evermix.trust.calibration import HeldOut, held_out
-from evermix.trust.screening import Screened
+from evermix.trust.calibration import HeldOut, Screened, held_out
 
 _SHOWN = 12
 _LINES = 8

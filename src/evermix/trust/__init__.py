@@ -1,13 +1,18 @@
 """Trust: how far a proposal can be relied on. Resampled runs, held-out calibration, comparison, warnings, screening."""
 
-from evermix.trust.assessment import Assessment, AssessmentOptions, assess
+from evermix.trust.assessment import (
+    Assessment,
+    AssessmentOptions,
+    ProposalFacts,
+    ProposalWarning,
+    WarningThresholds,
+    assess,
+    find_warnings,
+)
 from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, bootstrap
-from evermix.trust.calibration import Calibration, HeldOut, calibrate
+from evermix.trust.calibration import Calibration, HeldOut, Screened, ScreeningOptions, calibrate, screen
 from evermix.trust.comparison import Comparison, Row, compare
-from evermix.trust.interval import Gain, Interval
-from evermix.trust.proposal_warnings import ProposalFacts, ProposalWarning, WarningThresholds, find_warnings
-from evermix.trust.references import Request
-from evermix.trust.screening import Screened, ScreeningOptions, screen
+from evermix.trust.references import Gain, Interval, Request
 
 __all__ = [
     "Assessment",

@@ -14,9 +14,17 @@ from evermix.observations import Observations
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal
 from evermix.trust.bootstrap import Bootstrap
-from evermix.trust.interval import Gain, Interval
-from evermix.trust.measured import BestRun, best_run, run_objective
-from evermix.trust.references import BEST_RUN, PROPOSAL, Request, counts_known
+from evermix.trust.references import (
+    BEST_RUN,
+    PROPOSAL,
+    BestRun,
+    Gain,
+    Interval,
+    Request,
+    best_run,
+    counts_known,
+    run_objective,
+)
 
 Floats = npt.NDArray[np.float64]
 USED = 1e-4  # a share from which a domain counts as used

@@ -42,7 +42,7 @@ from evermix.results import Compute, Decision
 from evermix.results.run_result import EvidenceName
 from evermix.results.swarm import Agreement, DiagnosisView, LeftOutRun, ProxyCompute, SwarmRecord
 from evermix.study import Asked, Diagnosis
-from evermix.trust.measured import run_objective
+from evermix.trust.references import run_objective
 from evermix.version import TRAINING_VERSION
 
 Floats = npt.NDArray[np.float64]

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evermix.trust.confounding import confounded
-from evermix.trust.extrapolation import extrapolation, hull_distance
+from evermix.trust.coverage import confounded, extrapolation, hull_distance
 
 
 @settings(max_examples=25, deadline=None)
