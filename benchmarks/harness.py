@@ -17,6 +17,7 @@ import yaml
 
 from evermix.files import write_json
 from evermix.recipe import Recipe
+from evermix.results import Compute
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -105,6 +106,12 @@ class DomainSetUnderTest:
             **changes,
         }
         return Recipe.model_validate(content)
+
+
+def cost(compute: Compute) -> dict[str, Any]:
+    """What work cost, in all and by part, as plain values."""
+    total = {"flops": compute.flops, "n_tokens": compute.n_tokens, "seconds": compute.seconds}
+    return total | {"by_part": {name: part.model_dump() for name, part in compute.by_part.items()}}
 
 
 def mean_and_error(values: list[float]) -> tuple[float, float]:

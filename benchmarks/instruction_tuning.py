@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from harness import HERE, RUNS, Target, mean_and_error, write_results
+from harness import HERE, RUNS, Target, cost, mean_and_error, write_results
 
+import evermix as em
 from evermix.corpora import prepare
-from evermix.lifecycle.continual import run
 from evermix.recipe import Recipe
+from evermix.results import PhaseResult
 
 TASKS: dict[str, dict[str, str]] = {
     "spelling": {"kind": "exact"},
@@ -131,21 +132,30 @@ def recipe(seed: int, method: Method, examples: int) -> Recipe:
 def rows_of(seed: int, name: str, examples: int) -> list[dict[str, Any]]:
     """One row per stage, trained now where it was not yet."""
     method = METHODS[name]
-    stages = run(recipe(seed, method, examples))["lives"][method.arm][0]
-    kept = ("stage", "number", "n_rows", "new_share", "mean_bits_per_byte", "mean_forgetting_nats")
+    phases = em.run(recipe(seed, method, examples)).arms[method.arm].orders[0]
     return [
-        {"seed": seed, "method": name, "accuracy": accuracy(stage)}
-        | {key: stage[key] for key in kept}
-        | {"tasks": {key: value["value"] for key, value in stage["tasks"].items()}}
-        | {"mixture": stage["mixture"], "cost": stage["cost"], "cumulative_cost": stage["cumulative_cost"]}
-        for stage in stages
+        {
+            "seed": seed,
+            "method": name,
+            "accuracy": accuracy(phase),
+            "stage": phase.phase,
+            "number": phase.number,
+            "n_rows": phase.n_rows,
+            "new_share": phase.new_share,
+            "mean_bits_per_byte": phase.means_over_all.bits_per_byte,
+            "mean_forgetting_nats": phase.mean_forgetting_nats,
+            "tasks": {metric: score.value for metric, score in phase.tasks.items()},
+            "mixture": phase.mixture,
+            "cost": cost(phase.compute),
+            "cumulative_cost": cost(phase.cumulative_compute),
+        }
+        for phase in phases
     ]
 
 
-def accuracy(stage: dict[str, Any]) -> float:
+def accuracy(phase: PhaseResult) -> float:
     """Mean over the tests of the tasks seen so far."""
-    tested = [found["value"] for name, found in stage["tasks"].items() if "-test:" in name]
-    return float(np.mean(tested))
+    return float(np.mean([score.value for name, score in phase.tasks.items() if "-test:" in name]))
 
 
 def at_the_end(rows: list[dict[str, Any]], method: str, seed: int) -> dict[str, Any]:

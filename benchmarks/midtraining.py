@@ -14,10 +14,11 @@ import argparse
 from typing import Any
 
 import numpy as np
-from harness import RUNS, Target, mean_and_error, write_results
+from harness import RUNS, Target, cost, mean_and_error, write_results
 
-from evermix.lifecycle.continual import run
+import evermix as em
 from evermix.recipe import Recipe
+from evermix.results import PhaseResult
 
 ADDED = {
     "law": {"registry": "legal", "max_bytes": "1M"},
@@ -63,27 +64,41 @@ def recipe(seed: int, arms: tuple[str, ...]) -> Recipe:
     )
 
 
-def measured(seed: int, arms: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
-    """Arm -> its stages, trained now where they were not yet."""
-    return {arm: run(recipe(seed, (arm,)))["lives"][arm][0] for arm in arms}
+def measured(seed: int, arms: tuple[str, ...]) -> dict[str, tuple[PhaseResult, ...]]:
+    """Arm -> its phases, trained now where they were not yet."""
+    return {arm: em.run(recipe(seed, (arm,))).arms[arm].orders[0] for arm in arms}
 
 
-def rows_of(seed: int, lives: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One row per arm and stage."""
-    kept = ("stage", "number", "new_share", "mean_perplexity", "mean_loss_nats", "mean_bits_per_byte")
+def rows_of(seed: int, found: dict[str, tuple[PhaseResult, ...]]) -> list[dict[str, Any]]:
+    """One row per arm and phase."""
     return [
-        {"seed": seed, "arm": arm}
-        | {key: stage[key] for key in kept}
-        | {
-            "forgetting_nats": stage["forgetting_nats"],
-            "perplexity": {name: scores["perplexity"] for name, scores in stage["per_domain"].items()},
-            "cost": stage["cost"],
-            "cumulative_cost": stage["cumulative_cost"],
-            "sweep": stage["told"].get("sweep"),
+        {
+            "seed": seed,
+            "arm": arm,
+            "stage": phase.phase,
+            "number": phase.number,
+            "new_share": phase.new_share,
+            "mean_perplexity": phase.means_over_all.perplexity,
+            "mean_loss_nats": phase.means_over_all.loss_nats,
+            "mean_bits_per_byte": phase.means_over_all.bits_per_byte,
+            "forgetting_nats": phase.forgetting_nats,
+            "perplexity": {name: score.perplexity for name, score in phase.per_domain.items()},
+            "cost": cost(phase.compute),
+            "cumulative_cost": cost(phase.cumulative_compute),
+            "sweep": swept(phase),
         }
-        for arm, stages in lives.items()
-        for stage in stages
+        for arm, phases in found.items()
+        for phase in phases
     ]
+
+
+def swept(phase: PhaseResult) -> dict[str, float] | None:
+    """Share of what is new -> the objective that it reached, where a sweep decided."""
+    for decision in phase.decisions:
+        if decision.evidence == "sweep":
+            new = [(sum(shares.get(name, 0.0) for name in phase.new), value) for shares, value in decision.candidates]
+            return {f"{share:g}": value for share, value in new}
+    return None
 
 
 def over_stages(rows: list[dict[str, Any]], arm: str, key: str, seed: int) -> list[float]:

@@ -22,43 +22,38 @@ from typing import Any
 import harness
 import numpy as np
 from harness import DomainSetUnderTest, Target
-from simulator_fidelity import truth_mixtures
+from simulator_fidelity import open_one_phase, to_the_decision, to_the_end, truth_mixtures
 
+import evermix as em
 from evermix.files import write_json
-from evermix.ledger import Project
-from evermix.lifecycle.pretraining import run_arm
-from evermix.lifecycle.progress import Reporter
-from evermix.lifecycle.result import assemble
-from evermix.lifecycle.segments import train_to
-from evermix.lifecycle.workbench import Workbench, open_workbench
 from evermix.objective import Objective
-from evermix.recipe import DecisionRecipe
-from evermix.schedule import MixtureSchedule
+from evermix.recipe import DecisionRecipe, Recipe
+from evermix.results import DomainScore
 
 MODES = ("probe-law", "interpolation", "gradient")
 DEFAULT = DecisionRecipe().mode
 N_SWEEP = 12
 
 
-def workbench(under_test: DomainSetUnderTest, seed: int, objective: str, mode: str) -> Workbench:
-    recipe = under_test.recipe(
-        seed,
-        f"{under_test.label}-{seed}",
-        decision={"mode": mode},
-        objective={"quantity": "perplexity", "weights": under_test.objectives()[objective]},
-    )
-    project = Project(recipe.project_folder)
-    return open_workbench(recipe, project, Reporter(project, None))
+def asked(under_test: DomainSetUnderTest, objective: str) -> dict[str, Any]:
+    """The objective as the recipe says it."""
+    return {"quantity": "perplexity", "weights": under_test.objectives()[objective]}
 
 
-def scores(bench: Workbench, under_test: DomainSetUnderTest, per_domain: dict[str, Any]) -> dict[str, float]:
+def recipe_of(under_test: DomainSetUnderTest, seed: int, objective: str, mode: str, arm: str) -> Recipe:
+    """One arm's recipe."""
+    changes = {"decision": {"mode": mode}, "objective": asked(under_test, objective), "arms": [arm]}
+    return under_test.recipe(seed, f"{under_test.label}-{seed}", **changes)
+
+
+def scores(under_test: DomainSetUnderTest, per_domain: dict[str, DomainScore]) -> dict[str, float]:
     """Mean perplexity by each objective, and mean bits per byte of the clean domains."""
-    losses = np.array([per_domain[name]["loss_nats"] for name in bench.domains.names])
+    names, losses = tuple(per_domain), np.array([one.loss_nats for one in per_domain.values()])
     row = {
-        f"perplexity_{label}": float(Objective.from_dict(bench.domains.names, weights, "perplexity").value(losses))
+        f"perplexity_{label}": float(Objective.from_dict(names, weights, "perplexity").value(losses))
         for label, weights in under_test.objectives().items()
     }
-    row["bits_per_byte_clean"] = float(np.mean([per_domain[name]["bits_per_byte"] for name in under_test.clean]))
+    row["bits_per_byte_clean"] = float(np.mean([per_domain[name].bits_per_byte for name in under_test.clean]))
     return row
 
 
@@ -67,47 +62,46 @@ def job(label: str, seed: int, output: Path) -> None:
     under_test = DomainSetUnderTest.load(label)
     rows: list[dict[str, Any]] = []
 
-    def add(bench: Workbench, arm: str, **facts: Any) -> None:
-        result = assemble(bench, {arm: run_arm(bench, arm)})
-        row = result["arms"][arm]
+    def add(recipe: Recipe, **facts: Any) -> None:
+        (arm,) = em.run(recipe).arms.values()
+        (phase,) = arm.last
         rows.append(
             {
                 "set": label,
                 "seed": seed,
-                "arm": arm,
+                "arm": arm.arm,
                 **facts,
-                **scores(bench, under_test, row["per_domain"]),
-                "flops": row["flops"],
-                "decision_flops_part": row["flops"] / row["flops_by_part"]["training"] - 1,
-                "mixture": {name: round(share, 4) for name, share in row["mixture"].items()},
+                **scores(under_test, phase.per_domain),
+                "flops": phase.compute.flops,
+                "decision_flops_part": sum(one.compute.flops for one in phase.decisions)
+                / (phase.compute.flops - sum(one.compute.flops for one in phase.decisions)),
+                "mixture": {name: round(phase.mixture.get(name, 0.0), 4) for name in phase.per_domain},
             }
         )
         write_json(output, rows)
         print({k: v for k, v in rows[-1].items() if k != "mixture"}, flush=True)
 
     for arm in ("natural", "uniform"):
-        add(workbench(under_test, seed, "all", DEFAULT), arm)
+        add(recipe_of(under_test, seed, "all", DEFAULT, arm))
     for mode in MODES if label == "a" else (DEFAULT,):
         for objective in under_test.objectives():
-            add(workbench(under_test, seed, objective, mode), "evermix", mode=mode, objective=objective)
+            add(recipe_of(under_test, seed, objective, mode, "evermix"), mode=mode, objective=objective)
     if label == "a":
-        for row in sweep(workbench(under_test, seed, "all", DEFAULT), under_test, seed):
+        for row in sweep(under_test, seed):
             rows.append(row)
             write_json(output, rows)
 
 
-def sweep(bench: Workbench, under_test: DomainSetUnderTest, seed: int) -> Iterator[dict[str, Any]]:
+def sweep(under_test: DomainSetUnderTest, seed: int) -> Iterator[dict[str, Any]]:
     """Random mixtures from the same checkpoint on: the near-oracle."""
-    base = train_to(bench, "uniform", None, MixtureSchedule.constant(bench.start), bench.decision_steps[0])
-    for number, mixture in enumerate(truth_mixtures(bench, under_test.clean)[2 : 2 + N_SWEEP]):
-        schedule = base.schedule.then(base.step * bench.batch_sequences, mixture)
-        reached = train_to(bench, f"sweep-{number}", base, schedule, bench.total_steps)
-        assert reached.scores is not None
+    context, phase = open_one_phase(under_test, seed, "uniform", asked(under_test, "all"))
+    base, leaves = to_the_decision(context, phase), context.leaves(phase.domains)
+    for number, mixture in enumerate(truth_mixtures(leaves, under_test.clean)[2 : 2 + N_SWEEP]):
         yield {
             "set": under_test.label,
             "seed": seed,
             "arm": f"sweep-{number}",
-            **scores(bench, under_test, reached.scores),
+            **scores(under_test, to_the_end(context, phase, base, mixture)),
             "mixture": {name: round(float(w), 4) for name, w in mixture.as_dict.items()},
         }
 

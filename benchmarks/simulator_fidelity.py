@@ -7,30 +7,32 @@ Spearman correlation of the predicted with the true mean loss and per domain, an
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 import harness
 import numpy as np
+from evermix.lifecycle.context import RunContext, open_context
+from evermix.lifecycle.evidence.modes import MODES
+from evermix.lifecycle.evidence.probes import ProbeEvidence, decision_problem
+from evermix.lifecycle.scoring import score
+from evermix.lifecycle.state import ModelState, decision_steps, phase_piece, train
 from rich.console import Console
 from scipy.stats import spearmanr
 
 from evermix.designs.dirichlet import dirichlet_candidates
+from evermix.domains import DomainSet
 from evermix.ledger import Project
-from evermix.lifecycle.deciding import build_problem
-from evermix.lifecycle.decision import MODES
-from evermix.lifecycle.probing import gather_evidence
 from evermix.lifecycle.progress import Reporter
-from evermix.lifecycle.segments import train_to
-from evermix.lifecycle.workbench import Workbench, open_workbench
 from evermix.mixture import Mixture
-from evermix.schedule import MixtureSchedule
+from evermix.recipe.timeline import Phase
+from evermix.results import DomainScore
 
 N_MIXTURES = 20
 
 
-def truth_mixtures(bench: Workbench, clean: list[str]) -> list[Mixture]:
+def truth_mixtures(domains: DomainSet, clean: list[str]) -> list[Mixture]:
     """Uniform, natural, uniform over the clean domains, and random ones with a floor of 1% (seeded, as the set)."""
-    domains = bench.domains
     uniform = Mixture.uniform(domains)
     tidy = Mixture.normalised(domains, [1.0 if d.name in clean else 0.05 for d in domains])
     rng = np.random.default_rng(20261121)
@@ -39,47 +41,60 @@ def truth_mixtures(bench: Workbench, clean: list[str]) -> list[Mixture]:
     return [uniform, Mixture.natural(domains), tidy, *(m.blend(uniform, floor) for m in drawn)]
 
 
-def open_bench(set_under_test: harness.DomainSetUnderTest, seed: int, start: str, objective: str) -> Workbench:
-    recipe = set_under_test.recipe(
-        seed,
-        f"{set_under_test.label}-{seed}",
-        start=start,
-        objective={"quantity": "loss_nats", "weights": set_under_test.objectives()[objective]},
-    )
+def open_one_phase(
+    set_under_test: harness.DomainSetUnderTest, seed: int, start: str, objective: dict[str, Any]
+) -> tuple[RunContext, Phase]:
+    """The context of a recipe of one phase, and the phase."""
+    recipe = set_under_test.recipe(seed, f"{set_under_test.label}-{seed}", start=start, objective=objective)
     project = Project(recipe.project_folder)
-    return open_workbench(recipe, project, Reporter(project, Console(force_terminal=False, quiet=True)))
+    context = open_context(recipe, project, Reporter(project, Console(force_terminal=False, quiet=True)))
+    return context, context.orders[0][0]
+
+
+def to_the_decision(context: RunContext, phase: Phase) -> ModelState:
+    """The model at the first decision, trained on the start mixture until then."""
+    whole = phase_piece(context, phase, context.over_all(context.named_mixture(phase)))
+    at = decision_steps(context.recipe.decision.at, phase.n_steps)[0]
+    return train(context, ModelState.initial(context), replace(whole, end_step=at))[0]
+
+
+def to_the_end(context: RunContext, phase: Phase, base: ModelState, mixture: Mixture) -> dict[str, DomainScore]:
+    """Scores at the end of the phase, the rest of it trained on another mixture."""
+    state, _ = train(context, base, phase_piece(context, phase, context.over_all(mixture)))
+    return score(context, state.run_id, state.trained, phase.domains).per_domain
 
 
 def measure(set_under_test: harness.DomainSetUnderTest, seed: int, start: str) -> list[dict[str, Any]]:
-    bench = open_bench(set_under_test, seed, start, "all")
-    base = train_to(bench, "base", None, MixtureSchedule.constant(bench.start), bench.decision_steps[0])
-    evidence = gather_evidence(bench, base)
-    mixtures = truth_mixtures(bench, set_under_test.clean)
-    true = []
+    """One row per decision mode: its predictions against trainings from the same checkpoint."""
+    asked = {"quantity": "loss_nats", "weights": set_under_test.objectives()["all"]}
+    context, phase = open_one_phase(set_under_test, seed, start, asked)
+    base, evidence, leaves = to_the_decision(context, phase), ProbeEvidence(), context.leaves(phase.domains)
+    request = evidence.request_on_the_way(context, base, phase, "evermix")
+    measured = evidence.measure(context, base, request).measured
+    mixtures, true = truth_mixtures(leaves, set_under_test.clean), []
     for number, mixture in enumerate(mixtures):
-        schedule = base.schedule.then(base.step * bench.batch_sequences, mixture)
-        reached = train_to(bench, f"truth-{number}", base, schedule, bench.total_steps)
-        true.append([reached.scores[name]["loss_nats"] for name in bench.domains.names])
+        scores = to_the_end(context, phase, base, mixture)
+        true.append([scores[name].loss_nats for name in phase.domains])
         print(set_under_test.label, seed, start, "truth", number, flush=True)
     points = np.array([mixture.weights for mixture in mixtures])
     rows = []
     for mode, decide in MODES.items():
-        outcome = decide(build_problem(bench, base, evidence, mode))
+        outcome = decide(decision_problem(context, base, request, measured))
         rows.append(
             {
                 "set": set_under_test.label,
                 "seed": seed,
                 "base": start,
                 "mode": mode,
-                **compare(outcome.predict(points), np.array(true), bench, set_under_test.clean),
+                **compare(outcome.predict(points), np.array(true), leaves, set_under_test.clean),
             }
         )
         print(rows[-1], flush=True)
     return rows
 
 
-def compare(predicted: np.ndarray, true: np.ndarray, bench: Workbench, clean: list[str]) -> dict[str, Any]:
-    chosen = [bench.domains.index(name) for name in clean]
+def compare(predicted: np.ndarray, true: np.ndarray, domains: DomainSet, clean: list[str]) -> dict[str, Any]:
+    chosen = [domains.index(name) for name in clean]
     per_domain = [float(spearmanr(predicted[:, j], true[:, j]).statistic) for j in range(true.shape[1])]
     means = predicted.mean(axis=1), true.mean(axis=1)
     return {
@@ -91,7 +106,7 @@ def compare(predicted: np.ndarray, true: np.ndarray, bench: Workbench, clean: li
             spearmanr(np.exp(predicted).mean(axis=1), np.exp(true).mean(axis=1)).statistic
         ),
         "spearman_per_domain_mean": float(np.mean(per_domain)),
-        "spearman_per_domain": dict(zip(bench.domains.names, per_domain, strict=True)),
+        "spearman_per_domain": dict(zip(domains.names, per_domain, strict=True)),
         "slope_true_over_predicted": float(np.polyfit(means[0], means[1], 1)[0]),
         "true_spread_nats": float(means[1].std()),
         "predicted_spread_nats": float(means[0].std()),

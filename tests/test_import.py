@@ -22,7 +22,7 @@ def loaded_after(statement: str) -> set[str]:
     [
         "import evermix, evermix.cli",
         "import evermix as em; em.Domain, em.DomainSet, em.Mixture, em.Objective, em.Constraints, em.Recipe, em.report",
-        "import evermix.draft, evermix.reports.html, evermix.reports.tables, evermix.reports.plots",
+        "import evermix.draft, evermix.reports.page, evermix.reports.run_tables",
     ],
 )
 def test_nothing_heavy_is_imported(statement: str) -> None:

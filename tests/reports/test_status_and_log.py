@@ -1,20 +1,20 @@
-import io
 import json
 import os
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 import evermix as em
 from evermix.domain_updates import Add, Remove
 from evermix.errors import ProjectError
 from evermix.ledger import Ledger
-from evermix.reports.log import read_log
-from evermix.reports.progress import print_status, read_status
+from evermix.reports import log as read_log
+from evermix.reports import print_log, print_status
+from evermix.results import Compute
 from evermix.study import Study
 
-from .synthetic_result import result
+from .printing import page_of, printed
+from .synthetic_result import one_phase, phases, proposal, swarm
 
 
 def write_status(project: Path, pid: int, part: str = "training") -> None:
@@ -34,45 +34,85 @@ def dead_pid() -> int:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_running_stopped_done(tmp_path: Path) -> None:
     write_status(tmp_path, os.getpid())
-    assert em.status(tmp_path)["state"] == "running"
+    assert em.status(tmp_path).state == "running"
     write_status(tmp_path, dead_pid())
-    assert em.status(tmp_path)["state"] == "stopped"
-    assert em.status(tmp_path)["seconds_since_update"] > 0
+    assert em.status(tmp_path).state == "stopped"
+    assert (em.status(tmp_path).seconds_since_update or 0) > 0
     write_status(tmp_path, os.getpid(), "done")
-    (tmp_path / "result.json").write_text(json.dumps(result()))
+    one_phase().save(tmp_path / "result.json")
     found = em.status(tmp_path)
-    assert found["state"] == "done"
-    assert "under uniform" in found["headline"]
+    assert found.state == "done"
+    assert "lower than uniform" in (found.headline or "")
 
 
 def test_status_counts_the_ledger(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
     for number in range(3):
         ledger.append("probe", str(number), {"component": f"d{number}", "steps": 5})
-    assert em.status(tmp_path)["entries"] == {"probe": 3}
+    assert em.status(tmp_path).entries == {"probe": 3}
     with pytest.raises(ProjectError, match="must exist"):
         em.status(tmp_path / "absent")
 
 
 def test_log_tells_the_story(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    decision = result()["decisions"][0]
+    decision = one_phase().decisions[0]
     ledger.append("recipe", "r", {"seed": 7, "domains": [{"name": "a"}], "training": {"tokens": 2_000_000}})
-    segment = {"arm": "uniform", "start_step": 0, "end_step": 40, "n_tokens": 4096, "flops": 1e9, "seconds": 2.0}
-    ledger.append("segment", "s", segment)
+    spent = Compute.of("training", 1e9, 4096, 2.0).model_dump()
+    segment = {"label": "uniform", "part": "training", "start_row": 0, "end_row": 1640, "compute": spent}
+    ledger.append("segment", "s", {**segment, "mixture": {"web": 0.25, "law": 0.75}})
     ledger.append("probe", "p", {"component": "web", "steps": 25, "flops": 5e8, "seconds": 1.0})
-    ledger.append("decision", "d", decision)
-    realised = {name: loss + 0.5 for name, loss in decision["predicted_loss_nats"].items()}
-    ledger.append("outcome", "o", {**decision, "realised_loss_nats": realised})
+    ledger.append("decision", "d", decision.model_dump(mode="json"))
+    ledger.append("phase-begun", "b", {"path": ["base", "law"]})
+    realised = {name: loss + 0.5 for name, loss in decision.predicted_loss_nats.items()}
+    outcome = {"predicted_loss_nats": decision.predicted_loss_nats, "realised_loss_nats": realised}
+    ledger.append("outcome", "o", outcome)
     ledger.append("something-new", "key", {})
-    stories = {entry["kind"]: entry["story"] for entry in read_log(tmp_path)}
+    lines = {line.kind: line for line in read_log(tmp_path)}
+    stories = {kind: line.story for kind, line in lines.items()}
     assert stories["recipe"] == "2M tokens over 1 domains, seed 7"
-    assert stories["segment"] == "trained uniform, steps 0 to 40, 4.1k tokens"
+    assert stories["segment"] == "trained uniform, rows 0 to 1,640, 4.1k tokens: law 75.0%, web 25.0%"
     assert stories["probe"] == "probed web for 25 steps"
     assert "noise 10.0% to 2.0%" in stories["decision"]
     assert "held by constraints: web (epochs)" in stories["decision"]
+    assert "predicted objective 15.1 (start 15.9, natural 17.2)" in stories["decision"]
     assert stories["outcome"].startswith("realised against predicted: off by 0.500 nats")
+    assert stories["phase-begun"] == "began phase base > law"
     assert stories["something-new"] == "key"
+    assert lines["decision"].flops == pytest.approx(1.01e12)
+    text = printed(print_log, read_log(tmp_path), width=200)
+    assert "spent: training 1 GFLOP, probes 500 MFLOP, decisions 1.01 TFLOP" in text
+
+
+def test_log_and_status_of_phases(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    named = [{"name": "base", "add": []}, {"name": "law", "add": [{"name": "law"}]}]
+    recipe = {"phases": named, "domains": [{"name": "web"}], "arms": ["evermix", "retrain"], "seed": 3}
+    ledger.append("recipe", "r", recipe)
+    spent = Compute.of("training", 3e9, 40_960, 4.0).model_dump()
+    segment = {"label": "law: training", "phase": "law", "start_row": 1, "end_row": 2, "compute": spent}
+    ledger.append("segment", "s", segment)
+    decision = phases(3).arms["evermix"].orders[0][2].decisions[0]
+    ledger.append("decision", "d", decision.model_dump(mode="json"))
+    stories = {line.kind: line.story for line in read_log(tmp_path)}
+    assert stories["recipe"] == "2 phases (base, law) over 2 domains, arms evermix, retrain, seed 3"
+    assert stories["decision"].startswith("Decision of arm evermix before s2: mode probe-law; 30.0% for <b>books</b>")
+    (tmp_path / "status.json").write_text(json.dumps({"part": "training", "pid": 0}))
+    assert "1 segment, 1 decision" in printed(print_status, em.status(tmp_path), width=200)
+    _, parsed = page_of(tmp_path, None)
+    assert "Not finished: 1 trainings and 1 decisions so far." in parsed.text
+    assert "law: training" in parsed.text
+    assert "base, law" in parsed.text
+
+
+def test_status_is_the_headline_once_there_is_a_result(tmp_path: Path) -> None:
+    phases().save(tmp_path / "result.json")
+    assert (em.status(tmp_path).headline or "").startswith("After 4 phases, evermix has")
+    swarm(proposal()).save(tmp_path / "result.json")
+    assert (em.status(tmp_path).headline or "").startswith("Predicted gain of the mixture")
+    plain = em.status(tmp_path).as_dict
+    assert json.loads(json.dumps(plain)) == plain
+    assert plain["state"] == "done"
 
 
 def test_a_study_is_told_in_its_own_words(tmp_path: Path) -> None:
@@ -83,16 +123,14 @@ def test_a_study_is_told_in_its_own_words(tmp_path: Path) -> None:
     study.tell("mine", {"sums": 1.5})
     study.update([Add("maths", 7), Remove("web")], strategy="full")
     study.undo()
-    stories = [entry["story"] for entry in read_log(tmp_path / "s")]
+    stories = [line.story for line in read_log(tmp_path / "s")]
     assert stories[0] == "a study of 2 domains: web, code"
     assert stories[1].startswith("run-0000: ")
     assert stories[2].startswith("run-0000 measured reading 2")
     assert stories[4] == "mine measured further sums 1.500"
     assert stories[5].startswith("add maths; remove web (strategy full, ")
-    assert stories[6] == "taken back: era 0 goes on"
-    found = read_status(tmp_path / "s")
-    assert found["state"] == "study"
-    assert found["entries"] == {"study": 1, "ask": 1, "tell": 2, "retell": 1, "change": 2}
-    printed = Console(record=True, width=100, file=io.StringIO())
-    print_status(found, printed)
-    assert "1 asked for, 2 told; 0 proposals" in printed.export_text()
+    assert stories[6] == "taken back: version 0 goes on"
+    found = em.status(tmp_path / "s")
+    assert found.state == "study"
+    assert found.entries == {"study": 1, "ask": 1, "tell": 2, "retell": 1, "change": 2}
+    assert "1 asked for, 2 told; 0 proposals" in printed(print_status, found)

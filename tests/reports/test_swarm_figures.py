@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evermix.deciding.metric_changes import ObjectiveScale
+from evermix.deciding.metric_changes import ObjectiveScale, families
 from evermix.domains import DomainSet
 from evermix.objective import Objective
 from evermix.observations import Observations
-from evermix.reports.figures import decimals_for, extremes, families, figure, fixed, listed, signed, span
+from evermix.reports.units import apart, decimals_apart, decimals_for, extremes, figure, fixed, listed, signed, span
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,29 @@ from evermix.reports.figures import decimals_for, extremes, families, figure, fi
 )
 def test_decimals_tell_values_apart(values: list[float], decimals: int) -> None:
     assert decimals_for(values) == decimals
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "noise", "words"),
+    [
+        (1.3565, 1.3685, None, "1.357 instead of 1.369"),
+        (1.3565, 1.3685, 0.5, "1.36 instead of 1.37"),  # one digit of the difference, though it is noise
+        (1.3565, 1.36549, None, "1.3565 instead of 1.3655"),
+        (17.6, 21.3, 0.1, "17.6 instead of 21.3"),
+        (2.0, 2.0, None, "2.0000 instead of 2.0000"),
+    ],
+)
+def test_two_values_have_the_digits_of_their_difference(
+    ours: float, theirs: float, noise: float | None, words: str
+) -> None:
+    assert apart(ours, theirs, noise) == words
+
+
+@pytest.mark.parametrize("difference", [3e-9, 0.012, 0.5, 7.0, 4e5])
+@pytest.mark.parametrize("noise", [None, 1e-4, 0.3, 100.0])
+def test_a_difference_is_never_rounded_away(difference: float, noise: float | None) -> None:
+    places = decimals_apart(difference, noise)
+    assert round(1.0, places) != round(1.0 + 1.5 * difference, places) or difference < 1e-8
 
 
 def test_numbers() -> None:

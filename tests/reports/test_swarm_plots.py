@@ -11,9 +11,8 @@ import pytest
 
 from evermix.deciding import fit
 from evermix.recipe.decision import StudyRecipe
-from evermix.reports.effects_plot import STEP, Effects
-from evermix.reports.prediction_plot import draw_predictions
-from evermix.reports.swarm_plots import draw_fit, draw_proposal
+from evermix.reports.fit_plots import STEP, Effects, draw_fit, draw_predictions
+from evermix.reports.proposal_plots import draw_proposal
 
 from .swarm import fitted, reading, recommendation
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from evermix.deciding import Designed, fit, propose, what_if
+from evermix.deciding import AssessedProposal, Designed, fit, propose, what_if
+from evermix.deciding.views import runs_info
 from evermix.designs import Settledness
 from evermix.domains import DomainSet
 from evermix.laws import list_laws
@@ -16,12 +17,19 @@ from evermix.mixture import Mixture
 from evermix.observations import LeftOut, Observations, Reading
 from evermix.recipe.decision import StudyRecipe
 from evermix.reports.design_tables import print_design, settled_sentence
-from evermix.reports.fit_tables import fit_record, held_out_table, print_fit, reading_sentence
-from evermix.reports.law_table import laws_table
-from evermix.reports.metric_changes import MetricChanges
-from evermix.reports.proposal_tables import duals_table, headline, mixture_table, print_proposal, spread_table
-from evermix.reports.what_if_tables import headline as what_if_headline
-from evermix.reports.what_if_tables import print_what_if
+from evermix.reports.fit_tables import fit_record, held_out_table, print_fit, print_what_if, what_if_headline
+from evermix.reports.layout import table
+from evermix.reports.listings import laws_table
+from evermix.reports.proposal import (
+    changes_grid,
+    duals_grid,
+    headline,
+    mixture_grid,
+    print_proposal,
+    runs_words,
+    spread_grid,
+)
+from evermix.results import ProposalView
 from evermix.trust import screen
 
 from .swarm import fitted, reading, recommendation, text
@@ -31,6 +39,14 @@ def printed(show: object, *arguments: object, **options: object) -> str:
     console = Console(width=160, highlight=False)
     with console.capture() as captured:
         show(*arguments[:2], console, *arguments[2:], **options)  # type: ignore[operator]
+    return captured.get()
+
+
+def shown(found: AssessedProposal) -> str:
+    """All that is printed of a proposal."""
+    console = Console(width=160, highlight=False)
+    with console.capture() as captured:
+        print_proposal(found.view, console)
     return captured.get()
 
 
@@ -58,7 +74,7 @@ def test_many_metrics_show_the_ends_only() -> None:
     assert "... 88 more metrics (--all)" in short
     assert short.count("\n") < 30
     assert all(f"m{i:03d}" in long for i in range(100))
-    assert reading_sentence(law.observations).endswith("100 metrics (lower is better)")
+    assert runs_words(runs_info(law.observations)).endswith("100 metrics (lower is better)")
 
 
 def test_fit_record_is_json_of_finite_or_null() -> None:
@@ -76,32 +92,33 @@ def test_fit_record_is_json_of_finite_or_null() -> None:
 
 def test_proposal_shows_gain_epochs_and_bounds() -> None:
     found = recommendation()
-    assert headline(found).startswith("Predicted gain of the proposal: over natural ")
-    assert "90% interval" in headline(found)
-    table = text(mixture_table(found))
+    assert headline(found.view).startswith("Predicted gain of the proposal: over natural ")
+    assert "90% interval" in headline(found.view)
+    mixture = text(table(mixture_grid(found.view)))
     share = f"{found.mixture['math']:.1%}"
-    assert next(line for line in table.splitlines() if line.startswith(" math")).split()[2] == share
-    assert "epochs" in next(line for line in table.splitlines() if line.startswith(" math"))  # at its cap
-    assert "raise epochs:math" in text(duals_table(found))
-    page = printed(print_proposal, found, reading())
+    assert next(line for line in mixture.splitlines() if line.startswith(" math")).split()[2] == share
+    assert "epochs" in next(line for line in mixture.splitlines() if line.startswith(" math"))  # at its cap
+    assert "raise epochs:math" in text(table(duals_grid(found.view)))
+    page = shown(found)
     for name in ("natural", "uniform", "unimax", "best run", "Warnings", "KL weight", "skills"):
         assert name in page
 
 
 def test_every_line_fits_a_narrow_terminal() -> None:
     found = recommendation()
-    for table in (mixture_table(found), spread_table(found), held_out_table(found.fitted)):
-        assert "…" not in text(table, 80)
-        assert text(table, 80).splitlines()[0].strip()
-        assert len(text(table, 80).splitlines()) == len(text(table, 160).splitlines())  # nothing is folded or cut
+    view = found.view
+    for drawn in (table(mixture_grid(view)), table(spread_grid(view)), held_out_table(found.fitted)):
+        assert "…" not in text(drawn, 80)
+        assert text(drawn, 80).splitlines()[0].strip()
+        assert len(text(drawn, 80).splitlines()) == len(text(drawn, 160).splitlines())  # nothing is folded or cut
     assert text(held_out_table(found.fitted), 80).count("90%") >= 1
 
 
 def test_without_resamples_nothing_claims_an_interval() -> None:
     found = recommendation(resamples=0)
-    page = printed(print_proposal, found, reading())
+    page = shown(found)
     assert "No intervals: nothing was resampled" in page
-    assert "interval " not in text(mixture_table(found))
+    assert "interval " not in text(table(mixture_grid(found.view)))
     assert "none were looked for" in page
 
 
@@ -109,7 +126,7 @@ def test_without_token_counts_epochs_cannot_be_told() -> None:
     runs = many_metrics(4)
     bare = Observations(DomainSet(runs.domains.names), runs.weights, runs.metrics, runs.values)
     found = propose(fit(bare, StudyRecipe(law="power-link", kl=0.2, resamples=4)))
-    page = printed(print_proposal, found, Reading(bare, (), ()))
+    page = shown(found)
     assert "Epochs cannot be told" in page
     assert "--tokens" in page
     assert "natural" not in page.split("Warnings")[0].replace("natural,", "")
@@ -123,21 +140,43 @@ def test_a_domain_that_was_never_sampled_is_held_and_has_no_price() -> None:
     shares = seen[known] / seen[known].sum(axis=1, keepdims=True)
     dead = Observations(runs.domains, shares, runs.metrics[:4], runs.values[known, :4])
     found = propose(fit(dead, StudyRecipe(law="power-link", kl=0.2, resamples=4)))
-    page = printed(print_proposal, found, Reading(dead, (), ()))
+    page = shown(found)
     assert next(line for line in page.splitlines() if line.startswith(" math")).rstrip().endswith("never sampled")
     assert "fixed:math" not in page
     assert "Never sampled" in printed(print_fit, found.fitted, Reading(dead, (), ()))
 
 
 def test_metric_changes_are_in_the_metrics_own_units() -> None:
-    law, found = fitted(), recommendation()
-    changes = MetricChanges.of_proposal(law, found.proposal, "natural", found.bootstrap)
+    law, view = fitted(), recommendation().view
+    expected = law.predict(recommendation().mixture) - law.predict(recommendation().comparison["natural"].mixture)
+    changes = {change.name: change for change in view.changes}
+    change = changes["exam_acc"]
     i = law.observations.metrics.index("exam_acc")
-    expected = law.predict(found.mixture)[i] - law.predict(found.comparison["natural"].mixture)[i]
-    row = next(line for line in text(changes.table("Metrics")).splitlines() if line.startswith(" exam_acc"))
-    assert float(row.split()[3]) == pytest.approx(expected, abs=0.01)
-    assert (changes.improvement[i] > 0) == (expected > 0)
-    assert (changes.low <= changes.high).all()
+    row = next(line for line in text(table(changes_grid(view))).splitlines() if line.startswith(" exam_acc"))
+    assert float(row.split()[3]) == pytest.approx(expected[i], abs=0.01)
+    assert change.after - change.before == pytest.approx(expected[i])
+    assert (change.improvement > 0) == (expected[i] > 0)
+    assert all(one.low <= one.high for one in view.changes if one.kind == "metric")
+    assert [one.name for one in view.changes][:3] == ["objective", "text", "skills"]
+
+
+def test_the_view_holds_what_the_proposal_says() -> None:
+    found = recommendation()
+    view = found.view
+    assert ProposalView.of_dict(json.loads(json.dumps(view.model_dump(mode="json")))) == view
+    assert view.mixture == dict(found.mixture.as_dict)
+    assert view.runs is not None
+    assert (view.runs.n_runs, len(view.runs.domains)) == (40, 6)
+    assert view.objective.value(found.proposal.objective_value) == found.proposal.objective_value  # signs differ
+    assert view.held["math"] == "epochs"
+    names = [row.name for row in found.comparison.rows]
+    assert [row.name for row in view.comparison.rows] == names
+    gain = found.comparison["natural"].gain
+    assert gain is not None
+    assert view.comparison["natural"].gain.corrected == pytest.approx(gain.corrected)
+    unsure = recommendation(resamples=0).view
+    assert unsure.bootstrap is None
+    assert unsure.assessment_absent
 
 
 def test_what_if_names_what_moved_first() -> None:

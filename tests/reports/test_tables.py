@@ -1,51 +1,129 @@
-import io
+"""Tables of a run in the terminal: every domain, mean and overhead; a swarm's mixture; plans and listings."""
 
-from rich.console import Console
+from __future__ import annotations
 
-from evermix.reports.plan import print_plan
-from evermix.reports.tables import binding_reasons, print_corpora, print_result
+import re
 
-from .synthetic_result import NAMES, result
+import pytest
 
+from evermix.reports.decision_tables import binding_reasons, estimate_words
+from evermix.reports.listings import print_corpora
+from evermix.reports.plans import print_plan
+from evermix.reports.run_tables import print_result
+from evermix.results.plan import ArmPlan, PhasePlan, RunPlan, SwarmPlan
+from evermix.results.swarm import EstimateView
 
-def printed(write, *arguments: object, width: int = 160) -> str:  # type: ignore[no-untyped-def]
-    stream = io.StringIO()
-    write(*arguments, Console(file=stream, width=width, highlight=False))
-    return stream.getvalue()
+from .printing import printed
+from .synthetic_result import NAMES, SPENT, one_phase, phases, proposal, swarm, swarm_record, whole
 
 
 def test_result_shows_every_domain_mean_and_overhead() -> None:
-    text = printed(print_result, result())
+    text = printed(print_result, one_phase())
     for name in NAMES:
-        assert name in text
-    (mean,) = [line for line in text.splitlines() if line.strip().startswith("mean of the 9 in the objective")]
+        assert name in text or name[:12] in text
+    (mean,) = [line for line in text.splitlines() if line.strip().startswith("mean of all 10")]
     assert mean.split()[-3:] == ["18.88", "17.91", "17.61"]
     assert "+11.1%" in text
     assert "mode probe-law, KL weight 0.05" in text
+    assert "No intervals and warnings: 11 probes of 10 domains leave nothing to resample." in text
 
 
 def test_narrow_terminal_loses_no_number() -> None:
-    text = printed(print_result, result(), width=80)
+    text = printed(print_result, one_phase(), width=80)
     assert "…" not in text
     assert "18.88" in text
 
 
-def test_partial_result() -> None:
-    assert "Not finished" in printed(print_result, {"arms": {}, "decisions": [{"mixture": {"a": 1.0}}]})
+def test_unfinished_result() -> None:
+    assert "Not finished" in printed(print_result, whole(orders=(("pretraining",),), domains=()))
 
 
-def test_binding_in_every_form() -> None:
-    given = {"binding": ["web: upper (epochs)", "legal", {"domain": "code", "reason": "cap"}]}
-    assert binding_reasons(given) == {"web": "upper (epochs)", "legal": "bound", "code": "cap"}
+@pytest.mark.parametrize("n_orders", [1, 5])
+def test_tables_of_phases(n_orders: int) -> None:
+    text = printed(print_result, phases(n_orders=n_orders), width=200)
+    assert "saved against retrain" in text
+    assert "60.0%" in text
+    assert text.count("(its new share)") == min(n_orders, 3)
+    assert ("2 more orders" in text) == (n_orders == 5)
+    assert re.search(r"\(100%\)", text)
+
+
+def test_a_swarm_tells_evidence_cost_and_what_is_missing() -> None:
+    text = printed(print_result, swarm(proposal()))
+    assert "Predicted gain of the mixture: 1.5% (90% interval 0.8 to 2.2%) over natural." in text.replace("1.50", "1.5")
+    for words in ("web [x]", "31.0–45.0", "75.0%", "Swarm: 8 proxies of 1M", "40 GFLOP", "Mind this. Do that."):
+        assert words in text
+    assert "Left out: run-0003, which failed twice (worker died: signal 9)" in text
+    assert "quiz:accuracy" in text
+
+
+def test_before_and_after_an_update() -> None:
+    before = {"web [x]": 0.5, "code": 0.25, "spam": 0.25}
+    text = printed(print_result, swarm(proposal(), swarm_record(before=before)))
+    assert "gone" in text
+    assert "25.0% of the tokens go to another domain than before" in text
+
+
+def test_carried_results() -> None:
+    record = swarm_record(this_version={**SPENT, "n_trained": 0}, held_out_tasks={})
+    text = printed(print_result, swarm(None, record))
+    assert "no runs were needed" in text
+    assert "no proxies were trained; 8 are known from before" in text
+
+
+def test_interval_without_an_upper_end() -> None:
+    estimate = EstimateView(value=0.1, low=0.0, high=float("inf"))
+    assert estimate_words(estimate) == "0.1 (80% interval 0 or more)"
+
+
+def test_binding_with_and_without_reason() -> None:
+    assert binding_reasons(["web: upper (epochs)", "legal"]) == {"web": "epochs", "legal": "bound"}
+
+
+PHASE = PhasePlan(
+    number=0,
+    phase="pretraining",
+    kind="pretrain",
+    trainer="plain",
+    domains=("a", "b"),
+    new=("a", "b"),
+    n_steps=1200,
+    n_tokens=1_234_567,
+    decided_at=(480,),
+    n_probes=3,
+    steps_per_probe=25,
+)
+PLAN = RunPlan(
+    project="runs/demo",
+    method="op-mix",
+    model="0.2M",
+    n_parameters=265_536,
+    mode="probe-law",
+    orders=(("pretraining",),),
+    phases=((PHASE,),),
+    arms={"evermix": ArmPlan(tokens_by_part={"training": 1e6}, flops_by_part={"training": 2e12, "probes": 1e11})},
+    not_estimated=("generation: what the model writes",),
+)
 
 
 def test_plan() -> None:
-    plan = {"domains": ["a", "b"], "total_tokens": 1234567, "flops_probes": 2e12, "rows": [{"name": "a", "share": 0.5}]}
-    text = printed(print_plan, plan)
-    assert "a, b" in text
-    assert "1,234,567" in text
-    assert "2 TFLOP" in text
-    assert "50.0%" in text
+    text = printed(print_plan, PLAN)
+    for words in ("a, b", "1,200", "1.23M", "2 TFLOP", "2.1 TFLOP", "before step 480: 3 probes of 25 steps"):
+        assert words in text
+    assert "not estimated: generation" in text
+
+
+def test_plan_of_a_swarm_without_arms() -> None:
+    swarm = SwarmPlan(rung="1M", law="log-linear", n_runs=8, reason="what law log-linear needs for 2 domains")
+    text = printed(print_plan, PLAN.model_copy(update={"method": "olmix", "swarm": swarm, "arms": {}}))
+    assert "8 of 1M (what law log-linear needs for 2 domains)" in text
+    assert "not known before the tokenizer is read" in text
+    assert "none is trained: the mixture is the end" in text
+    priced = swarm.model_copy(
+        update={"tokens_per_proxy": 20_000, "steps_per_proxy": 10, "chinchilla": 0.5, "flops": 4e12}
+    )
+    told = printed(print_plan, PLAN.model_copy(update={"swarm": priced}))
+    assert "4 TFLOP, 160k tokens; scoring the proxies comes on top" in told
 
 
 def test_corpora() -> None:

@@ -42,7 +42,7 @@ def list_corpora(json: AsJson = False) -> None:
       evermix list-corpora
       evermix list-corpora --json
     """
-    from evermix.reports.tables import print_corpora
+    from evermix.reports.listings import print_corpora
 
     found = em.list_corpora()
     if json:
@@ -59,7 +59,7 @@ def list_laws(json: AsJson = False) -> None:
       evermix list-laws
       evermix list-laws --json
     """
-    from evermix.reports.law_table import laws_table
+    from evermix.reports.listings import laws_table
 
     found = em.list_laws()
     if json:

@@ -23,11 +23,11 @@ def status(project: Project, json: AsJson = False) -> None:
       evermix status runs/my-data
       evermix status runs/my-data --json
     """
-    from evermix.reports.progress import print_status
+    from evermix.reports import print_status
 
     found = em.status(project)
     if json:
-        print_json(found)
+        print_json(found.as_dict)
     else:
         print_status(found, console())
 
@@ -44,10 +44,9 @@ def report(project: Project, tables: Tables = False) -> None:
     """
     page = em.report(project)
     if tables:
-        from evermix.reports.project import load_findings
-        from evermix.reports.tables import print_result
+        from evermix.reports.run_tables import print_project
 
-        print_result(load_findings(project).result, console())
+        print_project(project, console())
     typer.echo(f"report: {page}")
 
 
@@ -69,30 +68,30 @@ def log(project: Project, graph: Graph = False, at: At = None, json: AsJson = Fa
     elif graph:
         _graph(project, json)
     else:
-        from evermix.reports.log import print_log
+        from evermix.reports import print_log
 
         entries = em.log(project)
         if json:
-            print_json(entries)
+            print_json([entry.as_dict for entry in entries])
         else:
             print_log(entries, console())
 
 
 def _graph(project: Project, json: bool) -> None:
-    from evermix.reports.olmix.history import open_study, print_history
+    from evermix.reports.history import open_study, print_history
 
     history = open_study(project).history()
     if json:
-        print_json({"history": history.as_dict, "entries": em.log(project)})
+        print_json({"history": history.as_dict, "entries": [entry.as_dict for entry in em.log(project)]})
     else:
         print_history(history, console())
 
 
 def _past(project: Project, number: int, json: bool) -> None:
-    from evermix.reports.olmix.history import past_state, print_past_state
+    from evermix.reports.history import past_state, print_past_state
 
     found = past_state(project, number)
     if json:
-        print_json(found)
+        print_json(found.as_dict)
     else:
         print_past_state(found, console())

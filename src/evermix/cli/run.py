@@ -15,6 +15,9 @@ from evermix.errors import RecipeError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evermix.results import RunResult
+    from evermix.results.plan import RunPlan
+
 _DRY_RUN = "Show the plan: stages, steps, proxies or probes, FLOPs. Train nothing."
 _ARMS = "Arms to run instead of the recipe's, separated by commas, such as evermix,uniform,retrain."
 _ORDERS = "So many orders of the phases instead of the recipe's; the first is the recipe's own."
@@ -42,10 +45,10 @@ def run(
     """
     loaded = em.Recipe.load(recipe)
     if dry_run:
-        show_plan(_plan(loaded), console(), json)
+        show_plan(em.plan(loaded), console(), json)
         return
     if loaded.method == "olmix":
-        show_plan(_plan(loaded), console(stderr=True), json=False)
+        show_plan(em.plan(loaded), console(stderr=True), json=False)
     show_result(loaded.project_folder, em.run(loaded, console=console(stderr=True)), json)
 
 
@@ -79,36 +82,27 @@ def compare(
     _show_comparison(loaded.project_folder, em.compare(loaded, names, orders, console=console(stderr=True)), json)
 
 
-def show_result(project: Path, result: dict[str, Any], json: bool) -> None:
-    """Write the report, and print the result as tables or as JSON."""
-    from evermix.reports.tables import print_result
+def show_result(project: Path, result: RunResult, json: bool, **more: Any) -> None:
+    """Write the report, and print the result as tables, or with `more` as JSON."""
+    from evermix.reports.run_tables import print_result
 
     page = em.report(project)
     if json:
-        print_json(result)
+        print_json({**more, **result.to_json()})
         return
     print_result(result, console())
     typer.echo(f"report: {page}")
 
 
-def show_plan(plan: dict[str, Any], shown_on: Console, json: bool) -> None:
-    """The plan as a table or as JSON."""
+def show_plan(plan: RunPlan, shown_on: Console, json: bool) -> None:
+    """The plan as a table, with how far a swarm is that has begun; or as JSON."""
     if json:
-        print_json(plan)
+        print_json(plan.model_dump(mode="json"))
         return
-    from evermix.reports.plan import print_plan
+    from evermix.reports.history import so_far
+    from evermix.reports.plans import print_plan
 
-    print_plan(plan, shown_on)
-
-
-def _plan(recipe: em.Recipe) -> dict[str, Any]:
-    """The plan, and for a swarm that has begun how far it is."""
-    plan = em.plan(recipe)
-    if recipe.method == "olmix":
-        from evermix.reports.olmix.plans import so_far
-
-        plan["so_far"] = so_far(recipe.project_folder)
-    return plan
+    print_plan(plan, shown_on, None if plan.swarm is None else so_far(Path(plan.project)))
 
 
 def _names(arms: str) -> tuple[str, ...]:
@@ -118,16 +112,15 @@ def _names(arms: str) -> tuple[str, ...]:
     return names
 
 
-def _show_comparison(project: Path, result: dict[str, Any], json: bool) -> None:
+def _show_comparison(project: Path, result: RunResult, json: bool) -> None:
     """Report and Pareto picture into the project folder; the comparison as tables or as JSON."""
-    from evermix.reports.lives.answer import Lives, as_life, comparison
-    from evermix.reports.lives.pareto import pareto_files
-    from evermix.reports.tables import print_result
+    from evermix.reports.answer import comparison
+    from evermix.reports.pareto import pareto_files
+    from evermix.reports.run_tables import print_result
 
-    life = as_life(result)
-    page, pictures = em.report(project), pareto_files(Lives(life), project)
+    page, pictures = em.report(project), pareto_files(result, project)
     if json:
-        print_json({**result, "comparison": comparison(life)})
+        print_json({**result.to_json(), "comparison": comparison(result)})
         return
     print_result(result, console())
     typer.echo(f"picture: {next(path for path in pictures if path.suffix == '.png')}")

@@ -54,7 +54,7 @@ def fit(
         fitted = swarm.fitted(reading)
         screened = _screened(fitted) if screen else None
     if plots is not None:
-        from evermix.reports.swarm_plots import draw_fit
+        from evermix.reports.fit_plots import draw_fit
 
         draw_fit(fitted, plots)
     if json:
@@ -86,7 +86,8 @@ def propose(
       evermix propose swarm/ --tokens 6T --kl 0.05 --cap web:spam=0 --out mix.json
       evermix propose runs/my-study --plots plots/
     """
-    from evermix.reports import fit_tables, proposal_tables
+    from evermix.reports import fit_tables
+    from evermix.reports.proposal import print_proposal
 
     reading = swarm.reading()
     with bar("fitting, solving and resampling") as advance:
@@ -100,14 +101,16 @@ def propose(
 
         write_json(out, found.mixture.as_dict)
     if plots is not None:
-        from evermix.reports.swarm_plots import draw_fit, draw_proposal
+        from evermix.reports.fit_plots import draw_fit
+        from evermix.reports.proposal_plots import draw_proposal
 
         draw_fit(fitted, plots)
         draw_proposal(found, plots)
     if json:
         print_json({"fit": fit_tables.fit_record(fitted, reading), **found.as_dict})
         return
-    proposal_tables.print_proposal(found, reading, console(), everything)
+    left_out = len({*reading.left_out, *fitted.left_out})
+    print_proposal(found.view, console(), everything, left_out)
     for what, path in (("mixture", out), ("plots", plots)):
         if path is not None:
             typer.echo(f"{what}: {path}")
@@ -132,7 +135,7 @@ def what_if(
       evermix what-if swarm/ --move web=-0.1 --move maths=+0.05
       evermix what-if swarm/ --from proposal --set code=0 --tokens 1T --json
     """
-    from evermix.reports.what_if_tables import print_what_if
+    from evermix.reports.fit_tables import print_what_if
 
     to_set, to_move = shares(set_shares, "--set") or {}, shares(move, "--move", "DOMAIN=+SHARE or -SHARE") or {}
     if not to_set and not to_move:

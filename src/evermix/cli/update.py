@@ -113,7 +113,7 @@ def undo(recipe: RecipeFile, json: AsJson = False) -> None:
     loaded, progress = recipe_of_swarm(recipe), console(stderr=True)
     before = _mixture_now(loaded.project_folder)
     result = em.undo(loaded, console=progress)
-    show_result(loaded.project_folder, {"mixture_before": before, **result}, json)
+    show_result(loaded.project_folder, result.with_mixture_before(before), json, mixture_before=before)
 
 
 def _make(asked: UpdateArguments, update: em.TextUpdate) -> None:
@@ -122,7 +122,7 @@ def _make(asked: UpdateArguments, update: em.TextUpdate) -> None:
     Raises:
         EvermixError: if the update does not fit the project, or the strategy cannot be had.
     """
-    from evermix.reports.olmix.update_tables import print_update_plan
+    from evermix.reports.plans import print_update_plan
 
     recipe, how = asked.recipe(), asked.how()
     progress = console(stderr=True)
@@ -137,7 +137,8 @@ def _make(asked: UpdateArguments, update: em.TextUpdate) -> None:
         return
     before = _mixture_now(recipe.project_folder)
     result = em.update(recipe, update, how, console=progress)
-    show_result(recipe.project_folder, {"plan": content, "mixture_before": before, **result}, asked.json)
+    shown = result.with_mixture_before(before)
+    show_result(recipe.project_folder, shown, asked.json, plan=content, mixture_before=before)
 
 
 def _mixture_now(project: Path) -> dict[str, float] | None:

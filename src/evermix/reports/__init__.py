@@ -1,7 +1,12 @@
-"""What happened, what it cost, why this mixture: tables, plots, and one self-contained HTML page."""
+"""What happened, what it cost, why this mixture: tables, plots, and one self-contained HTML page.
 
-from evermix.reports.html import write_report as report
-from evermix.reports.log import read_log as log
-from evermix.reports.progress import read_status as status
+What others call: `report`, `status` and `log` of a project folder, `print_status` and `print_log` of what they return;
+`run_tables.print_result` of a `RunResult`, `proposal.print_proposal` of a `ProposalView`, `plans.print_plan` of a plan,
+`answer.comparison` and `pareto.pareto_files` of a `RunResult`.
+"""
 
-__all__ = ["log", "report", "status"]
+from evermix.reports.log import log, print_log
+from evermix.reports.page import report
+from evermix.reports.progress import Status, print_status, status
+
+__all__ = ["Status", "log", "print_log", "print_status", "report", "status"]

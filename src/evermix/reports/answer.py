@@ -23,7 +23,7 @@ QUANTITIES = {
     "loss_nats": "loss (nats per token)",
     "metric": "cost of the tasks",
 }
-APART = ("scoring", "cross_checks")  # the same for every arm, or for the report only: beside the total, not in it
+APART = ("scoring", "cross-checks")  # the same for every arm, or for the report only: beside the total, not in it
 TRAINING = ("prefix", "training", "decay", "generation")
 _TWO_SIDED_95 = 1.96
 _FIRST = ("retrain", "fixed-replay", "uniform", "natural", "naive")
@@ -389,6 +389,12 @@ def decision_headline(decision: Decision | None) -> str:
     return f"The mixture's gain is not certain: {words}."
 
 
+def decided_version(result: RunResult) -> int:
+    """The version of the domain set that the decided mixture is over; 0 where it never changed."""
+    made = result.proposal
+    return made.swarm.version if made is not None and made.swarm is not None else 0
+
+
 def cost_sentence(view: RunView, arm: str) -> str | None:
     """What an arm's decisions cost, against its training alone; None where it decides nothing."""
     spent = view.overhead(arm)
@@ -399,8 +405,8 @@ def cost_sentence(view: RunView, arm: str) -> str | None:
         f"{units.flops(spent[1])} of training."
     )
     parts = view.parts(arm)
-    if "cross_checks" in parts:
-        more = units.flops(parts["cross_checks"].flops)
+    if "cross-checks" in parts:
+        more = units.flops(parts["cross-checks"].flops)
         text += f" Cross-checks by other modes, which are optional, took a further {more}."
     return text
 

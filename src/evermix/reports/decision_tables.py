@@ -26,14 +26,16 @@ def binding_reasons(binding: Sequence[str]) -> dict[str, str]:
     found = {}
     for text in binding:
         name, _, reason = text.rpartition(": ")
-        found[name or reason] = reason if name else "bound"
+        found[name or reason] = reason.removeprefix("upper (").removesuffix(")") if name else "bound"
     return found
 
 
 def decision_tables(decision: Decision) -> list[Grid | None]:
     """All of one decision, in the order in which one reads them."""
     swarm, view = decision.swarm, decision.proposal
-    found = [decision_grid(decision), modes_grid(decision), probes_grid(decision), error_grid(decision)]
+    before = swarm is not None and swarm.before is not None
+    found = [decision_grid(decision) if view is None or before else None]
+    found += [modes_grid(decision), probes_grid(decision), error_grid(decision)]
     if view is not None:
         found += [mixture_grid(view), comparison_grid(view), spread_grid(view), changes_grid(view), duals_grid(view)]
     if swarm is not None:
@@ -44,10 +46,11 @@ def decision_tables(decision: Decision) -> list[Grid | None]:
 
 def decision_lines(decision: Decision) -> list[str]:
     """What a decision's tables do not say: what it cost, what it predicted, why it is not assessed, what reuse did."""
-    lines = [f"Cost {units.flops(decision.compute.flops)}, {units.seconds(decision.compute.seconds)}."]
-    parts = decision.compute.by_part
-    if "cross_checks" in parts and parts["cross_checks"].flops:
-        lines[0] = f"{lines[0][:-1]}, of which cross-checks {units.flops(parts['cross_checks'].flops)}."
+    parts, lines = decision.compute.by_part, []
+    if parts:
+        checks = parts["cross-checks"].flops if "cross-checks" in parts else 0.0
+        of_which = f", of which cross-checks {units.flops(checks)}" if checks else ""
+        lines = [f"Cost {units.flops(decision.compute.flops)}, {units.seconds(decision.compute.seconds)}{of_which}."]
     predicted = {name: value for name, value in decision.predicted_objective.items() if known(value)}
     if predicted:
         words = ", ".join(f"{name} {value}" for name, value in _with_digits(predicted).items())
@@ -56,8 +59,6 @@ def decision_lines(decision: Decision) -> list[str]:
         lines.append(f"Realised objective at the end of the phase: {number(decision.realised_objective, 4)}.")
     if decision.assessment_absent is not None:
         lines.append(f"No intervals and warnings: {decision.assessment_absent}.")
-    if decision.ceilings:
-        lines.append(f"No loss may rise above a ceiling of {len(decision.ceilings)} domains; see the table.")
     return lines + (swarm_lines(decision.swarm) if decision.swarm is not None else [])
 
 

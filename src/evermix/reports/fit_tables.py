@@ -1,4 +1,5 @@
-"""What `evermix fit` shows: what was read, the law, its held-out quality, and what metrics are worth."""
+"""What `evermix fit` and `what-if` show: what was read, the law, its held-out quality, what metrics are worth, and what
+the law says of moved shares."""
 
 from __future__ import annotations
 
@@ -12,23 +13,27 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from evermix.deciding import FittedLaw
-from evermix.observations import LeftOut, Observations, Reading
-from evermix.reports.figures import choices, extremes, figure, fixed, inner_law, listed
-from evermix.reports.layout import items, note, plain_table, rest_row
-from evermix.reports.metric_changes import group_objectives
-from evermix.reports.units import number, share
+from evermix.deciding import FittedLaw, WhatIf
+from evermix.deciding.metric_changes import CostChange, ObjectiveScale, group_objectives, metric_changes
+from evermix.deciding.views import chosen_families, family_counts, inner_law, runs_info
+from evermix.observations import LeftOut, Reading
+from evermix.reports.layout import items, note, plain_table, rest_row, show
+from evermix.reports.proposal import families_words, metric_changes_grid, quality_words, runs_words
+from evermix.reports.units import decimals_for, extremes, figure, fixed, known, listed, number, share
+from evermix.results.proposal import HeldOutView
 from evermix.trust.calibration import HeldOut, Screened, held_out
 
 _SHOWN = 12
 _LINES = 8
+_MOST_MOVED = 10
+_MOVED = 1e-9
 _VERDICTS = {"keep": "", "doubtful": "yellow", "drop": "red"}
 
 
 def fit_record(fitted: FittedLaw, reading: Reading, screened: Sequence[Screened] | None = None) -> dict[str, Any]:
     """Everything that the tables say, as plain values."""
     observations = fitted.observations
-    law, chosen = inner_law(fitted.law), choices(fitted.law)
+    law, chosen = inner_law(fitted.law), chosen_families(fitted.law)
     live = set(observations.sampled_domains)
     return {
         "n_runs": observations.n_runs,
@@ -74,7 +79,7 @@ def print_fit(
 def print_reading(fitted: FittedLaw, reading: Reading, console: Console, everything: bool = False) -> None:
     """What was read, what was left out, and what is worth knowing about the rest."""
     most = None if everything else _LINES
-    console.print(Text(reading_sentence(fitted.observations), style="bold"))
+    console.print(Text(runs_words(runs_info(fitted.observations)), style="bold"))
     items(console, "Left out", _left_out_lines(_left_out(fitted, reading), everything), most)
     items(console, "Worth knowing", [str(finding) for finding in reading.findings], most)
     if fitted.unsampled_domains:
@@ -83,19 +88,9 @@ def print_reading(fitted: FittedLaw, reading: Reading, console: Console, everyth
     console.print()
 
 
-def reading_sentence(observations: Observations) -> str:
-    """'127 runs, 24 domains, 110 metrics (higher is better for 3)'."""
-    n = len(observations.maximised)
-    direction = {0: "lower is better", len(observations.metrics): "higher is better"}.get(n, f"{n} maximised")
-    cells = int(np.isnan(observations.values).sum())
-    missing = f", {cells:,} cells missing" if cells else ""
-    size = f"{observations.n_runs:,} runs, {len(observations.domains):,} domains, {len(observations.metrics):,} metrics"
-    return f"{size} ({direction}{missing})"
-
-
 def print_law(fitted: FittedLaw, console: Console) -> None:
     """The family, or the families that were chosen and for how many metrics."""
-    law, chosen = inner_law(fitted.law), choices(fitted.law)
+    law, chosen = inner_law(fitted.law), chosen_families(fitted.law)
     console.print(Text(f"Law: {law_sentence(fitted)}", style="bold"))
     if chosen is None:
         console.print(Padding(Text(f"{law.formula}   ({law.source})"), (0, 0, 0, 2), expand=False))
@@ -104,23 +99,12 @@ def print_law(fitted: FittedLaw, console: Console) -> None:
 
 def law_sentence(fitted: FittedLaw) -> str:
     """'power-link', or 'auto, per metric by cross-validation: power-link for 80 metrics, log-linear for 30'."""
-    law, chosen = inner_law(fitted.law), choices(fitted.law)
-    if chosen is None:
-        return law.name
-    found = Counter(chosen).most_common()
-    counts = ", ".join(f"{name} for {n}" for name, n in found) + f" of {len(chosen)} metrics"
-    families = f"{found[0][0]} for every metric" if len(found) == 1 else counts
-    return f"{law.name}, chosen per metric by cross-validation: {families}"
+    return families_words(inner_law(fitted.law).name, family_counts(fitted.law))
 
 
 def quality_sentence(fitted: FittedLaw) -> str:
     """How well the law foretells the objective of held-out runs, in one line."""
-    whole = fitted.calibration.objective
-    parts = [f"rank correlation {number(whole.spearman, 2)}"]
-    if np.isfinite(whole.ceiling):
-        parts[0] += f" (noise allows {whole.ceiling:.2f})"
-    parts += [f"RMSE {figure(whole.rmse)}", f"slope {fixed(whole.slope, 2)}"]
-    return f"{', '.join(parts)}, {share(whole.coverage[2], 0)} inside the 90% intervals"
+    return quality_words(HeldOutView.model_validate(fitted.calibration.objective.as_dict))
 
 
 def held_out_table(fitted: FittedLaw, everything: bool = False) -> Table:
@@ -128,7 +112,7 @@ def held_out_table(fitted: FittedLaw, everything: bool = False) -> Table:
     found = fitted.calibration
     table = plain_table(f"Held-out prediction, {found.n_folds}-fold cross-validation")
     table.add_column("", overflow="fold", min_width=12)
-    chosen = choices(fitted.law)
+    chosen = chosen_families(fitted.law)
     if chosen is not None and len(set(chosen)) == 1:
         chosen = None  # said above, once for all
     columns = ("runs", "rank\ncorr.", "ceiling", "RMSE", "spread", "slope", "coverage\nof 90%")
@@ -189,7 +173,9 @@ def _cells(one: HeldOut, spread: float) -> list[str]:
 def _groups(fitted: FittedLaw, everything: bool) -> list[tuple[str, HeldOut, float]]:
     """Held-out quality of each group's mean, over runs that measured all of it, and its spread."""
     rows = []
-    for name, part in group_objectives(fitted.objective, fitted.recipe.objective.groups, everything).items():
+    for name, part in group_objectives(fitted.objective, fitted.recipe.objective.groups).items():
+        if "/" in name and not everything:
+            continue
         predicted, observed = part.value(fitted.calibration.predicted), part.value(fitted.observations.costs)
         one = held_out(name, predicted, observed, np.zeros_like(observed), float("nan"))
         rows.append((name, one, float(np.nanstd(observed))))
@@ -211,3 +197,52 @@ def _left_out_lines(left_out: Sequence[LeftOut], everything: bool) -> list[str]:
         rest = "" if len(names) == 1 else f" ({listed(names, len(names) if everything else 4)})"
         lines.append(f"{head}{rest}: {reason}")
     return lines
+
+
+def print_what_if(answer: WhatIf, fitted: FittedLaw, console: Console, everything: bool = False) -> None:
+    """Headline, shares, metrics."""
+    console.print(Text(what_if_headline(answer, fitted), style="bold"))
+    console.print(Text(f"Law: {law_sentence(fitted)}. Held out: {quality_sentence(fitted)}.\n"))
+    console.print(shares_table(answer, everything))
+    before, after = fitted.law.predict(np.array([answer.before.weights, answer.after.weights]))
+    changes = metric_changes(fitted, CostChange(before, after, answer.low, answer.high))
+    title = "Metrics, as the law predicts them"
+    show(console, [metric_changes_grid(title, ("before", "after"), changes, everything)])
+    note(
+        console,
+        "Intervals and P(better) are over laws refitted to resampled runs: they hold the law's uncertainty, not the "
+        "noise of one more run, nor that the law's form may be wrong.",
+    )
+
+
+def what_if_headline(answer: WhatIf, fitted: FittedLaw) -> str:
+    """'The objective is predicted to get better by 1.2% (90% interval 0.8 to 1.5%)'."""
+    cost = float(fitted.objective.value(fitted.law.predict(answer.before.weights)))
+    scale = ObjectiveScale.of(fitted.observations, fitted.objective)
+    gain, low, high = -answer.objective_change[0], -answer.objective_change[2], -answer.objective_change[1]
+    percents = [scale.percent(one, cost) for one in (gain, low, high)]
+    unit = "%" if all(map(known, percents)) else ""
+    values = percents if unit else [gain, low, high]
+    places = decimals_for([values[1], values[2]])
+    gain_text, low_text, high_text = (f"{value:+.{places}f}" for value in values)
+    what = "nothing clear" if low <= 0 <= high else ("better" if gain > 0 else "worse")
+    return f"Predicted gain in the objective: {gain_text}{unit} (90% interval {low_text} to {high_text}{unit}): {what}."
+
+
+def shares_table(answer: WhatIf, everything: bool = False) -> Table:
+    """Rows: domains whose share changed, the most changed first."""
+    change = answer.after.weights - answer.before.weights
+    order = [int(j) for j in np.argsort(-np.abs(change), kind="stable") if abs(change[j]) > _MOVED]
+    table = plain_table("Shares of tokens")
+    table.add_column("domain", overflow="fold")
+    for column in ("before", "after", "change"):
+        table.add_column(column, justify="right", no_wrap=True)
+    shown = order if everything else order[:_MOST_MOVED]
+    for j in shown:
+        shares = [share(float(mixture.weights[j]), 2) for mixture in (answer.before, answer.after)]
+        points = f"{100 * float(change[j]):+.2f} points"
+        table.add_row(Text(answer.before.domains.names[j]), *shares, points)
+    if len(shown) < len(order):
+        most = 100 * abs(float(change[order[len(shown)]]))
+        rest_row(table, len(order) - len(shown), f"domains by {most:.2f} points or less")
+    return table

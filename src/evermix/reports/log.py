@@ -2,245 +2,277 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from evermix.domain_updates import DomainUpdate
+from evermix.ledger import Entry
 from evermix.reports import units
-from evermix.reports.figures import listed
-from evermix.reports.lives import history as life
-from evermix.reports.project import read_entries, require_project
-from evermix.reports.tables import binding_reasons, decision_title
+from evermix.reports.decision_tables import binding_reasons, decision_title
+from evermix.reports.layout import Grid, cells, show
+from evermix.reports.project import read_entries, require_project, typed
+from evermix.reports.units import listed, share, spread_out
+from evermix.results import Decision
+from evermix.results.entries import (
+    AskEntry,
+    ChangeEntry,
+    CorpusEntry,
+    FailureEntry,
+    OutcomeEntry,
+    PhaseBegunEntry,
+    ProbeEntry,
+    ProposalEntry,
+    ProxyEntry,
+    RecipeEntry,
+    SegmentEntry,
+    SourceEntry,
+    Spent,
+    StudyEntry,
+    TellEntry,
+)
+from evermix.study.history import in_words
 
-Payload = Mapping[str, Any]
 _SPENDING = {
-    "segment": "segments",
+    "segment": "training",
     "probe": "probes",
     "decision": "decisions",
     "proxy": "proxies",
     "rescore": "scoring proxies anew",
-    "stage-segment": "training stages",
-    "stage-decision": "deciding stages",
 }
 
 
-def read_log(project: str | Path) -> list[dict[str, Any]]:
-    """Ledger entries, oldest first: `number`, `at` (ISO, UTC), `kind`, `key`, `story`, `flops`, `seconds`, `payload`.
+@dataclass(frozen=True)
+class LogLine:
+    """A ledger entry in words: `at` is ISO-8601 UTC; FLOPs and seconds are None where the entry tells none."""
+
+    number: int
+    at: str
+    kind: str
+    key: str
+    story: str
+    flops: float | None
+    seconds: float | None
+    payload: dict[str, Any]
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def log(project: str | Path) -> list[LogLine]:
+    """All that happened in a project, oldest first.
 
     Raises:
-        ProjectError: if there is no project in that folder, or its ledger is damaged.
+        ProjectError: if there is no project in that folder, its ledger is damaged, or another evermix wrote it.
     """
-    project = Path(project)
-    require_project(project)
-    return [
-        {
-            "number": entry.number,
-            "at": entry.at,
-            "kind": entry.kind,
-            "key": entry.key,
-            "story": story(entry.kind, entry.key, entry.payload),
-            "flops": flops,
-            "seconds": seconds,
-            "payload": entry.payload,
-        }
-        for entry in read_entries(project)
-        for flops, seconds in [life.spent(entry.payload)]
-    ]
+    folder = Path(project)
+    require_project(folder)
+    return [_line(entry) for entry in read_entries(folder)]
 
 
-def print_log(entries: Sequence[Mapping[str, Any]], console: Console) -> None:
+def _line(entry: Entry) -> LogLine:
+    spent = typed(entry, Spent) if entry.kind in _SPENDING else Spent()
+    flops, seconds = spent.flops, spent.seconds
+    if spent.compute is not None:
+        flops, seconds = spent.compute.flops, spent.compute.seconds
+    return LogLine(entry.number, entry.at, entry.kind, entry.key, story(entry), flops, seconds, entry.payload)
+
+
+def print_log(lines: Sequence[LogLine], console: Console) -> None:
     """The history as a table, and what all of it cost."""
-    if not entries:
+    if not lines:
         console.print("nothing happened yet")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("no.", justify="right", no_wrap=True)
-    table.add_column("when (UTC)", no_wrap=True)
-    table.add_column("what")
-    table.add_column("story", overflow="fold")
-    table.add_column("FLOPs", justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    for entry in _told_once(entries):
-        spent = (units.flops(entry["flops"]), units.seconds(entry["seconds"]))
-        when = str(entry["at"])[:19].replace("T", " ")
-        table.add_row(str(entry["number"]), when, entry["kind"], Text(entry["story"]), *spent)
-    console.print(table)
+    rows = []
+    for line in _told_once(lines):
+        when = line.at[:19].replace("T", " ")
+        rows.append(
+            cells(str(line.number), when, line.kind, line.story, units.flops(line.flops), units.seconds(line.seconds))
+        )
+    show(console, [Grid("", ["no.", "when (UTC)", "what", "story", "FLOPs", "time"], rows, words=[1, 2, 3])])
     parts = [
         f"{plural} {units.flops(total)}"
         for kind, plural in _SPENDING.items()
-        if (total := sum(entry["flops"] or 0 for entry in entries if entry["kind"] == kind))
+        if (total := sum(line.flops or 0 for line in lines if line.kind == kind))
     ]
     if parts:
-        decided = any(entry["kind"] in ("decision", "stage-decision") for entry in entries)
+        decided = any(line.kind == "decision" for line in lines)
         remark = " (a decision's own figure includes its probes)" if decided else ""
         console.print(Text(f"spent: {', '.join(parts)}{remark}"))
 
 
-def _told_once(entries: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+def _told_once(lines: Sequence[LogLine]) -> Iterator[LogLine]:
     """Without what a proxy's own entry says already: that it was asked for, and what was told of it."""
-    proxies = {entry["key"] for entry in entries if entry["kind"] == "proxy"}
-    rescored = {entry["key"].partition(":")[0] for entry in entries if entry["kind"] == "rescore"}
-    for entry in entries:
-        told = entry["kind"] in ("ask", "tell") and entry["key"] in proxies
-        retold = entry["kind"] == "retell" and entry["key"].partition("/")[0] in rescored
+    proxies = {line.key for line in lines if line.kind == "proxy"}
+    rescored = {line.key.partition(":")[0] for line in lines if line.kind == "rescore"}
+    for line in lines:
+        told = line.kind in ("ask", "tell") and line.key in proxies
+        retold = line.kind == "retell" and line.key.partition("/")[0] in rescored
         if not told and not retold:
-            yield entry
+            yield line
 
 
-def story(kind: str, key: str, payload: Payload) -> str:
+def story(entry: Entry) -> str:
     """One entry in words; an unknown kind tells its key."""
-    if kind == "ask":
-        return f"{key}: {_largest(payload.get('shares') or {})}"
-    if kind in ("proxy", "rescore"):
-        return f"{key.partition(':')[0]}: {_VERBS[kind]} {_metrics(payload)}"
-    if kind == "source":
-        return f"{key.rpartition('@')[0]}: {_place(payload)}"
-    return (_STORIES[kind](payload) if kind in _STORIES else "") or key
+    return (_STORIES[entry.kind](entry) if entry.kind in _STORIES else "") or entry.key
 
 
-def _recipe(payload: Payload) -> str:
-    names = [domain.get("name", "?") for domain in payload.get("domains") or []]
-    tokens = units.count((payload.get("training") or {}).get("tokens"))
-    phases = payload.get("phases") or []
-    if phases:
-        names += [domain.get("name", "?") for phase in phases for domain in phase.get("add") or []]
-        stages = f"{len(phases)} phases ({', '.join(phase.get('name', '?') for phase in phases)})"
-        arms = ", ".join(payload.get("arms") or [])
-        return f"a life of {stages} over {len(set(names))} domains, arms {arms}, seed {payload.get('seed', '?')}"
-    return f"{tokens} tokens over {len(names)} domains, seed {payload.get('seed', '?')}"
+def _recipe(entry: Entry) -> str:
+    recipe = typed(entry, RecipeEntry)
+    names = [domain.name for domain in recipe.domains]
+    seed = "?" if recipe.seed is None else recipe.seed
+    if recipe.phases:
+        names += [domain.name for phase in recipe.phases for domain in phase.add]
+        phases = f"{len(recipe.phases)} phases ({', '.join(phase.name for phase in recipe.phases)})"
+        return f"{phases} over {len(set(names))} domains, arms {', '.join(recipe.arms)}, seed {seed}"
+    return f"{units.count(recipe.training.tokens)} tokens over {len(names)} domains, seed {seed}"
 
 
-def _corpus(payload: Payload) -> str:
-    domains = payload.get("domains")
-    if not isinstance(domains, list):
+def _corpus(entry: Entry) -> str:
+    domains = typed(entry, CorpusEntry).domains
+    total = sum(domain.n_tokens or 0 for domain in domains)
+    return f"{units.count(total)} tokens in {len(domains)} domains" if domains else ""
+
+
+def _segment(entry: Entry) -> str:
+    found = typed(entry, SegmentEntry)
+    part = "" if found.part == "training" else f" as {found.part}"
+    known = found.start_row is not None and found.end_row is not None
+    rows = f", rows {found.start_row:,} to {found.end_row:,}" if known else ""
+    mixture = f": {spread_out(found.mixture)}" if found.mixture else ""
+    return f"trained {found.label}{part}{rows}, {units.count(found.compute.n_tokens)} tokens{mixture}"
+
+
+def _probe(entry: Entry) -> str:
+    found = typed(entry, ProbeEntry)
+    return f"probed {found.component} for {'?' if found.steps is None else found.steps} steps"
+
+
+def _decision(entry: Entry) -> str:
+    found = typed(entry, Decision)
+    text = decision_title(found)
+    if found.new and found.new_share:
+        text += f"; {share(found.new_share)} for {listed(found.new)}"
+    if found.old:
+        moved = sorted(found.mixture, key=lambda name: -abs(found.mixture[name] - found.old.get(name, 0.0)))[:3]
+        changes = [f"{name} {share(found.old.get(name, 0.0))} to {share(found.mixture[name])}" for name in moved]
+        text += f"; most changed: {', '.join(changes)}"
+    else:
+        text += f": {spread_out(found.mixture)}"
+    if found.recomputed:
+        text += f"; recomputed: {listed(found.recomputed)}"
+    return text + _expected(found) + _held(found)
+
+
+def _expected(found: Decision) -> str:
+    values = {name: value for name, value in found.predicted_objective.items() if units.known(value)}
+    if "chosen" not in values:
         return ""
-    total = sum(domain.get("n_tokens", domain.get("train_n_tokens")) or 0 for domain in domains)
-    return f"{units.count(total)} tokens in {len(domains)} domains"
+    places = units.decimals_for(list(values.values()))
+    others = ", ".join(f"{name} {units.fixed(value, places)}" for name, value in values.items() if name != "chosen")
+    return f"; predicted objective {units.fixed(values['chosen'], places)}{f' ({others})' if others else ''}"
 
 
-def _segment(payload: Payload) -> str:
-    arms = payload.get("arms") or payload.get("arm") or "?"
-    names = arms if isinstance(arms, str) else ", ".join(arms)
-    steps = f"steps {payload.get('start_step', '?')} to {payload.get('end_step', '?')}"
-    return f"trained {names}, {steps}, {units.count(payload.get('n_tokens'))} tokens"
-
-
-def _probe(payload: Payload) -> str:
-    return f"probed {payload.get('component', '?')} for {payload.get('steps', '?')} steps"
-
-
-def _decision(payload: Payload) -> str:
-    old, new = payload.get("old") or {}, payload.get("mixture") or {}
-    moved = sorted(new, key=lambda name: -abs(new[name] - old.get(name, 0.0)))[:3]
-    changes = ", ".join(f"{name} {units.share(old.get(name))} to {units.share(new[name])}" for name in moved)
-    text = f"{decision_title(payload)}; most changed: {changes}"
-    return text + _expected(payload) + _held(payload)
-
-
-def _expected(payload: Payload) -> str:
-    predicted = payload.get("predicted_objective") or {}
-    chosen = predicted.get("chosen")
-    rivals = [name for name in ("start", "natural", "uniform") if name in predicted]
-    others = [f"{name} {units.number(predicted[name])}" for name in rivals]
-    return f"; predicted objective {units.number(chosen)} ({', '.join(others)})" if units.known(chosen) else ""
-
-
-def _held(payload: Payload) -> str:
-    held = binding_reasons(payload)
+def _held(found: Decision) -> str:
+    held = binding_reasons(found.binding)
     return f"; held by constraints: {', '.join(f'{name} ({reason})' for name, reason in held.items())}" if held else ""
 
 
-def _outcome(payload: Payload) -> str:
-    predicted = payload.get("predicted_loss_nats") or {}
-    realised = payload.get("realised_loss_nats") or {}
-    errors = [abs(realised[name] - predicted[name]) for name in predicted if units.known(realised.get(name))]
+def _begun(entry: Entry) -> str:
+    return f"began phase {' > '.join(typed(entry, PhaseBegunEntry).path)}"
+
+
+def _outcome(entry: Entry) -> str:
+    found = typed(entry, OutcomeEntry)
+    realised = found.realised_loss_nats
+    errors = [abs(realised[name] - value) for name, value in found.predicted_loss_nats.items() if name in realised]
     return f"realised against predicted: off by {sum(errors) / len(errors):.3f} nats on average" if errors else ""
 
 
-def _definition(payload: Payload) -> str:
-    names = [row[0] for row in payload.get("domains") or []]
+def _study(entry: Entry) -> str:
+    names = [str(row[0]) for row in typed(entry, StudyEntry).domains]
     return f"a study of {len(names)} domains: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
 
 
-def _largest(shares: Mapping[str, float], n: int = 4) -> str:
-    named = sorted(shares, key=lambda name: -shares[name])
-    rest = f" and {len(named) - n} more" if len(named) > n else ""
-    return ", ".join(f"{name} {units.share(shares[name])}" for name in named[:n]) + rest
+def _ask(entry: Entry) -> str:
+    return f"{entry.key}: {spread_out(typed(entry, AskEntry).shares)}"
 
 
-def _tell(payload: Payload) -> str:
-    return f"{payload.get('run_id', '?')} measured {_metrics(payload)}"
+def _tell(entry: Entry) -> str:
+    found = typed(entry, TellEntry)
+    further = " further" if entry.kind == "retell" else ""
+    return f"{found.run_id} measured{further} {_metrics(found.metrics)}"
 
 
-def _retell(payload: Payload) -> str:
-    return f"{payload.get('run_id', '?')} measured further {_metrics(payload)}"
+def _proxy(entry: Entry) -> str:
+    verb = "trained and scored" if entry.kind == "proxy" else "scored anew on"
+    return f"{entry.key.partition(':')[0]}: {verb} {_metrics(typed(entry, ProxyEntry).metrics)}"
 
 
-def _metrics(payload: Payload) -> str:
-    metrics = payload.get("metrics") or {}
+def _metrics(metrics: dict[str, float]) -> str:
     shown = ", ".join(f"{name} {units.number(value)}" for name, value in list(metrics.items())[:3])
     return f"{shown}{f' and {len(metrics) - 3} more' if len(metrics) > 3 else ''}" or "nothing new"
 
 
-def _place(payload: Payload) -> str:
-    """Where the text of a domain comes from."""
-    if payload.get("files"):
-        return f"text of {', '.join(payload['files'])}"
-    if payload.get("registry"):
-        return f"text of registry corpus {payload['registry']}"
-    return f"text of dataset {(payload.get('dataset') or {}).get('path', '?')}"
+def _source(entry: Entry) -> str:
+    found = typed(entry, SourceEntry)
+    if found.files:
+        place = f"text of {', '.join(found.files)}"
+    elif found.registry:
+        place = f"text of registry corpus {found.registry}"
+    else:
+        place = f"text of dataset {found.dataset.path}"
+    return f"{entry.key.rpartition('@')[0]}: {place}"
 
 
-def _failure(payload: Payload) -> str:
-    return f"proxy {payload['run']} failed twice and is left out: {payload['reason']}; its trace: {payload['log']}"
+def _failure(entry: Entry) -> str:
+    found = typed(entry, FailureEntry)
+    return f"proxy {found.run} failed twice and is left out: {found.reason}; its trace: {found.log}"
 
 
-def _change(payload: Payload) -> str:
-    """An update, a release or an undo of the domain set."""
-    if payload["what"] == "undo":
-        return f"taken back: era {payload['to']} goes on"
-    kept = list((payload.get("frozen") or {}).get("shares") or {})
-    frozen = f"; frozen: {listed(kept)}" if kept else ""
-    if payload["what"] == "release":
-        return f"release {', '.join(payload['released'])}{frozen}"
-    runs = "no runs needed" if payload.get("carried") else "as many runs as the plan says"
-    runs = f"{payload['n_runs']} new runs" if payload.get("n_runs") else runs
-    return f"{_in_words(payload['update'])} (strategy {payload['strategy']}, {runs}){frozen}"
+def _change(entry: Entry) -> str:
+    """An update, a recomputation or an undo of the domain set."""
+    found = typed(entry, ChangeEntry)
+    if found.what == "undo":
+        return f"taken back: version {found.to} goes on"
+    kept = [] if found.fixed_ratio is None else list(found.fixed_ratio.shares)
+    fixed = f"; at a fixed ratio: {listed(kept)}" if kept else ""
+    if found.recomputed:
+        return f"recompute {', '.join(found.recomputed)}{fixed}"
+    runs = "no runs needed" if found.carried else "as many runs as the plan says"
+    runs = f"{found.n_runs} new runs" if found.n_runs else runs
+    return f"{in_words(DomainUpdate.from_dict(found.update))} (strategy {found.strategy}, {runs}){fixed}"
 
 
-def _in_words(update: Payload) -> str:
-    from evermix.domain_updates import DomainUpdate
-    from evermix.study.history import in_words
-
-    return in_words(DomainUpdate.from_dict(dict(update)))
+def _proposal(entry: Entry) -> str:
+    found = typed(entry, ProposalEntry)
+    return f"from {len(found.runs)} runs: {spread_out(found.mixture)}"
 
 
-def _proposal(payload: Payload) -> str:
-    return f"from {len(payload.get('runs') or [])} runs: {_largest(payload.get('mixture') or {})}"
-
-
-_VERBS = {"proxy": "trained and scored", "rescore": "scored anew on"}
-_STORIES: dict[str, Callable[[Payload], str]] = {
+_STORIES: dict[str, Callable[[Entry], str]] = {
     "recipe": _recipe,
     "corpus": _corpus,
     "segment": _segment,
     "probe": _probe,
     "decision": _decision,
     "outcome": _outcome,
-    "result": lambda payload: "finished",
-    "study": _definition,
+    "phase-begun": _begun,
+    "result": lambda entry: "finished",
+    "study": _study,
+    "ask": _ask,
     "tell": _tell,
-    "retell": _retell,
+    "retell": _tell,
+    "proxy": _proxy,
+    "rescore": _proxy,
     "change": _change,
     "failure": _failure,
-    "stage-segment": life.trained,
-    "stage-decision": life.decided,
-    "stage-begun": life.begun,
-    "tokenizer": lambda payload: "the tokenizer that all domains share from now on",
+    "source": _source,
+    "tokenizer": lambda entry: "the tokenizer that all domains share from now on",
     "proposal": _proposal,
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INK, _FAINT = "#010203", "#040506"  # stand-ins, replaced by the page's own colours
 GREY, GREEN, ORANGE, RED = "#8a8f98", "#009E73", "#E69F00", "#D55E00"
-LINES, MARKS = ("-", "--", "-.", ":"), "osD^vPX<>p*h"
+LINES = ("-", "--", "-.", ":")
 _PARTS = {
     "prefix": "#8a8f98",
     "training": "#56B4E9",
@@ -29,7 +29,7 @@ _PARTS = {
     "proxies": "#0072B2",
     "generation": "#D55E00",
     "decay": "#7E7BD9",
-    "cross_checks": "#CC79A7",
+    "cross-checks": "#CC79A7",
 }
 _DOMAINS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A800", "#7E7BD9", "#9C6B4E", "#8a8f98",

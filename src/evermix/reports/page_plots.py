@@ -13,7 +13,6 @@ from evermix.reports.page_figure import (
     GREY,
     INK,
     LINES,
-    MARKS,
     ORANGE,
     RED,
     domain_fills,
@@ -144,7 +143,7 @@ def _draw_line(
         label=arm,
         color=view.arm(arm).colour,
         linestyle=LINES[number % len(LINES)],
-        marker=MARKS[number % len(MARKS)],
+        marker=view.arm(arm).mark,
         markersize=size,
         linewidth=1.4,
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from evermix.reports import plot_files, units
 from evermix.reports.answer import Quality, RunView, pareto_front
-from evermix.reports.page_figure import INK, MARKS, page_figure
+from evermix.reports.page_figure import INK, page_figure
 from evermix.results import RunResult
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _panel(axes: Axes, view: RunView, quality: Quality, phase: int, ink: str, *,
             reach += [(x, y - error), (x, y + error)]
             axes.errorbar(x, y, yerr=error, color=view.arm(arm).colour, linewidth=1, capsize=2, zorder=2)
         size = 52 if named else 16
-        mark = MARKS[view.arms.index(arm) % len(MARKS)]
+        mark = view.arm(arm).mark
         axes.scatter(x, y, s=size, marker=mark, color=view.arm(arm).colour, zorder=3, edgecolors="none")
     _limits(axes, reach, named)
     axes.xaxis.set_major_formatter(lambda value, _: units.flops(value) if value else "0")

@@ -3,111 +3,124 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from evermix.files import process_alive
 from evermix.reports import units
-from evermix.reports.lives import answer as lives
-from evermix.reports.olmix import answer
-from evermix.reports.olmix.plans import swarm_counts, swarm_words
-from evermix.reports.project import read_entries, read_json, require_project
+from evermix.reports.answer import decided_version, headline
+from evermix.reports.history import study_state
+from evermix.reports.layout import facts_table
+from evermix.reports.project import load_findings, read_json
+from evermix.results.entries import LiveStatus, read_as
 
-_FINISHED = {
-    "segment": "segment",
-    "probe": "probe",
-    "decision": "decision",
-    "stage-segment": "stage training",
-    "stage-decision": "stage decision",
+State = Literal["running", "done", "stopped", "study"]
+_FINISHED = ("segment", "probe", "decision", "proxy")
+_WORDS = {
+    "running": "running",
+    "done": "done",
+    "stopped": "stopped: run the same command again to go on",
+    "study": "a study, open: ask, tell, propose",
 }
 
 
-def read_status(project: str | Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Status:
     """State of a project.
 
-    Returns:
-        `project`, `state` ("running", "done", "stopped": run the same command again, or "study": open), the keys of
-        `status.json` where it exists (`part`, `detail`, `step`, `total_steps`, `tokens_per_second`, `updated_at`,
-        `pid`), `seconds_since_update`, `entries` (ledger entries per kind), `swarm` (`told` of `wanted` proxies of the
-        current `era`), `headline` once there is a result.
+    Attributes:
+        state: running, done, stopped (run the same command again), or study: open.
+        live: what the process last said of itself; empty where none ever ran.
+        seconds_since_update: of that.
+        entries: ledger entries per kind.
+        swarm: `measured` of `wanted` proxies of the current `version` of the domains; None where no swarm runs.
+        swarm_words: the same as a phrase.
+        headline: once there is a result.
+    """
+
+    project: str
+    state: State
+    live: LiveStatus = field(default_factory=LiveStatus)
+    seconds_since_update: float | None = None
+    entries: dict[str, int] = field(default_factory=dict)
+    swarm: dict[str, int] | None = None
+    swarm_words: str | None = None
+    headline: str | None = None
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; what is not known is left out."""
+        plain = asdict(self) | {"live": None, "swarm_words": None} | self.live.model_dump()
+        return {name: value for name, value in plain.items() if value is not None}
+
+
+def status(project: str | Path) -> Status:
+    """How far a project is.
 
     Raises:
-        ProjectError: if there is no project in that folder, or a file of it is damaged.
+        ProjectError: if there is no project in that folder, a file of it is damaged, or another evermix wrote it.
     """
-    project = Path(project)
-    require_project(project)
-    live = read_json(project / "status.json") or {}
-    result = read_json(project / "result.json")
-    found: dict[str, Any] = {"project": str(project), "state": _state(live, result is not None), **live}
-    if live.get("updated_at"):
-        age = datetime.now(UTC) - _utc(live["updated_at"])
-        found["seconds_since_update"] = max(round(age.total_seconds(), 1), 0.0)
-    found["entries"] = dict(Counter(entry.kind for entry in read_entries(project)))
-    if "study" in found["entries"] and not live:
-        found["state"] = "study"
-    swarm = swarm_counts(project) if live and "study" in found["entries"] else None
-    if swarm is not None:
-        found["swarm"] = swarm
-    if result is not None and (swarm is None or result.get("era") == swarm["era"]):
-        found["headline"] = lives.headline(result) if lives.is_life(result) else answer.headline(result)
-    return found
+    findings = load_findings(project)
+    written = read_json(findings.folder / "status.json")
+    live = LiveStatus() if written is None else read_as(LiveStatus, written, str(findings.folder / "status.json"))
+    study = study_state(findings)
+    swarm = study if study is not None and written is not None else None
+    current = findings.result is not None and (swarm is None or decided_version(findings.result) == swarm.version)
+    return Status(
+        str(findings.folder),
+        "study" if findings.has_study and written is None else _state(live, written, findings.result is not None),
+        live,
+        _age(live),
+        dict(Counter(entry.kind for entry in findings.entries)),
+        None if swarm is None else swarm.counts,
+        None if swarm is None else swarm.words,
+        headline(findings.result) if findings.result is not None and current else None,
+    )
 
 
-def print_status(found: Mapping[str, Any], console: Console) -> None:
+def print_status(found: Status, console: Console) -> None:
     """The state as a small table."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for label, value in _rows(found):
-        table.add_row(label, Text(value))
-    console.print(table)
+    console.print(facts_table(_rows(found)))
 
 
-def _rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = [("project", str(found["project"])), ("state", _state_words(found))]
-    if found["state"] in ("running", "stopped"):
-        rows.append(("part", " ".join(str(found[key]) for key in ("part", "detail") if found.get(key)) or "-"))
-    if found.get("total_steps"):
-        step, total = found.get("step") or 0, found["total_steps"]
-        rows.append(("step", f"{step:,} of {total:,} ({units.share(step / total, 0)})"))
-    if found.get("tokens_per_second") and found["state"] == "running":
-        rows.append(("speed", f"{found['tokens_per_second']:,.0f} tokens/s"))
-    if found.get("updated_at"):
-        rows.append(("updated", f"{found['updated_at']} ({units.seconds(found['seconds_since_update'])} ago)"))
-    kinds = {_FINISHED[kind]: n for kind, n in (found.get("entries") or {}).items() if kind in _FINISHED}
-    if kinds:
-        rows.append(("finished", ", ".join(f"{n} {kind}{'s' if n != 1 else ''}" for kind, n in kinds.items())))
-    if found.get("swarm"):
-        rows.append(("swarm", swarm_words(found["swarm"])))
-    if found["state"] == "study":
-        entries = found["entries"]
-        asked, told = entries.get("ask", 0), entries.get("tell", 0)
-        rows.append(("runs", f"{asked} asked for, {told} told; {entries.get('proposal', 0)} proposals"))
-    if found.get("headline"):
-        rows.append(("answer", found["headline"]))
-    return rows
+def _rows(found: Status) -> list[tuple[str, str]]:
+    live, state = found.live, _WORDS[found.state]
+    process = f" (process {live.pid})" if found.state == "running" and live.pid else ""
+    rows = [("project", found.project), ("state", f"{state}{process}")]
+    if found.state in ("running", "stopped"):
+        rows.append(("part", " ".join(text for text in (live.part, live.detail) if text) or "-"))
+    if live.total_steps:
+        step = live.step or 0
+        rows.append(("step", f"{step:,} of {live.total_steps:,} ({units.share(step / live.total_steps, 0)})"))
+    if live.tokens_per_second and found.state == "running":
+        rows.append(("speed", f"{live.tokens_per_second:,.0f} tokens/s"))
+    if live.updated_at:
+        rows.append(("updated", f"{live.updated_at} ({units.seconds(found.seconds_since_update)} ago)"))
+    counts = Counter(found.entries)
+    done = [f"{counts[kind]} {kind}{'s' if counts[kind] != 1 else ''}" for kind in _FINISHED if counts[kind]]
+    if done:
+        rows.append(("finished", ", ".join(done)))
+    if found.swarm_words:
+        rows.append(("swarm", found.swarm_words))
+    if found.state == "study":
+        rows.append(("runs", f"{counts['ask']} asked for, {counts['tell']} told; {counts['proposal']} proposals"))
+    return [*rows, *([("answer", found.headline)] if found.headline else [])]
 
 
-def _state_words(found: Mapping[str, Any]) -> str:
-    if found["state"] == "running":
-        return f"running (process {found['pid']})" if found.get("pid") else "running"
-    words = {"stopped": "stopped: run the same command again to go on", "study": "a study, open: ask, tell, propose"}
-    return words.get(found["state"], "done")
-
-
-def _state(live: Mapping[str, Any], has_result: bool) -> str:
-    if live.get("part") == "done" or (not live and has_result):
+def _state(live: LiveStatus, written: dict[str, Any] | None, has_result: bool) -> State:
+    if live.part == "done" or (written is None and has_result):
         return "done"
-    pid = live.get("pid")
-    return "running" if isinstance(pid, int) and process_alive(pid) else "stopped"
+    return "running" if live.pid is not None and process_alive(live.pid) else "stopped"
 
 
-def _utc(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _age(live: LiveStatus) -> float | None:
+    """Seconds since the process last said something of itself."""
+    if live.updated_at is None:
+        return None
+    moment = datetime.fromisoformat(live.updated_at)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(round((datetime.now(UTC) - moment).total_seconds(), 1), 0.0)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from evermix.errors import ProjectError
 from evermix.ledger import Entry, Ledger
+from evermix.results import Decision, RunResult
+from evermix.results.entries import Kept, RecipeEntry, SegmentEntry, read_as
+
+_OLDER = ("stage-segment", "stage-decision", "stage-begun")  # kinds that evermix before 0.5 wrote
 
 
 @dataclass(frozen=True)
@@ -18,46 +23,56 @@ class Findings:
     Attributes:
         folder: where it is.
         name: the folder's name.
-        result: the result dict, or what of it the ledger can already tell.
-        finished: whether `result.json` was written.
-        max_epochs: the repetition cap of the recipe, None for no cap.
+        result: None before it is finished.
         entries: the ledger, oldest first.
     """
 
     folder: Path
     name: str
-    result: dict[str, Any]
-    finished: bool
-    max_epochs: float | None
+    result: RunResult | None
     entries: tuple[Entry, ...]
 
     @property
-    def is_life(self) -> bool:
-        """Whether the recipe has phases."""
-        return "lives" in self.result
-
-    @property
-    def is_swarm(self) -> bool:
+    def has_study(self) -> bool:
         """Whether a study decides here: a swarm's, or one of somebody's own trainer."""
         return any(entry.kind == "study" for entry in self.entries)
 
+    def of_kind(self, kind: str, as_kind: type[Kept]) -> list[Kept]:
+        """The entries of one kind, typed."""
+        return [typed(entry, as_kind) for entry in self.entries if entry.kind == kind]
 
-def load_findings(project: Path) -> Findings:
+    @cached_property
+    def recipe(self) -> RecipeEntry | None:
+        """The latest one that was run here; None in a study without one."""
+        found = self.of_kind("recipe", RecipeEntry)
+        return found[-1] if found else None
+
+    @cached_property
+    def decisions(self) -> list[Decision]:
+        """All that were made so far."""
+        return self.of_kind("decision", Decision)
+
+    @cached_property
+    def segments(self) -> list[SegmentEntry]:
+        """What was trained so far."""
+        return self.of_kind("segment", SegmentEntry)
+
+
+def typed(entry: Entry, kind: type[Kept]) -> Kept:
+    """The content of a ledger entry; ProjectError if it has another shape."""
+    return read_as(kind, entry.payload, f"ledger entry {entry.number} ({entry.kind})")
+
+
+def load_findings(project: str | Path) -> Findings:
     """Read `result.json` and the ledger of a project.
 
     Raises:
-        ProjectError: if the folder holds neither, or `result.json` is damaged.
+        ProjectError: if the folder holds neither, one is damaged, or another evermix wrote them.
     """
-    project = Path(project)
-    require_project(project)
-    entries = read_entries(project)
-    result = read_json(project / "result.json")
-    recipe = _latest(entries, "recipe")
-    max_epochs = (recipe.get("constraints") or {}).get("max_epochs")
-    if result is not None:
-        max_epochs = result.get("max_epochs", max_epochs)
-    partial = result if result is not None else _partial_result(entries, recipe)
-    return Findings(project, project.resolve().name, partial, result is not None, max_epochs, entries)
+    folder = Path(project)
+    require_project(folder)
+    entries = read_entries(folder)
+    return Findings(folder, folder.resolve().name, read_result(folder), entries)
 
 
 def require_project(project: Path) -> None:
@@ -73,10 +88,28 @@ def require_project(project: Path) -> None:
         )
 
 
+def read_result(project: Path) -> RunResult | None:
+    """The result, or None before there is one; ProjectError if it is damaged or of another schema."""
+    path = project / "result.json"
+    return RunResult.load(path) if path.exists() else None
+
+
 def read_entries(project: Path) -> tuple[Entry, ...]:
-    """All ledger entries, oldest first; none if there is no ledger yet."""
+    """All ledger entries, oldest first; none if there is no ledger yet.
+
+    Raises:
+        ProjectError: if it is damaged, or an evermix before 0.5 wrote it.
+    """
     path = project / "ledger.sqlite"
-    return tuple(Ledger(path).entries()) if path.exists() else ()
+    entries = tuple(Ledger(path).entries()) if path.exists() else ()
+    older = next((entry for entry in entries if entry.kind in _OLDER), None)
+    if older is not None:
+        raise ProjectError(
+            f"{project}: the ledger must be of this evermix; entry {older.number} is of one before 0.5",
+            received=older.kind,
+            hint="run the recipe into another project folder, or read it with the evermix that wrote it",
+        )
+    return entries
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -92,41 +125,3 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise ProjectError(f"{path}: must hold a JSON object", received=type(value).__name__)
     return value
-
-
-def _latest(entries: tuple[Entry, ...], kind: str) -> dict[str, Any]:
-    return next((entry.payload for entry in reversed(entries) if entry.kind == kind), {})
-
-
-def _partial_result(entries: tuple[Entry, ...], recipe: dict[str, Any]) -> dict[str, Any]:
-    """As much of a result as a running project's ledger tells."""
-    corpus = _latest(entries, "corpus")
-    domains: list[dict[str, Any]] = corpus.get("domains") or []
-    life = _partial_life(entries) if recipe.get("phases") else {}
-    return {
-        "method": recipe.get("method"),
-        "seed": recipe.get("seed"),
-        "objective": recipe.get("objective") or {},
-        "total_tokens": (recipe.get("training") or {}).get("tokens"),
-        "model": recipe.get("model"),
-        "domains": [_domain(row) for row in domains],
-        "arms": {},
-        "decisions": [entry.payload for entry in entries if entry.kind == "decision"],
-        **life,
-    }
-
-
-def _partial_life(entries: tuple[Entry, ...]) -> dict[str, Any]:
-    """What the stages of a life that is not finished have left behind."""
-    return {
-        "lives": {},
-        "segments": [entry.payload for entry in entries if entry.kind == "stage-segment"],
-        "stage_decisions": [entry.payload for entry in entries if entry.kind == "stage-decision"],
-    }
-
-
-def _domain(counts: dict[str, Any]) -> dict[str, Any]:
-    """A row of the corpus record, whose counts are per split, as a row of the result."""
-    kept = {key: counts.get(key, counts.get(f"train_{key}")) for key in ("n_tokens", "n_bytes", "n_documents")}
-    heldout = counts.get("heldout_tokens", counts.get("heldout_n_tokens"))
-    return {"name": counts["name"], **kept, "heldout_tokens": heldout}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -11,11 +12,27 @@ from evermix.reports import units
 from evermix.reports.answer import APART, Mean, Quality, RunView, cost_sentence, headline
 from evermix.reports.decision_tables import decision_lines, decision_tables, decisions_grid
 from evermix.reports.layout import Cell, Grid, best, cells, note, show
+from evermix.reports.project import load_findings
 from evermix.reports.proposal import print_warnings
 from evermix.results import Means, PhaseResult, RunResult, TaskScore
 
 _ORDERS = 3
 _SEVERAL = 3  # decisions from which the terminal shows one line of each
+
+
+def print_project(project: Path, console: Console) -> None:
+    """The tables of a project's result; of one that is not finished how far it is, and what was decided.
+
+    Raises:
+        ProjectError: as `report`.
+    """
+    findings = load_findings(project)
+    if findings.result is not None:
+        print_result(findings.result, console)
+        return
+    done = f"{len(findings.segments)} trainings and {len(findings.decisions)} decisions so far"
+    console.print(Text(f"Not finished: {done}.", style="bold"))
+    show(console, [decisions_grid(findings.decisions)])
 
 
 def print_result(result: RunResult, console: Console) -> None:
@@ -29,7 +46,7 @@ def print_result(result: RunResult, console: Console) -> None:
         if sentence is not None:
             console.print(Text(f"  {arm}: {sentence}"))
     if view.arms:
-        show(console, [end_grid(view), quality_grid(view), mixture_grid(view)])
+        show(console, [end_grid(view), quality_grid(view, brief=True), mixture_grid(view, brief=True)])
         if result.before is not None and units.known(result.before.mean_accuracy):
             note(
                 console,
@@ -133,33 +150,34 @@ def part_name(part: str) -> str:
     return f"{part.replace('_', ' ')}{' (not in all)' if part in APART else ''}"
 
 
-def mixture_grid(view: RunView, order: int = 0) -> Grid:
-    """Rows domains; per arm its share at the end and over the last phase, and its epochs over the whole run."""
+def mixture_grid(view: RunView, order: int = 0, *, brief: bool = False) -> Grid:
+    """Rows domains; per arm its share at the end and, where it is another, over the last phase, and all its epochs."""
     rows_of = [view.row(arm, order) for arm in view.arms]
     tokens = {domain.name: domain.n_tokens for domain in view.result.domains}
+    changed = not brief and any(row.average_mixture != row.mixture for row in rows_of)
     rows = []
     for name in view.domains:
         shares = [_share(row.mixture, name) for row in rows_of]
-        average = [_share(row.average_mixture, name) for row in rows_of]
+        shares += [_share(row.average_mixture, name) for row in rows_of] if changed else []
         epochs = [units.number(row.epochs.get(name), 2) for row in rows_of]
-        rows.append(cells(name, units.count(tokens.get(name)), *shares, *average, *epochs))
+        rows.append(cells(name, units.count(tokens.get(name)), *shares, *epochs))
     n = len(view.arms)
     cap = view.result.max_epochs
     last = "in the last phase" if view.n_phases > 1 else "over the run"
-    groups = [("", 2), ("share at the end", n), (f"share {last}", n), ("epochs", n)]
+    groups = [("", 2), ("share at the end", n), *[(f"share {last}", n)] * changed, ("epochs", n)]
     title = "Mixture (share of tokens) and epochs (passes over the domain)"
     note = f"At most {cap:g} epochs of each domain." if cap is not None else ""
-    return Grid(title, ["domain", "tokens", *view.arms * 3], rows, groups, note=note)
+    return Grid(title, ["domain", "tokens", *view.arms * (len(groups) - 1)], rows, groups, note=note)
 
 
 def _share(mixture: dict[str, float], name: str) -> str:
     return units.share(mixture.get(name, 0.0))
 
 
-def quality_grid(view: RunView, order: int = 0) -> Grid:
-    """Rows domains and means; per arm bits per byte, perplexity and loss on held-out text at the end."""
+def quality_grid(view: RunView, order: int = 0, *, brief: bool = False) -> Grid:
+    """Rows domains and means; per arm bits per byte, perplexity and, unless brief, loss on held-out text at the end."""
     rows_of = [view.row(arm, order) for arm in view.arms]
-    weights = view.weights(view.domains) if view.result.objective.by == "loss" else {}
+    weights = view.weights(view.domains)
     rows = []
     for name in view.domains:
         scores = [row.per_domain.get(name) for row in rows_of]
@@ -168,16 +186,16 @@ def quality_grid(view: RunView, order: int = 0) -> Grid:
         row += best([None if s is None else s.bits_per_byte for s in scores], units.number)
         row += best([None if s is None else s.perplexity for s in scores], units.perplexity)
         losses = [None if s is None else f"{s.loss_nats:.3f} ± {s.loss_stderr_nats:.3f}" for s in scores]
-        rows.append([*row, *cells(*(text or units.NOTHING for text in losses))])
-    feet = [[Cell(label), *_mean_cells(means)] for label, means in _mean_rows(view, rows_of).items()]
+        rows.append([*row, *cells(*(text or units.NOTHING for text in losses if not brief))])
+    feet = [[Cell(label), *_mean_cells(means, brief)] for label, means in _mean_rows(view, rows_of).items()]
     n = len(view.arms)
-    groups = [("", 1), ("bits per byte", n), ("perplexity", n), ("loss (nats) ± s.e.", n)]
-    return Grid("Held-out text: lower is better", ["domain", *view.arms * 3], rows, groups, feet)
+    groups = [("", 1), ("bits per byte", n), ("perplexity", n), *[("loss (nats) ± s.e.", n)] * (not brief)]
+    return Grid("Held-out text: lower is better", ["domain", *view.arms * (len(groups) - 1)], rows, groups, feet)
 
 
 def _mean_rows(view: RunView, rows: Sequence[PhaseResult]) -> dict[str, list[Means]]:
     """Label -> means per arm: under the objective's weights, and over all domains where that differs."""
-    weights = view.weights(view.domains) if view.result.objective.by == "loss" else {}
+    weights = view.weights(view.domains)
     everything = [row.means_over_all for row in rows]
     if len({round(weight, 12) for weight in weights.values()}) <= 1:
         return {"mean": everything}
@@ -186,11 +204,11 @@ def _mean_rows(view: RunView, rows: Sequence[PhaseResult]) -> dict[str, list[Mea
     return {label: [row.means for row in rows], f"mean of all {len(weights)}": everything}
 
 
-def _mean_cells(means: Sequence[Means]) -> list[Cell]:
+def _mean_cells(means: Sequence[Means], brief: bool) -> list[Cell]:
     return [
         *best([mean.bits_per_byte for mean in means], units.number),
         *best([mean.perplexity for mean in means], units.perplexity),
-        *best([mean.loss_nats for mean in means], units.number),
+        *([] if brief else best([mean.loss_nats for mean in means], units.number)),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -126,20 +126,6 @@ def listed(names: Sequence[str], most: int = 6) -> str:
     """'a, b, c and 9 more'."""
     named = ", ".join(names[:most])
     return f"{named} and {len(names) - most:,} more" if len(names) > most else named
-
-
-def families(groups: Mapping[str, Any] | None) -> dict[str, tuple[str, ...]]:
-    """Group -> all its metrics, for every group at every depth: 'maths', and under it 'maths/algebra'."""
-    found: dict[str, tuple[str, ...]] = {}
-    for name, members in (groups or {}).items():
-        if isinstance(members, Mapping):
-            inner = families(members)
-            direct = [metrics for path, metrics in inner.items() if "/" not in path]
-            found[name] = tuple(metric for metrics in direct for metric in metrics)
-            found |= {f"{name}/{path}": metrics for path, metrics in inner.items()}
-        else:
-            found[name] = (members,) if isinstance(members, str) else tuple(members)
-    return found
 
 
 def decimals_apart(difference: float, noise: float | None = None) -> int:

@@ -77,8 +77,22 @@ class SegmentEntry(EntryRecord):
     start_row: int | None = None
     end_row: int | None = None
     mixture: Shares = {}
-    n_tokens: float | None = None
+    compute: Compute = Compute()
     part: str = "training"
+
+
+class PhaseBegunEntry(EntryRecord):
+    """The phases up to one that an arm begins."""
+
+    path: tuple[str, ...] = ()
+
+
+class OutcomeEntry(EntryRecord):
+    """What came of a decision."""
+
+    label: str = "?"
+    predicted_loss_nats: dict[str, float] = {}
+    realised_loss_nats: dict[str, float] = {}
 
 
 class ProbeEntry(EntryRecord):

@@ -310,6 +310,17 @@ class ArmResult(Record):
         """All phases of all orders."""
         return (phase for phases in self.orders for phase in phases)
 
+    def with_decision(self, old: Decision, new: Decision) -> Self:
+        """The same, with another decision in the place of one."""
+        orders = tuple(
+            tuple(
+                row.model_copy(update={"decisions": tuple(new if each is old else each for each in row.decisions)})
+                for row in phases
+            )
+            for phases in self.orders
+        )
+        return self.model_copy(update={"orders": orders})
+
 
 class PairedComparison(Record):
     """Standard errors of loss differences of two arms at the end of an order, paired over held-out sequences."""
@@ -373,6 +384,16 @@ class RunResult(Record):
         """The last decision by a swarm of arm evermix, trained on or not: the mixture that a swarm recommends."""
         made = [d for d in self.decisions if d.evidence == "swarm" and d.arm == "evermix"]
         return made[-1] if made else None
+
+    def with_mixture_before(self, before: Shares | None) -> Self:
+        """The same, with the mixture that the last swarm's decision follows; as it is where none did."""
+        made = self.proposal
+        if before is None or made is None or made.swarm is None:
+            return self
+        told = made.model_copy(update={"swarm": made.swarm.model_copy(update={"before": before})})
+        untrained = tuple(told if each is made else each for each in self.untrained_decisions)
+        arms = {name: arm.with_decision(made, told) for name, arm in self.arms.items()}
+        return self.model_copy(update={"untrained_decisions": untrained, "arms": arms})
 
     def _repr_html_(self) -> str:
         rows = []

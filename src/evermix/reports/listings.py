@@ -1,10 +1,11 @@
-"""What `evermix list-laws` shows: the families, what each offers and needs."""
+"""What `evermix list-laws` and `list-corpora` show."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -27,3 +28,14 @@ def laws_table(rows: Sequence[dict[str, Any]]) -> Table:
         name, formula, source = Text(row["name"], style="bold"), Text(row["formula"]), Text(row["source"])
         table.add_row(name, formula, *flags, row["runs_needed"], source, Text(extra))
     return table
+
+
+def print_corpora(corpora: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """One row per registry corpus; the columns are the keys of its description."""
+    table = plain_table("Corpora that a recipe may name as `registry: NAME`")
+    columns = list(dict.fromkeys(key for corpus in corpora for key in corpus))
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for corpus in corpora:
+        table.add_row(*[Text(str(corpus.get(column, ""))) for column in columns])
+    console.print(table)

@@ -10,7 +10,7 @@ import evermix as em
 from evermix.domain_updates import Add, Remove
 from evermix.errors import ProjectError
 from evermix.ledger import Ledger
-from evermix.reports.olmix.history import Branch, open_study, past_state, print_history, print_past_state, tree
+from evermix.reports.history import Branch, open_study, past_state, print_history, print_past_state, tree
 from evermix.study import Study
 
 
@@ -58,15 +58,15 @@ def test_printed_tree_marks_where_the_study_is(project: Path) -> None:
 def test_any_past_state_comes_back(project: Path) -> None:
     found = {node.label.split(":")[0].split(",")[0]: node for node in nodes(tree(open_study(project).history()))}
     before = past_state(project, found["mixture 0-0000"].entry)
-    assert [row["name"] for row in before["domains"]] == ["web", "code", "maths"]
-    assert sum(row["share"] for row in before["domains"]) == pytest.approx(1.0)
+    assert [row.name for row in before.domains] == ["web", "code", "maths"]
+    assert sum(row.share for row in before.domains) == pytest.approx(1.0)
     during = past_state(project, found["era 1"].entry)
-    assert [row["name"] for row in during["domains"]] == ["web", "code", "maths", "papers <new>"]
-    assert during["frozen"] == ["web", "code", "maths"]
-    assert {row["share"] for row in during["domains"]} == {None}
+    assert [row.name for row in during.domains] == ["web", "code", "maths", "papers <new>"]
+    assert during.fixed_ratio == ("web", "code", "maths")
+    assert {row.share for row in during.domains} == {None}
     after = past_state(project, found["era 2"].entry)
-    web, maths = (row["share"] for row in after["domains"])
-    old = {row["name"]: row["share"] for row in before["domains"]}
+    web, maths = (row.share for row in after.domains)
+    old = {row.name: row.share for row in before.domains}
     assert web / maths == pytest.approx(old["web"] / old["maths"])
     console = Console(record=True, width=140, file=io.StringIO())
     print_past_state(during, console)
