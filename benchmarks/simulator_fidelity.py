@@ -12,18 +12,18 @@ from typing import Any
 
 import harness
 import numpy as np
-from evermix.lifecycle.context import RunContext, open_context
-from evermix.lifecycle.evidence.modes import MODES
-from evermix.lifecycle.evidence.probes import ProbeEvidence, decision_problem
-from evermix.lifecycle.scoring import score
-from evermix.lifecycle.state import ModelState, decision_steps, phase_piece, train
 from rich.console import Console
 from scipy.stats import spearmanr
 
 from evermix.designs.dirichlet import dirichlet_candidates
 from evermix.domains import DomainSet
 from evermix.ledger import Project
+from evermix.lifecycle.context import RunContext, open_context
+from evermix.lifecycle.evidence.modes import MODES
+from evermix.lifecycle.evidence.probes import ProbeEvidence, decision_problem
 from evermix.lifecycle.progress import Reporter
+from evermix.lifecycle.scoring import score
+from evermix.lifecycle.state import ModelState, decision_steps, phase_piece, train
 from evermix.mixture import Mixture
 from evermix.recipe.timeline import Phase
 from evermix.results import DomainScore
