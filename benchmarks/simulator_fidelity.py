@@ -25,7 +25,7 @@ from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.scoring import score
 from evermix.lifecycle.state import ModelState, decision_steps, phase_piece, train
 from evermix.mixture import Mixture
-from evermix.recipe.timeline import Phase
+from evermix.recipe.phases import Phase
 from evermix.results import DomainScore
 
 N_MIXTURES = 20
