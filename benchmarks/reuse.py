@@ -28,7 +28,7 @@ from harness import RUNS, Target, write_results
 from evermix.deciding import fit, propose
 from evermix.domain_updates import Add, Change, Partition, Remove, Revise
 from evermix.files import write_json
-from evermix.measure.swarm import Measured, Proxy, Swarm, measure_proxy
+from evermix.measure.swarm import MeasuredProxy, Proxy, Swarm, measure_proxy
 from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe.decision import StudyRecipe
@@ -90,7 +90,7 @@ class Bench:
     def swarm(self, stage: int) -> Swarm:
         return proxies(self.stores[stage], self.seed)
 
-    def measure(self, proxies_wanted: Sequence[Proxy]) -> list[Measured]:
+    def measure(self, proxies_wanted: Sequence[Proxy]) -> list[MeasuredProxy]:
         """Train and score what is not there yet; in this process, so that one process per seed keeps a core busy."""
         for proxy in proxies_wanted:
             if not proxy.marker.exists():
@@ -146,7 +146,7 @@ def full_recomputation(bench: Bench, chain: Chain, all_stages: bool) -> Outcome:
         for stage, n in zip(bench.stages, counts, strict=True)
     ]
     trained = range(len(counts)) if all_stages and not chain.small else [last]
-    found: dict[int, list[Measured]] = {}
+    found: dict[int, list[MeasuredProxy]] = {}
     for stage in trained:
         design = full_design(bench.stages[stage], bench.seed)[: rows[stage]["n_runs"]]
         swarm = bench.swarm(stage)
@@ -183,7 +183,7 @@ class _Life:
 
     def __init__(self, bench: Bench, chain: Chain, study: Study) -> None:
         self.bench, self.chain, self.study = bench, chain, study
-        self.measured: dict[str, Measured] = {}
+        self.measured: dict[str, MeasuredProxy] = {}
         self.rows: list[dict[str, Any]] = []
 
     def begin(self) -> None:
@@ -242,7 +242,7 @@ class _Life:
         for run_id, one in zip(kept, self.bench.measure(list(kept.values())), strict=True):
             self.study.tell(run_id, self.bench.named(stage, one.metrics))
 
-    def _tell(self, run_id: str, one: Measured, stage: int, mixture: Mixture | None = None) -> None:
+    def _tell(self, run_id: str, one: MeasuredProxy, stage: int, mixture: Mixture | None = None) -> None:
         self.measured[run_id] = one
         self.study.tell(run_id, self.bench.named(stage, one.metrics), mixture)
 

@@ -295,7 +295,7 @@ class Proxy:
             "runs": str(swarm.runs),
         }
 
-    def result(self) -> Measured:
+    def result(self) -> MeasuredProxy:
         """The finished proxy.
 
         Raises:
@@ -303,11 +303,11 @@ class Proxy:
             ProjectError: if its record is damaged.
         """
         record = self.measurement.record()
-        return Measured(self.run_id, record["metrics"], record["n_tokens"], record["flops"], record["seconds"])
+        return MeasuredProxy(self.run_id, record["metrics"], record["n_tokens"], record["flops"], record["seconds"])
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredProxy:
     """A finished proxy: metric -> value, tokens trained on, FLOPs and seconds of training and evaluation."""
 
     run_id: str

@@ -31,7 +31,7 @@ from evermix.lifecycle.evidence.base import DecisionRequest, finite, positive
 from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.swarm_project import SwarmProject, held_out_tasks, study_recipe, swarm_of
 from evermix.lifecycle.work import TRAINING, Work
-from evermix.measure.swarm import JOB, Measured, Metric, Proxy, Swarm
+from evermix.measure.swarm import JOB, MeasuredProxy, Metric, Proxy, Swarm
 from evermix.mixture import Mixture
 from evermix.models.ladder import counted_parameters
 from evermix.observations import Observations
@@ -166,7 +166,7 @@ class PhaseSwarm:
         paid = [PhaseSwarm(self.context, phase) for phase in earlier if len(phase.domains) > 1]
         return PhaseSwarmMeasured(self, found, tuple(_left_out(failures)), self._compute(found, paid))
 
-    def observations(self, measured: Mapping[str, Measured]) -> Observations:
+    def observations(self, measured: Mapping[str, MeasuredProxy]) -> Observations:
         """The finished proxies as runs; losses in nats per token: bits per byte by those of one nat per token."""
         finished = [proxy for proxy in self.proxies if proxy.run_id in measured]
         metrics = tuple(name for metric in self.swarm.metrics for name in metric.names)
@@ -185,7 +185,7 @@ class PhaseSwarm:
             run_ids=run_ids,
         )
 
-    def _compute(self, measured: Mapping[str, Measured], earlier: Sequence[PhaseSwarm]) -> ProxyCompute:
+    def _compute(self, measured: Mapping[str, MeasuredProxy], earlier: Sequence[PhaseSwarm]) -> ProxyCompute:
         """Training and scoring of the measured proxies, but for what the `earlier` phases have paid for."""
         paid: dict[str, set[str]] = {}
         for each in earlier:
@@ -216,7 +216,7 @@ class PhaseSwarmMeasured:
     """A phase's finished proxies."""
 
     swarm: PhaseSwarm
-    measured: Mapping[str, Measured]
+    measured: Mapping[str, MeasuredProxy]
     left_out: tuple[LeftOutRun, ...]
     proxies: ProxyCompute
 
@@ -339,7 +339,7 @@ class StudySwarm:
                 known[entry.key.rpartition(":")[0]] |= set(entry.payload["metrics"])
         return known
 
-    def _tell(self, run_id: str, measured: Measured) -> None:
+    def _tell(self, run_id: str, measured: MeasuredProxy) -> None:
         """Tell the study what is fitted; the ledger keeps all of it, with its cost."""
         metrics = self._named(measured.metrics)
         record = {
@@ -352,7 +352,7 @@ class StudySwarm:
         self._ledger.append("proxy", run_id, record)
         self.project.study.tell(run_id, self._fitted(metrics), n_tokens=measured.n_tokens)
 
-    def _tell_more(self, run_id: str, known: Collection[str], measured: Measured) -> None:
+    def _tell_more(self, run_id: str, known: Collection[str], measured: MeasuredProxy) -> None:
         """Told before it is recorded as done, so that a kill in between loses nothing: telling twice is harmless."""
         new = {name: value for name, value in self._named(measured.metrics).items() if name not in known}
         scored = [metric for metric in self.project.swarm.metrics if not self._names(metric) <= set(known)]
