@@ -82,10 +82,10 @@ def test_too_few_runs_are_refused_unless_ridged() -> None:
 
 def test_a_domain_without_runs_is_refused_unless_ridged() -> None:
     P, Y = planted(30, 0.01)
-    dead = np.insert(P, 2, 0.0, axis=1)
+    unseen = np.insert(P, 2, 0.0, axis=1)
     with pytest.raises(ObservationError, match="domain 2 never does"):
-        LogLinearLaw().fit(Runs.of(dead, Y))
-    law = LogLinearLaw(ridge=1e-4).fit(Runs.of(dead, Y))
+        LogLinearLaw().fit(Runs.of(unseen, Y))
+    law = LogLinearLaw(ridge=1e-4).fit(Runs.of(unseen, Y))
     np.testing.assert_allclose(law.t_[:, 2], np.delete(law.t_, 2, 1).mean(axis=1), atol=1e-3)
 
 

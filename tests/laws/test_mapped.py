@@ -172,7 +172,7 @@ def test_it_has_the_parameters_of_the_inner_law_over_sampled_domains(on_seen: Li
 
 
 def test_the_gradient_holds_along_what_the_constraints_allow(on_seen: LinearlyMappedLaw) -> None:
-    """Unsampled shares are fixed, so only directions among live domains that keep the sum count."""
+    """Unsampled shares are fixed, so only directions among sampled domains that keep the sum count."""
     p = allowed()
     gradient = on_seen.gradient(p)
     assert not gradient[:, [1, 4]].any()

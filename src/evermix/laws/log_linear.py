@@ -100,7 +100,7 @@ class LogLinearLaw(MixingLaw):
         return True
 
     def fit(self, runs: Runs) -> Self:
-        """Fit; see MixingLaw.fit. ObservationError too if runs < live domains + 1 or a domain is dead, at ridge 0."""
+        """Fit; see MixingLaw.fit. ObservationError too if runs < domains + 1 or a domain is in no run, at ridge 0."""
         table = weighted(runs)
         if self.ridge == 0:
             _check_identified(table)

@@ -303,16 +303,18 @@ def _few_runs(facts: ProposalFacts, limits: WarningThresholds) -> list[ProposalW
 
 def _never_sampled(facts: ProposalFacts, limits: WarningThresholds) -> list[ProposalWarning]:
     shares, parts = facts.moving
-    dead = np.flatnonzero(shares.max(axis=0) <= 0)
-    if not len(dead):
+    unsampled = np.flatnonzero(shares.max(axis=0) <= 0)
+    if not len(unsampled):
         return []
     weights = facts.proposal.mixture.weights
     bundle = 0.0 if facts.bundled is None else float(weights[facts.bundled].sum())
-    share = sum(bundle if parts[j] == _FIXED_RATIO else float(weights[facts.names.index(parts[j])]) for j in dead)
-    text = f"No run was trained on {_listed(parts, dead)}; the proposal gives {share:.1%} to what was never measured."
+    share = sum(bundle if parts[j] == _FIXED_RATIO else float(weights[facts.names.index(parts[j])]) for j in unsampled)
+    text = (
+        f"No run was trained on {_listed(parts, unsampled)}; the proposal gives {share:.1%} to what was never measured."
+    )
     remedy = "Measure runs that hold them, or fix their shares."
     severity: Severity = "serious" if share > limits.above_observed else "warning"
-    numbers = {"domains": [parts[j] for j in dead], "share": share}
+    numbers = {"domains": [parts[j] for j in unsampled], "share": share}
     return [ProposalWarning("domain never sampled", severity, text, remedy, numbers)]
 
 

@@ -222,11 +222,11 @@ def _objective_std(objective: Objective, predicted: Floats, std: Floats, residua
     together.
     """
     weights = np.array(objective.weights)
-    live = weights > 0
-    filled = np.where(np.isnan(residuals), 0.0, residuals)[:, live]
+    counted = weights > 0
+    filled = np.where(np.isnan(residuals), 0.0, residuals)[:, counted]
     size = np.sqrt((filled**2).sum(axis=0))
     normalised = filled / np.where(size > 0, size, 1.0)
-    factors = (weights * objective.transform_slope(predicted) * std)[:, live]
+    factors = (weights * objective.transform_slope(predicted) * std)[:, counted]
     result: Floats = np.sqrt(((factors @ normalised.T) ** 2).sum(axis=1))
     return result
 

@@ -138,8 +138,8 @@ def compare(
 
 def effective_domains(weights: Floats) -> float:
     """exp(-sum_j p_j log p_j), in [1, domains]."""
-    live = weights[weights > 0]
-    return float(np.exp(-(live * np.log(live)).sum()))
+    used = weights[weights > 0]
+    return float(np.exp(-(used * np.log(used)).sum()))
 
 
 def _follows(bootstrap: Bootstrap, name: str, mixture: Mixture) -> bool:

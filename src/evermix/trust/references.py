@@ -193,9 +193,9 @@ def _noise(observations: Observations, objective: Objective, values: Floats, com
     if errors is None:
         return float("nan")
     weights = np.array(objective.weights)
-    live = weights > 0
+    counted = weights > 0
     slopes = objective.transform_slope(np.asarray(observations.costs, dtype=np.float64))
-    variances = ((weights * slopes * errors)[:, live] ** 2).sum(axis=1)[complete]
+    variances = ((weights * slopes * errors)[:, counted] ** 2).sum(axis=1)[complete]
     return float(np.sqrt(variances.mean())) if len(variances) else float("nan")
 
 
