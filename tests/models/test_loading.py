@@ -23,8 +23,8 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from evermix.corpus.tokenizer import load_tokenizer
 from evermix.errors import CheckpointError
 from evermix.ledger import Project
+from evermix.lifecycle.context import open_context
 from evermix.lifecycle.progress import Reporter
-from evermix.lifecycle.workbench import open_workbench
 from evermix.models.loading import (
     MODELS,
     RegistryModel,
@@ -243,11 +243,11 @@ def test_a_recipe_may_begin_with_it(
     monkeypatch.setenv("EVERMIX_CACHE", str(tmp_path / "cache"))
     recipe = tiny_recipe(tmp_path / "project", model={"checkpoint": "registry:tiny"}, arms=["uniform"])
     project = Project(tmp_path / "project")
-    bench = open_workbench(Recipe.model_validate(recipe), project, Reporter(project, None))
+    context = open_context(Recipe.model_validate(recipe), project, Reporter(project, None))
     folder = prepare_model(tiny)
-    assert bench.store.tokenizer_fingerprint == load_tokenizer(folder).fingerprint
+    assert context.store.tokenizer_fingerprint == load_tokenizer(folder).fingerprint
     weights = load_model(folder).state_dict()
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in bench.fresh_model().state_dict().items())
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in context.initial_model().state_dict().items())
 
 
 def test_the_real_chat_model_where_it_is_cached() -> None:
