@@ -1,0 +1,71 @@
+"""A small run of a pretraining and two phases, gone through once by every arm of probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evermix.ledger import Project
+from evermix.lifecycle import run
+from evermix.lifecycle.arms import ARMS
+from evermix.lifecycle.context import RunContext, open_context
+from evermix.lifecycle.progress import Reporter
+from evermix.recipe import Recipe
+from evermix.results import PhaseResult, RunResult
+
+Make = Callable[..., dict[str, Any]]
+OF_PHASES = tuple(arm for arm in ARMS if arm != "best-run")  # that one needs the swarm of a project
+
+
+@pytest.fixture(scope="session")
+def life(tiny_recipe: Make) -> Make:
+    """A recipe of three phases: prose; then code; then noise."""
+
+    def make(project: Path, **changes: Any) -> dict[str, Any]:
+        content = tiny_recipe(project)
+        code, prose, noise = content["domains"]
+        content |= {
+            "domains": [prose],
+            "model": {"rung": "0.05M"},
+            "training": {"tokens": 20 * 4 * 32, "batch_sequences": 4, "evaluations": 0, "checkpoints": 4},
+            "phases": [
+                {"name": "base", "kind": "pretrain"},
+                {"name": "code", "add": [code], "tokens": 10 * 4 * 32},
+                {"name": "noise", "add": [noise], "tokens": 10 * 4 * 32},
+            ],
+            "swarm": {
+                "rung": "0.05M",
+                "tokens": 8 * 4 * 32,
+                "batch_sequences": 4,
+                "runs": 6,
+                "evaluation_sequences": 8,
+                "workers": 1,
+            },
+            "constraints": {"max_epochs": None, "floor": 0.01},
+        }
+        return content | changes
+
+    return make
+
+
+def opened(content: dict[str, Any]) -> RunContext:
+    """The context of a recipe, whose project may hold finished work."""
+    recipe = Recipe.model_validate(content)
+    project = Project(recipe.project_folder)
+    return open_context(recipe, project, Reporter(project, None))
+
+
+@pytest.fixture(scope="session")
+def lived(tmp_path_factory: pytest.TempPathFactory, life: Make) -> tuple[Path, RunResult]:
+    """The project folder and the result."""
+    project = tmp_path_factory.mktemp("arms") / "project"
+    return project, run(Recipe.model_validate(life(project, arms=list(OF_PHASES))))
+
+
+@pytest.fixture(scope="session")
+def rows(lived: tuple[Path, RunResult]) -> dict[str, tuple[PhaseResult, ...]]:
+    """Arm -> its phases."""
+    return {name: arm.orders[0] for name, arm in lived[1].arms.items()}

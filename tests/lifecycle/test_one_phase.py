@@ -1,0 +1,314 @@
+"""The whole chain over one phase, on a tiny budget: results, reuse of finished work, and death at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evermix.errors import ConstraintError, CorpusError, EvermixError, ProjectError, RecipeError
+from evermix.ledger import Ledger
+from evermix.lifecycle import plan, run
+from evermix.recipe import Recipe
+from evermix.results import PhaseResult, RunResult
+from evermix.version import SCHEMA_VERSION
+from tests.lifecycle.killing import comparable
+
+Make = Callable[..., dict[str, Any]]
+Finished = tuple[dict[str, Any], RunResult]
+
+
+def _run(content: dict[str, Any]) -> RunResult:
+    return run(Recipe.model_validate(content))
+
+
+def _phase(result: RunResult, arm: str) -> PhaseResult:
+    ((phase,),) = result.arms[arm].orders
+    return phase
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Make) -> Finished:
+    """A recipe with every mode cross-checked, and its result."""
+    content = tiny_recipe(tmp_path_factory.mktemp("run") / "project", arms=["natural", "uniform", "evermix"])
+    content["decision"] = content["decision"] | {"cross_checks": True}
+    content["constraints"] = {"floor": 0.01}
+    return content, _run(content)
+
+
+def test_result_says_what_was_decided_and_what_it_cost(finished: Finished) -> None:
+    content, result = finished
+    assert json.loads((Path(content["project"]) / "result.json").read_text()) == result.to_json()
+    assert list(result.arms) == ["natural", "uniform", "evermix"]
+    assert not result.has_phases
+    (decision,) = result.decisions
+    assert decision.mode == "probe-law"
+    assert decision.evidence == "probes"
+    assert set(decision.modes) == {"probe-law", "interpolation", "gradient"}
+    for mode in decision.modes.values():
+        assert mode.mixture is not None
+        shares = np.array(list(mode.mixture.values()))
+        assert shares.sum() == pytest.approx(1)
+        assert shares.min() >= 0.01 - 1e-6
+    arm = _phase(result, "evermix")
+    assert arm.decisions == (decision,)
+    assert arm.mixture == decision.mixture
+    assert arm.compute.flops == pytest.approx(sum(part.flops for part in arm.compute.by_part.values()))
+    n = result.model.non_embedding + result.model.output_projection
+    assert arm.n_tokens == 60 * 4 * 32
+    assert arm.compute.by_part["training"].flops == 6 * n * arm.n_tokens
+    assert arm.compute.by_part["probes"].flops == 4 * n * 4 * 5 * 4 * 32
+    assert sum(arm.tokens.values()) == arm.n_tokens
+    losses = [score.loss_nats for score in arm.per_domain.values()]
+    assert arm.means.perplexity == pytest.approx(np.mean(np.exp(losses)))
+    assert arm.means_over_all.perplexity == pytest.approx(arm.means.perplexity)
+    assert [point.n_tokens for point in arm.curve] == [20 * 128, 30 * 128, 40 * 128, 60 * 128]
+
+
+def test_tokens_follow_the_schedule_exactly(finished: Finished) -> None:
+    arm = _phase(finished[1], "evermix")
+    assert [part.start_row for part in arm.schedule] == [0, 30 * 4]
+    for name, n_tokens in arm.tokens.items():
+        wanted = sum(part.mixture.get(name, 0.0) * 30 * 128 for part in arm.schedule)
+        assert abs(n_tokens - wanted) <= 2 * 32
+
+
+def test_uniform_and_evermix_share_their_beginning(finished: Finished) -> None:
+    content, result = finished
+    ledger = Ledger(Path(content["project"]) / "ledger.sqlite")
+    segments = [entry.payload for entry in ledger.entries("segment")]
+    ends = [(each["start_row"], each["end_row"]) for each in segments]
+    assert sorted(ends) == [(0, 120), (0, 240), (120, 240), (120, 240)]  # natural has no piece in common with others
+    (outcome,) = ledger.entries("outcome")
+    assert outcome.payload["realised_loss_nats"] == result.decisions[0].realised_loss_nats
+    losses = {name: score.loss_nats for name, score in _phase(result, "evermix").per_domain.items()}
+    assert result.decisions[0].realised_loss_nats == losses
+
+
+def test_arms_are_compared_over_the_same_held_out_sequences(finished: Finished) -> None:
+    pairs = {(each.arm, each.baseline): each for each in finished[1].comparisons}
+    assert set(pairs) == {(a, b) for a in finished[1].arms for b in finished[1].arms if a != b}
+    for (arm, baseline), pair in pairs.items():
+        assert pair.order == 0
+        assert set(pair.difference_stderr_nats) == {"code", "prose", "noise"}
+        assert pair.difference_stderr_nats == pytest.approx(pairs[baseline, arm].difference_stderr_nats)
+        assert min(pair.difference_stderr_nats.values()) > 0
+
+
+def test_the_second_run_trains_nothing(finished: Finished) -> None:
+    content, result = finished
+    before = _files(Path(content["project"]) / "runs")
+    assert _run(content) == result
+    assert _files(Path(content["project"]) / "runs") == before
+
+
+@pytest.mark.parametrize("arm", ["natural", "uniform", "evermix"])
+def test_one_pretraining_is_a_recipe_of_one_phase(
+    finished: Finished, tmp_path_factory: pytest.TempPathFactory, phased: RunResult, arm: str
+) -> None:
+    """Written with a phase or without: the same weights, mixtures, losses and decisions."""
+    without, one = _phase(finished[1], arm), _phase(phased, arm)
+    assert one.model_id == without.model_id
+    assert one.mixture == without.mixture
+    assert one.schedule == without.schedule
+    assert one.per_domain == without.per_domain
+    assert comparable(one.decisions) == comparable(without.decisions)
+    assert len(one.decisions) == (arm == "evermix")
+    assert one.epochs == without.epochs
+    assert one.compute.flops == pytest.approx(without.compute.flops)
+
+
+@pytest.fixture(scope="module")
+def phased(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """The same recipe as one phase of kind pretrain, in a project of its own."""
+    project = tmp_path_factory.mktemp("phased") / "project"
+    phases = [{"name": "pretraining", "kind": "pretrain"}]
+    return _run(finished[0] | {"project": str(project), "phases": phases})
+
+
+def test_a_result_is_read_back_as_it_was(finished: Finished) -> None:
+    content, result = finished
+    assert RunResult.load(Path(content["project"]) / "result.json") == result
+    assert RunResult.from_json(result.to_json()) == result
+
+
+@pytest.mark.parametrize("version", [None, SCHEMA_VERSION - 1, SCHEMA_VERSION + 1, "5"])
+def test_a_result_of_another_layout_is_refused_and_written_anew_by_the_next_run(
+    finished: Finished, tmp_path: Path, version: object
+) -> None:
+    content, result = finished
+    plain = result.to_json() | {"schema_version": version}
+    if version is None:
+        del plain["schema_version"]
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(plain))
+    with pytest.raises(ProjectError, match=f"schema version {SCHEMA_VERSION}"):
+        RunResult.load(path)
+    kept = Path(content["project"]) / "result.json"
+    kept.write_text(json.dumps(plain))
+    assert _run(content) == result
+    assert RunResult.load(kept) == result
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", "{}"])
+def test_a_damaged_result_is_refused(tmp_path: Path, damaged: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(damaged)
+    with pytest.raises(ProjectError, match=r"result\.json"):
+        RunResult.load(path)
+
+
+def test_an_unknown_key_of_a_result_is_named(finished: Finished) -> None:
+    plain = finished[1].to_json()
+    plain["arms"]["uniform"]["orders"][0][0]["unknown"] = 1
+    with pytest.raises(ProjectError, match=r"arms\.uniform\.orders\.0\.0\.unknown"):
+        RunResult.from_json(plain)
+
+
+def test_another_version_of_the_package_trains_nothing_anew(
+    tmp_path: Path, tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of finished work hold the version of the training, and not that of the package."""
+    content = tiny_recipe(tmp_path / "project", model={"rung": "0.05M"})
+    content["corpus"] = content["corpus"] | {"store": str(tmp_path / "tokens")}
+    result = _run(content)
+    runs, tokens = _files(tmp_path / "project" / "runs"), _files(tmp_path / "tokens")
+    _raised_everywhere(monkeypatch, "VERSION", "99.0.0")
+    assert _run(content).arms == result.arms
+    assert _files(tmp_path / "project" / "runs") == runs
+    assert _files(tmp_path / "tokens") == tokens
+    _raised_everywhere(monkeypatch, "TRAINING_VERSION", 99)
+    anew = _run(content)
+    after = _files(tmp_path / "project" / "runs")
+    assert {path: after[path] for path in runs} == runs
+    assert len(_done(after)) == 2 * len(_done(runs))
+    assert _files(tmp_path / "tokens") == tokens
+    assert _phase(anew, "evermix").model_id != _phase(result, "evermix").model_id
+    assert _phase(anew, "evermix").per_domain == _phase(result, "evermix").per_domain
+
+
+def _raised_everywhere(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
+    """Another value of a constant of evermix.version, in every module that has imported it."""
+    modules = [module for key, module in sys.modules.items() if key.startswith("evermix.") and hasattr(module, name)]
+    assert len(modules) > 1
+    for module in modules:
+        monkeypatch.setattr(module, name, value)
+
+
+def _files(folder: Path) -> dict[Path, int]:
+    """When every file under a folder was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def _done(files: dict[Path, int]) -> list[Path]:
+    return [path for path in files if path.name == "done.json"]
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_result(tmp_path: Path, tiny_recipe: Make) -> None:
+    """kill -9 after ever more work, until the run ends by itself; the result equals an undisturbed one bit for bit."""
+    content = tiny_recipe(tmp_path / "killed")
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(content))
+    program = (
+        "import json, sys; from evermix.lifecycle import run; from evermix.recipe import Recipe\n"
+        "run(Recipe.model_validate(json.load(open(sys.argv[1]))))"
+    )
+    kills = 0
+    for n_files in (3, 12, 25, 40, 60, 10_000):
+        process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", program, str(recipe)])
+        while process.poll() is None and _count_files(tmp_path / "killed") < n_files:
+            time.sleep(0.02)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        if process.wait() == 0:
+            break
+    assert kills >= 3
+    resumed = RunResult.load(tmp_path / "killed" / "result.json")
+    undisturbed = _run(content | {"project": str(tmp_path / "whole")})
+    whole = undisturbed.model_copy(update={"project": resumed.project})
+    assert comparable(resumed) == comparable(whole)
+
+
+def _count_files(folder: Path) -> int:
+    """Files ever seen under the runs folder; a growing measure of progress."""
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+@pytest.mark.parametrize("mode", ["interpolation", "gradient"])
+def test_every_mode_keeps_every_constraint(mode: str, tmp_path: Path, tiny_recipe: Make) -> None:
+    content = tiny_recipe(tmp_path / "p", arms=["evermix"])
+    content["decision"] = content["decision"] | {"mode": mode}
+    content["constraints"] = {"fixed": {"code": 0.3}, "caps": {"noise": 0.05}, "floors": {"noise": 0.02}}
+    content["objective"] = {"quantity": "bits_per_byte", "weights": {"prose": 1.0, "noise": 0.0}}
+    arm = _phase(_run(content), "evermix")
+    assert arm.means.bits_per_byte == pytest.approx(arm.per_domain["prose"].bits_per_byte)
+    assert arm.objective_value == pytest.approx(arm.means.bits_per_byte)
+    assert arm.mixture["code"] == pytest.approx(0.3, abs=1e-6)
+    assert 0.02 - 1e-6 <= arm.mixture["noise"] <= 0.05 + 1e-6
+
+
+def test_several_decision_points(tmp_path: Path, tiny_recipe: Make) -> None:
+    content = tiny_recipe(tmp_path / "p", arms=["evermix"])
+    content["decision"] = content["decision"] | {"at": [0.4, 0.7]}
+    first, second = _run(content).decisions
+    assert [first.at_step, second.at_step] == [24, 42]
+    blend = {n: (24 * first.old[n] + 18 * first.mixture[n]) / 42 for n in first.old}
+    assert second.old == pytest.approx(blend)
+
+
+@pytest.mark.parametrize("phases", [[], [{"name": "first", "kind": "pretrain"}]])
+def test_probes_at_every_purity_on_the_way(tmp_path: Path, tiny_recipe: Make, phases: list[dict[str, Any]]) -> None:
+    content = tiny_recipe(tmp_path / "p", arms=["evermix"], model={"rung": "0.05M"})
+    content["decision"]["probes"] = content["decision"]["probes"] | {"purities": [0.3, 0.9]}
+    (decision,) = _run(content | ({"phases": phases} if phases else {})).decisions
+    names = ("code", "prose", "noise")
+    assert set(decision.probes) == {"old", *(f"{name}@{purity:g}" for name in names for purity in (0.3, 0.9))}
+    for name in names:
+        for purity in (0.3, 0.9):
+            shares = decision.probes[f"{name}@{purity:g}"].shares
+            expected = {other: (1 - purity) * decision.old[other] + purity * (other == name) for other in names}
+            assert shares == pytest.approx(expected)
+    planned = plan(Recipe.model_validate(content | ({"phases": phases} if phases else {})))
+    assert planned.phases[0][0].n_probes == len(decision.probes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"constraints": {"max_epochs": 0.01}}, ConstraintError, "too few"),
+        ({"training": {"tokens": 300, "batch_sequences": 4}}, RecipeError, "at least 4 steps"),
+        ({"decision": {"at": [0.5, 0.501]}}, RecipeError, "different steps"),
+        ({"domains": [{"name": "x", "files": ["nowhere.jsonl"]}]}, CorpusError, r"nowhere\.jsonl"),
+        ({"model": {"checkpoint": "nowhere"}}, EvermixError, "nowhere"),
+        ({"model": {"rung": "3M"}}, RecipeError, "ladder"),
+    ],
+)
+def test_input_that_cannot_work(
+    changes: dict[str, Any], error: type[EvermixError], words: str, tmp_path: Path, tiny_recipe: Make
+) -> None:
+    with pytest.raises(error, match=words):
+        _run(tiny_recipe(tmp_path / "p") | changes)
+
+
+def test_plan_agrees_with_the_run(finished: Finished) -> None:
+    content, result = finished
+    planned = plan(Recipe.model_validate(content))
+    ((phase,),) = planned.phases
+    uniform, evermix = _phase(result, "uniform"), _phase(result, "evermix")
+    assert phase.n_tokens == uniform.n_tokens
+    assert planned.n_parameters == result.model.non_embedding + result.model.output_projection
+    assert planned.arms["uniform"].flops == uniform.compute.flops
+    assert planned.arms["evermix"].flops_by_part is not None
+    assert planned.arms["evermix"].flops_by_part["probes"] == evermix.compute.by_part["probes"].flops
+    assert list(phase.decided_at) == [result.decisions[0].at_step]
+    assert phase.n_probes == len(result.decisions[0].probes)

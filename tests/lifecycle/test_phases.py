@@ -1,0 +1,310 @@
+"""Several phases on a tiny budget: what is trained, what it costs, going on after death, what a recipe may change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evermix.errors import EvermixError, RecipeError
+from evermix.ledger import Ledger
+from evermix.lifecycle import run
+from evermix.lifecycle.evidence.modes import MODES
+from evermix.recipe import Recipe
+from evermix.reports.answer import RunView
+from evermix.results import PhaseResult, RunResult
+from tests.lifecycle.killing import comparable, kill_at
+
+Make = Callable[..., dict[str, Any]]
+Finished = tuple[dict[str, Any], RunResult]
+ARMS = ["evermix", "uniform", "naive", "fixed-replay", "retrain"]
+
+
+@pytest.fixture(scope="module")
+def life(tiny_recipe: Make) -> Make:
+    """A recipe of three phases: prose; then code; then prose revised and noise beside it."""
+
+    def make(project: Path, **changes: Any) -> dict[str, Any]:
+        content = tiny_recipe(project)
+        code, prose, noise = content["domains"]
+        content |= {
+            "domains": [prose],
+            "model": {"rung": "0.05M"},
+            "training": {"tokens": 20 * 4 * 32, "batch_sequences": 4, "evaluations": 2, "checkpoints": 4},
+            "phases": [
+                {"name": "base", "kind": "pretrain"},
+                {"name": "code", "add": [code], "tokens": 10 * 4 * 32},
+                {"name": "both", "add": [noise], "revise": [{**prose, "max_bytes": 60_000}], "tokens": 12 * 4 * 32},
+            ],
+            "constraints": {"max_epochs": None, "floor": 0.01},
+            "arms": ["evermix"],
+        }
+        return content | changes
+
+    return make
+
+
+def _run(content: dict[str, Any]) -> RunResult:
+    return run(Recipe.model_validate(content))
+
+
+def _rows(result: RunResult, arm: str) -> tuple[PhaseResult, ...]:
+    (rows,) = result.arms[arm].orders
+    return rows
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, life: Make) -> Finished:
+    content = life(tmp_path_factory.mktemp("life") / "project", arms=ARMS)
+    return content, _run(content)
+
+
+def test_every_arm_goes_through_every_phase(finished: Finished) -> None:
+    content, result = finished
+    assert json.loads((Path(content["project"]) / "result.json").read_text()) == result.to_json()
+    assert RunResult.load(Path(content["project"]) / "result.json") == result
+    assert result.has_phases
+    assert result.orders == (("base", "code", "both"),)
+    assert set(result.arms) == set(ARMS)
+    for arm in ARMS:
+        rows = _rows(result, arm)
+        assert [row.phase for row in rows] == ["base", "code", "both"]
+        assert [row.number for row in rows] == [0, 1, 2]
+        assert set(rows[2].per_domain) == {"code", "prose (2)", "noise"}
+        assert all(sum(row.mixture.values()) == pytest.approx(1) for row in rows)
+        assert set(rows[1].forgetting_nats) == {"prose"}
+        assert set(rows[2].forgetting_nats) == {"code"}
+        assert rows[1].forgetting_nats["prose"] == pytest.approx(
+            rows[1].per_domain["prose"].loss_nats - rows[0].per_domain["prose"].loss_nats
+        )
+
+
+def test_passes_over_every_text_are_counted_over_all_phases(finished: Finished) -> None:
+    """Rows by the mixtures of all phases so far, over the rows that there are; retrain begins anew at each."""
+    result, steps = finished[1], (20, 10, 12)
+    n_rows = {domain.name: domain.n_rows for domain in result.domains}
+    for arm in ("uniform", "naive", "evermix"):
+        spent = dict.fromkeys(n_rows, 0.0)
+        for row, n_steps in zip(_rows(result, arm), steps, strict=True):
+            for name, share in row.mixture.items():
+                spent[name] += share * n_steps * 4
+            used = {name: n for name, n in spent.items() if n > 0}
+            assert set(row.epochs) == set(row.tokens) == set(used)
+            for name, n in used.items():
+                assert row.epochs[name] * n_rows[name] == pytest.approx(n, abs=2)
+                assert row.tokens[name] == pytest.approx(32 * n, abs=2 * 32)
+    assert sum(_rows(result, "retrain")[2].tokens.values()) == 42 * 4 * 32
+
+
+def test_mixtures_of_the_arms(finished: Finished) -> None:
+    rows = {arm: _rows(finished[1], arm) for arm in ARMS}
+    assert rows["naive"][1].mixture == {"code": 1.0}
+    assert rows["fixed-replay"][1].mixture == pytest.approx({"prose": 0.1, "code": 0.9})
+    assert rows["uniform"][2].mixture == pytest.approx(dict.fromkeys(("code", "prose (2)", "noise"), 1 / 3))
+    (decision,) = rows["evermix"][1].decisions
+    assert rows["evermix"][1].mixture == pytest.approx(decision.mixture)
+    assert set(decision.probes) == {"code@0.1", "code@0.9"}
+    assert decision.probes["code@0.9"].shares == pytest.approx({"prose": 0.1, "code": 0.9})
+    assert set(rows["evermix"][2].decisions[0].shares) == {"code", "prose (2)", "noise"}
+
+
+def test_compute_is_counted_alike(finished: Finished) -> None:
+    result = finished[1]
+    n = result.model.non_embedding + result.model.output_projection
+    rows = {arm: _rows(result, arm) for arm in ARMS}
+    steps, per_step = (20, 10, 12), 4 * 32
+    assert rows["naive"][0].compute.by_part["prefix"].flops == 6 * n * steps[0] * per_step
+    assert rows["naive"][2].cumulative_compute.flops == 6 * n * sum(steps) * per_step
+    assert rows["retrain"][2].cumulative_compute.n_tokens == (20 + 30 + 42) * per_step
+    decided = rows["evermix"][1]
+    probes = decided.compute.by_part["probes"]
+    assert probes.flops == 4 * n * probes.n_tokens
+    assert probes.n_tokens == 2 * 5 * per_step  # two probes of five steps
+    assert decided.compute.flops == pytest.approx(sum(part.flops for part in decided.compute.by_part.values()))
+
+
+def test_a_second_run_trains_nothing(finished: Finished) -> None:
+    content, result = finished
+    before = {path: path.stat().st_mtime_ns for path in Path(content["project"]).glob("runs/*/done.json")}
+    assert _run(content) == result
+    assert {path: path.stat().st_mtime_ns for path in Path(content["project"]).glob("runs/*/done.json")} == before
+
+
+def test_orders_share_what_they_have_in_common_and_are_compared_and_averaged(life: Make, tmp_path: Path) -> None:
+    content = life(tmp_path / "project", arms=["uniform", "naive"])
+    content["phases"][2] = {"name": "noise", "add": content["phases"][2]["add"], "tokens": 10 * 4 * 32}
+    result = _run(content | {"orders": 2})
+    arm = result.arms["uniform"]
+    (one, other) = arm.orders
+    assert result.orders == (("base", "code", "noise"), ("base", "noise", "code"))
+    assert one[0].model_id == other[0].model_id
+    assert one[1].model_id != other[1].model_id
+    assert [row.order for row in arm.phases] == [0, 0, 0, 1, 1, 1]
+    assert arm.last == (one[-1], other[-1])
+    view = RunView(result)
+    mean = view.mean("uniform", view.objective)
+    assert mean.value == pytest.approx((one[-1].objective_value + other[-1].objective_value) / 2)
+    assert mean.stderr is not None
+    compared = [(each.arm, each.baseline, each.order) for each in result.comparisons]
+    assert sorted(compared) == [
+        ("naive", "uniform", 0),
+        ("naive", "uniform", 1),
+        ("uniform", "naive", 0),
+        ("uniform", "naive", 1),
+    ]
+    for each in result.comparisons:
+        assert set(each.difference_stderr_nats) == {"prose", "code", "noise"}
+        assert min(each.difference_stderr_nats.values()) > 0
+
+
+def test_killed_in_any_phase_it_goes_on(finished: Finished, life: Make, tmp_path: Path) -> None:
+    content = life(tmp_path / "project", arms=ARMS)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(content))
+    for part in ("code: training", "both: training"):
+        assert kill_at(recipe, tmp_path / "project" / "status.json", f'"{part}"')
+    resumed = _run(content)
+    assert comparable(resumed.to_json()["arms"]) == comparable(finished[1].to_json()["arms"])
+
+
+def test_every_mode_is_asked_beside_the_one_that_decides(life: Make, tmp_path: Path) -> None:
+    content = life(tmp_path / "project")
+    content["decision"] = content["decision"] | {"cross_checks": True}
+    for row in _rows(_run(content), "evermix")[1:]:
+        (decision,) = row.decisions
+        assert set(decision.modes) == set(MODES)
+        assert decision.modes[decision.mode].mixture == pytest.approx(decision.mixture)
+        for mode in decision.modes.values():
+            if mode.mixture is None:
+                assert mode.status.startswith("failed: ")
+            else:
+                assert sum(mode.mixture.values()) == pytest.approx(1)
+                assert set(mode.mixture) == set(row.per_domain)
+        assert row.compute.by_part["cross_checks"].flops > 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "recomputed", "components"),
+    [
+        ("probe-law", "all", {"code", "prose (2)", "noise"}),
+        ("probe-law", "none", {"old", "prose (2)", "noise"}),
+        ("probe-law", ["code"], {"code", "prose (2)", "noise"}),
+        ("interpolation", "none", {"old", "prose (2)", "noise"}),
+        ("gradient", "none", {"old", "prose (2)", "noise"}),
+        ("gradient", "all", {"code", "prose (2)", "noise"}),
+    ],
+)
+def test_every_mode_decides_over_what_is_recomputed(
+    life: Make, tmp_path: Path, mode: str, recomputed: Any, components: set[str]
+) -> None:
+    content = life(tmp_path / "project", replay={"release": recomputed})
+    content["decision"] = content["decision"] | {"mode": mode}
+    rows = _rows(_run(content), "evermix")
+    (decision,) = rows[2].decisions
+    assert set(decision.shares) == components
+    assert sum(decision.mixture.values()) == pytest.approx(1)
+    assert min(decision.shares.values()) >= 0.01 - 1e-6
+    assert len(rows[1].decisions[0].probes) == (3 if (mode, recomputed) == ("gradient", "all") else 2)
+
+
+def test_the_horizon_moves_predictions_away_from_the_base(life: Make, tmp_path: Path) -> None:
+    """At horizon h the fitted losses are base + h (probe - base): the prediction lies about h times as far away."""
+    made = {}
+    for horizon in (1.0, 3.0):
+        content = life(tmp_path / str(horizon), replay={"horizon": horizon, "release": "none"})
+        content["phases"] = content["phases"][:2]
+        (made[horizon],) = _rows(_run(content), "evermix")[1].decisions
+    assert made[1.0].probes == made[3.0].probes
+    base = made[1.0].base_loss_nats["code"]
+    near, far = (base - made[horizon].predicted_loss_nats["code"] for horizon in (1.0, 3.0))
+    assert 0 < near < far
+
+
+def test_replay_auto_recomputes_what_promises_to_pay(life: Make, tmp_path: Path) -> None:
+    rows = _rows(_run(life(tmp_path / "project", replay={"release": "auto"})), "evermix")
+    (decision,) = rows[2].decisions
+    assert set(decision.recomputed) <= {"code"}
+    assert set(decision.shares) in ({"old", "prose (2)", "noise"}, {"code", "prose (2)", "noise"})
+
+
+def test_retention_lowers_the_share_of_what_is_new(life: Make, tmp_path: Path) -> None:
+    """The constraint is the only difference, so the old domain's predicted loss obeys it and the new share falls."""
+    free = life(tmp_path / "free", replay={"release": "none"})
+    free["phases"] = [{"name": "base", "tokens": 300 * 4 * 32}, free["phases"][1]]
+    free["training"] = free["training"] | {"learning_rate": 1e-2}
+    free["decision"] = {"kl": 0.0, "probes": {"steps": 20, "rank": 4, "evaluation_sequences": 16}}
+    (loose,) = _rows(_run(free), "evermix")[1].decisions
+    rise = loose.predicted_loss_nats["prose"] - loose.base_loss_nats["prose"]
+    least = loose.probes["code@0.1"].loss_nats["prose"] - loose.base_loss_nats["prose"]
+    assert rise > max(least, 0)
+    assert loose.ceilings is None
+    allowed = (rise + max(least, 0)) / 2
+    held = _run(free | {"project": str(tmp_path / "held"), "retention": {"max_rise": allowed}})
+    (decision,) = _rows(held, "evermix")[1].decisions
+    assert decision.ceilings == pytest.approx({"prose": decision.base_loss_nats["prose"] + allowed})
+    assert decision.predicted_loss_nats["prose"] <= decision.base_loss_nats["prose"] + allowed + 1e-6
+    assert decision.new_share < loose.new_share
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 3}, "phase 'base' was begun, so seed must stay 0"),
+        ({"constraints": {"max_epochs": None, "floor": 0.02}}, "so constraints.floor must stay 0.01"),
+    ],
+)
+def test_what_was_begun_must_stay(finished: Finished, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        _run(finished[0] | change)
+
+
+def test_a_phase_that_was_begun_must_stay_and_later_ones_may_change(life: Make, tmp_path: Path) -> None:
+    content = life(tmp_path / "project")
+    base, code, both = content["phases"]
+    content["phases"] = [base, code]
+    first = _run(content)
+    with pytest.raises(RecipeError, match="phase 'code' was begun, so steps must stay 10"):
+        _run(content | {"phases": [base, {**code, "tokens": 12 * 4 * 32}]})
+    with pytest.raises(RecipeError, match="must stay in their order: this project has begun base > code"):
+        _run(content | {"phases": [base, both, code]})
+    prose = Path(content["domains"][0]["files"][0])
+    other = tmp_path / "prose.jsonl"
+    other.write_bytes(b"\n".join(prose.read_bytes().splitlines()[5:]))
+    with pytest.raises(RecipeError, match="the text of 'prose' must stay"):
+        _run(content | {"domains": [{**content["domains"][0], "files": [str(other)]}]})
+    later = _run(content | {"phases": [base, code, both]})
+    assert _rows(later, "evermix")[:2] == _rows(first, "evermix")
+    kinds = [entry.kind for entry in Ledger(tmp_path / "project" / "ledger.sqlite").entries()]
+    assert kinds.count("segment") == 3
+
+
+def test_no_room_under_the_caps_is_said(life: Make, tmp_path: Path) -> None:
+    with pytest.raises(EvermixError, match="max_epochs"):
+        _run(life(tmp_path / "project", constraints={"max_epochs": 0.001}))
+
+
+def test_a_phase_of_conversations_beside_text(life: Make, tmp_path: Path) -> None:
+    """Shares are of rows; only answers are learnt and scored; compute counts real tokens."""
+    pairs = tmp_path / "sums.jsonl"
+    lines = [json.dumps({"prompt": f"{a} + {b} =", "answer": f" {a + b}"}) for a in range(20) for b in range(20)]
+    pairs.write_text("\n".join(lines))
+    content = life(tmp_path / "project", arms=["evermix", "uniform"])
+    sums = {"name": "sums", "files": [str(pairs)], "format": "chat"}
+    content["corpus"] = content["corpus"] | {"store": None}
+    content["phases"] = [
+        content["phases"][0],
+        {"name": "talk", "kind": "instruct", "add": [sums], "examples": 48, "training": {"learning_rate": 1e-3}},
+    ]
+    result = _run(content)
+    n = result.model.non_embedding + result.model.output_projection
+    rows = _rows(result, "uniform")
+    assert rows[1].mixture == pytest.approx({"prose": 0.5, "sums": 0.5})
+    assert rows[1].n_rows == 48
+    training = rows[1].compute.by_part["training"]
+    assert training.flops == pytest.approx(6 * n * training.n_tokens)
+    assert 24 * 32 < training.n_tokens < 24 * 32 + 24 * 16  # text rows are full, sums are short
+    assert rows[1].per_domain["sums"].loss_nats > 0
+    assert set(_rows(result, "evermix")[1].decisions[0].probes) == {"sums@0.1", "sums@0.9"}

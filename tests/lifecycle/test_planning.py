@@ -1,0 +1,112 @@
+"""Plans of several phases, before any text is read: against what the definition of each arm says, and the example's."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from evermix.corpora import CORPORA
+from evermix.lifecycle import plan
+from evermix.recipe import Recipe
+from evermix.reports.plan import print_plan
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "4-midtraining.yaml"
+STEPS = (20, 10, 5)
+ROWS, LENGTH = 4, 32
+
+
+def recipe(**changes: Any) -> Recipe:
+    """Three phases of 20, 10 and 5 steps, one new domain each."""
+    phases = [
+        {"name": "base", "kind": "pretrain", "tokens": STEPS[0] * ROWS * LENGTH},
+        {"name": "b", "add": [{"name": "b", "files": "b.txt"}], "tokens": STEPS[1] * ROWS * LENGTH},
+        {"name": "c", "add": [{"name": "c", "files": "c.txt"}], "tokens": STEPS[2] * ROWS * LENGTH},
+    ]
+    content = {
+        "project": "somewhere",
+        "domains": [{"name": "a", "files": "a.txt"}],
+        "tokenizer": {"vocab_size": 300},
+        "corpus": {"sequence_length": LENGTH, "heldout_sequences": 16},
+        "model": {"rung": "0.05M"},
+        "training": {"tokens": 1000, "batch_sequences": ROWS, "decay_fraction": 0.2},
+        "decision": {"probes": {"steps": 5, "evaluation_sequences": 8}},
+        "phases": phases,
+    }
+    return Recipe.model_validate(content | changes)
+
+
+def test_arms_cost_what_their_definition_says() -> None:
+    arms = ("uniform", "retrain", "wsd-restart", "oracle", "mergemix", "proxy-swarm")
+    planned = plan(recipe(arms=arms, swarm={"rung": "0.05M", "tokens": 1000, "runs": 6}))
+    per_step, costs = ROWS * LENGTH, planned.arms
+    assert costs["uniform"].n_tokens == sum(STEPS) * per_step
+    assert costs["uniform"].flops == 6 * (planned.n_parameters or 0) * sum(STEPS) * per_step
+    assert costs["uniform"].tokens_by_part == {"prefix": 20 * per_step, "training": 15 * per_step}
+    assert costs["retrain"].n_tokens == (20 + 30 + 35) * per_step
+    assert costs["wsd-restart"].tokens_by_part["decay"] == pytest.approx(0.2 * sum(STEPS) * per_step)
+    assert costs["oracle"].tokens_by_part["training"] == 7 * 15 * per_step
+    assert costs["mergemix"].tokens_by_part["specialists"] == 2 * 15 * per_step
+    assert costs["mergemix"].tokens_by_part["evaluation"] == 12 * 8 * (2 + 3) * LENGTH
+    assert costs["proxy-swarm"].tokens_by_part["proxies"] == 2 * 6 * 1000  # not over a single domain
+
+
+@pytest.mark.parametrize(
+    ("replay", "mode", "n_probes"),
+    [
+        ({"release": "none"}, "probe-law", [0, 2, 2]),
+        ({"release": "all"}, "probe-law", [0, 2, 2]),  # the new domain's probes tell about the others too
+        ({"release": "none"}, "gradient", [0, 2, 2]),
+        ({"release": "all"}, "gradient", [0, 3, 4]),
+        ({"release": ["a"]}, "interpolation", [0, 3, 3]),
+        ({"purities": [0.2, 0.5, 0.8]}, "probe-law", [0, 3, 3]),
+    ],
+)
+def test_probes_of_every_phase(replay: dict[str, Any], mode: str, n_probes: list[int]) -> None:
+    asked = recipe(replay=replay, decision={"mode": mode, "probes": {"steps": 5, "evaluation_sequences": 8}})
+    planned = plan(asked)
+    assert [phase.n_probes for phase in planned.phases[0]] == n_probes
+    spent = planned.arms["evermix"]
+    assert spent.tokens_by_part["probes"] == sum(n_probes) * 5 * ROWS * LENGTH
+    assert spent.flops_by_part is not None
+    assert spent.flops_by_part["probes"] == 4 * (planned.n_parameters or 0) * spent.tokens_by_part["probes"]
+
+
+def test_a_pretraining_over_several_domains_is_decided_on_the_way() -> None:
+    domains = [{"name": name, "files": f"{name}.txt"} for name in ("a", "x")]
+    planned = plan(recipe(domains=domains, decision={"at": [0.25, 0.5], "probes": {"steps": 5}}))
+    assert planned.phases[0][0].n_probes == 3
+    assert planned.phases[0][0].decided_at == (5, 10)
+    assert [phase.decided_at for phase in planned.phases[0][1:]] == [(0,), (0,)]
+    parts = planned.arms["evermix"].tokens_by_part
+    assert parts["prefix"] == pytest.approx(0.25 * 20 * ROWS * LENGTH)
+    assert parts["probes"] == (2 * 3 + 2 + 2) * 5 * ROWS * LENGTH
+
+
+def test_without_the_size_of_the_model_tokens_are_planned() -> None:
+    planned = plan(recipe(model={"checkpoint": "somewhere"}, orders=2))
+    assert planned.n_parameters is None
+    assert planned.arms["evermix"].flops is None
+    assert planned.arms["evermix"].flops_by_part is None
+    assert planned.orders == (("base", "b", "c"), ("base", "c", "b"))
+    console = Console(width=140, file=io.StringIO())
+    print_plan(planned, console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Tokens of every arm, about" in printed
+    assert "order 2" in printed
+
+
+def test_the_example_is_of_real_corpora() -> None:
+    loaded = Recipe.load(EXAMPLE)
+    added = [domain for phase in loaded.phases for domain in phase.add]
+    assert {domain.registry for domain in (*loaded.domains, *added)} <= set(CORPORA)
+    planned = plan(loaded)
+    assert [phase.kind for phase in planned.phases[0]] == ["pretrain", "midtrain", "midtrain", "midtrain"]
+    assert set(planned.arms) == {"evermix", "uniform", "naive", "fixed-replay", "retrain"}
+    assert (planned.arms["evermix"].flops or 0) < 0.6 * (planned.arms["retrain"].flops or 0)
+    console = Console(width=140, file=io.StringIO())
+    print_plan(planned, console)
+    assert "licences" in console.file.getvalue()  # type: ignore[attr-defined]

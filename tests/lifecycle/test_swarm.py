@@ -1,0 +1,276 @@
+"""A project decided by a swarm, on a tiny budget: run, every kind of update, undo, failures, death at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evermix.errors import ProjectError, RecipeError
+from evermix.ledger import Ledger
+from evermix.lifecycle import Updating, plan, plan_update, run, undo, update
+from evermix.recipe import DomainRecipe, Recipe, TextUpdate
+from evermix.results import Decision, RunResult, SwarmRecord
+from evermix.study import Study
+
+Make = Callable[[Path], dict[str, Any]]
+Finished = tuple[dict[str, Any], RunResult]
+
+
+@pytest.fixture(scope="session")
+def swarm_recipe(tiny_recipe: Callable[..., dict[str, Any]]) -> Make:
+    """A function that gives a recipe of method olmix over code and prose, as plain values."""
+
+    def make(project: Path) -> dict[str, Any]:
+        content = tiny_recipe(project)
+        for part in ("decision", "constraints", "objective", "start"):
+            content.pop(part, None)
+        content["domains"] = [domain for domain in content["domains"] if domain["name"] != "noise"]
+        content["corpus"] = content["corpus"] | {"store": str(project / "tokens")}
+        return content | {
+            "method": "olmix",
+            "swarm": {
+                "rung": "0.05M",
+                "tokens": 12 * 4 * 32,
+                "batch_sequences": 4,
+                "learning_rate": 1e-2,
+                "workers": 1,
+            },
+            "decision": {"law": "power-link", "resamples": 4, "kl": 0.2},
+            "arms": [],
+        }
+
+    return make
+
+
+def _recipe(content: dict[str, Any]) -> Recipe:
+    return Recipe.model_validate(content)
+
+
+def _files(text_folder: Path, name: str, domain: str | None = None) -> DomainRecipe:
+    return DomainRecipe(name=domain or name, files=(str(text_folder / f"{name}.jsonl"),))
+
+
+def _proposal(result: RunResult) -> Decision:
+    assert result.proposal is not None
+    return result.proposal
+
+
+def _swarm(result: RunResult) -> SwarmRecord:
+    record = _proposal(result).swarm
+    assert record is not None
+    return record
+
+
+def _trained(project: Path) -> set[str]:
+    return {folder.name for folder in (project / "runs").glob("proxy-*") if (folder / "done.json").exists()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, swarm_recipe: Make) -> Finished:
+    content = swarm_recipe(tmp_path_factory.mktemp("olmix") / "project")
+    return content, run(_recipe(content))
+
+
+def test_a_swarm_becomes_a_mixture(finished: Finished) -> None:
+    content, result = finished
+    project = Path(content["project"])
+    assert json.loads((project / "result.json").read_text()) == result.to_json()
+    assert RunResult.load(project / "result.json") == result
+    proposal, swarm = _proposal(result), _swarm(result)
+    assert result.arms == {}
+    assert result.untrained_decisions == (proposal,)
+    assert sum(proposal.mixture.values()) == pytest.approx(1)
+    assert proposal.mode == "power-link"
+    assert proposal.assessment_absent is None  # resamples were asked for
+    assert proposal.proposal is not None
+    planned = plan(_recipe(content)).swarm
+    assert planned is not None
+    assert swarm.this_version.n_runs == planned.n_runs == 6  # 2 (m + 1) for power-link
+    assert swarm.this_version == swarm.all_versions
+    assert swarm.tokens_per_proxy == planned.tokens_per_proxy == 12 * 4 * 32
+    n = swarm.non_embedding + swarm.output_projection
+    assert n == planned.n_parameters
+    assert planned.flops == 6 * n * 12 * 4 * 32 * 6
+    assert swarm.this_version.flops > planned.flops
+    assert proposal.compute.by_part["proxies"].flops == swarm.this_version.flops
+    study = Study(project)
+    assert study.mixture is not None
+    assert study.mixture.as_dict == proposal.mixture
+    assert set(study.observations()[0].metrics) == {"code", "prose"}
+
+
+def test_the_same_command_again_trains_nothing(finished: Finished) -> None:
+    content, result = finished
+    before = _trained(Path(content["project"]))
+    assert run(_recipe(content)) == result
+    assert _trained(Path(content["project"])) == before
+
+
+def test_other_domains_than_the_project_s_are_refused(finished: Finished, text_folder: Path) -> None:
+    content, _ = finished
+    more = [*content["domains"], {"name": "noise", "files": [str(text_folder / "noise.jsonl")]}]
+    with pytest.raises(RecipeError, match=r"new: noise; missing: none.*evermix update"):
+        run(_recipe(content | {"domains": more}))
+
+
+def test_updates_one_after_the_other(tmp_path: Path, swarm_recipe: Make, text_folder: Path) -> None:
+    """Add, revise, partition, remove, undo: what keeps a fixed ratio keeps it, and nothing is trained twice."""
+    recipe = _recipe(swarm_recipe(tmp_path / "project"))
+    first = run(recipe)
+    project = Path(recipe.project)
+
+    addition = TextUpdate(add=(_files(text_folder, "noise"),))
+    planned = plan_update(recipe, addition)
+    runs = {name: way.n_runs for name, way in planned.plan.strategies.items()}
+    assert runs["mixture"] < runs["full"]
+    assert planned.plan.chosen.strategy == "auto"
+    assert Study(project).domains.names == ("code", "prose")  # a plan records nothing
+
+    before = _trained(project)
+    added = update(recipe, addition, Updating("mixture"))
+    assert len(_trained(project) - before) == runs["mixture"]
+    mixture, before_it = _proposal(added).mixture, _proposal(first).mixture
+    assert mixture["code"] / mixture["prose"] == pytest.approx(before_it["code"] / before_it["prose"])
+    assert _swarm(added).strategy == "mixture"
+    assert _swarm(added).version == 1
+    diagnosis = _swarm(added).diagnosis
+    assert diagnosis is not None
+    assert diagnosis.one_minus_rho is not None
+    assert 0 <= diagnosis.one_minus_rho <= 1
+    told = Study(project).now().state.told
+    assert all("noise" in run.metrics for run in told.values())  # earlier proxies were scored on the new text
+
+    lines = (text_folder / "noise.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "noise2.jsonl").write_text("".join(lines[:40]))
+    revised = update(
+        recipe,
+        TextUpdate(revise=(DomainRecipe(name="noise", files=(str(tmp_path / "noise2.jsonl"),)),)),
+        Updating("mixture", n_runs=4),
+    )
+    assert _swarm(revised).this_version.n_runs == 4
+    assert set(Study(project).observations()[0].metrics) == {"code", "prose", "noise (2)"}
+
+    for part, chosen in (("a", lines[:20]), ("b", lines[20:40])):
+        (tmp_path / f"{part}.jsonl").write_text("".join(chosen))
+    parts = tuple(DomainRecipe(name=f"noise:{k}", files=(str(tmp_path / f"{k}.jsonl"),)) for k in "ab")
+    split = update(recipe, TextUpdate(partition={"noise": parts}), Updating("auto", n_runs=4))
+    assert list(_proposal(split).mixture) == ["code", "prose", "noise:a", "noise:b"]
+
+    before = _trained(project)
+    removed = update(recipe, TextUpdate(remove=("noise:b",)))
+    assert _trained(project) == before
+    kept = {name: share for name, share in _proposal(split).mixture.items() if name != "noise:b"}
+    assert _proposal(removed).mode == "carried over"
+    assert _proposal(removed).assessment_absent is not None
+    assert _proposal(removed).mixture == pytest.approx(
+        {name: share / sum(kept.values()) for name, share in kept.items()}
+    )
+
+    assert _proposal(undo(recipe)).mixture == pytest.approx(_proposal(split).mixture)
+    assert _trained(project) == before
+    kinds = [entry.kind for entry in Ledger(project / "ledger.sqlite").entries()]
+    assert kinds.count("change") == 5
+
+
+def test_a_changed_text_is_named(tmp_path: Path, swarm_recipe: Make, text_folder: Path) -> None:
+    content = swarm_recipe(tmp_path / "project")
+    own = tmp_path / "code.jsonl"
+    own.write_bytes((text_folder / "code.jsonl").read_bytes())
+    content["domains"][0]["files"] = [str(own)]
+    content["swarm"]["runs"] = 5
+    assert _swarm(run(_recipe(content))).this_version.n_runs == 5
+    own.write_text("".join(own.read_text().splitlines(keepends=True)[:-3]))
+    with pytest.raises(ProjectError, match=r"text of domain 'code' .* changed .*evermix update revise"):
+        run(_recipe(content))
+
+
+def test_an_update_needs_a_project(tmp_path: Path, swarm_recipe: Make) -> None:
+    with pytest.raises(ProjectError, match="needs a project that has decided"):
+        update(_recipe(swarm_recipe(tmp_path / "none")), TextUpdate(remove=("code",)))
+
+
+def test_tasks_make_up_the_objective_and_held_out_ones_are_only_seen(tmp_path: Path, swarm_recipe: Make) -> None:
+    for name in ("seen", "hidden"):
+        items = [{"prompt": f"for {name} in range({k}):\n", "answer": f"    print({k})"} for k in range(6)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    content = swarm_recipe(tmp_path / "project")
+    content["decision"] = content["decision"] | {"by": "tasks"}
+    content["tasks"] = [
+        {"name": "seen", "file": str(tmp_path / "seen.jsonl"), "weight": 2},
+        {"name": "hidden", "file": str(tmp_path / "hidden.jsonl"), "role": "held-out"},
+    ]
+    result = run(_recipe(content))
+    study = Study(Path(content["project"]))
+    assert set(study.observations()[0].metrics) == {"code", "prose", "seen"}
+    objective = study.fit().objective
+    weights = dict(zip(objective.metrics, objective.weights, strict=True))
+    assert weights == {"code": 0.0, "prose": 0.0, "seen": 1.0}
+    hidden = _swarm(result).held_out_tasks
+    assert set(hidden) == {"hidden"}
+    assert hidden["hidden"].agreement is not None
+    assert -1 <= hidden["hidden"].agreement <= 1
+
+
+def test_the_target_is_trained_on_every_arm(tmp_path: Path, swarm_recipe: Make) -> None:
+    content = swarm_recipe(tmp_path / "project") | {"arms": ["natural", "evermix", "best-run"]}
+    content["training"] = content["training"] | {"tokens": 10 * 4 * 32, "evaluations": 1, "checkpoints": 1}
+    recipe = _recipe(content)
+    result = run(recipe)
+    assert set(result.arms) == {"natural", "evermix", "best-run"}
+    phases = {name: arm.orders[0][0] for name, arm in result.arms.items()}
+    for phase in phases.values():
+        assert phase.means.bits_per_byte > 0
+        assert phase.tasks == {}
+    proposal = _proposal(result)
+    assert phases["evermix"].mixture == pytest.approx(proposal.mixture)
+    assert phases["evermix"].decisions == (proposal,)
+    assert result.untrained_decisions == ()
+    assert set(proposal.realised_loss_nats or {}) == {"code", "prose"}
+    told = {run.run_id: run for run in Study(Path(content["project"])).now().state.told.values()}
+    assert any(phases["best-run"].mixture == pytest.approx(dict(run.shares)) for run in told.values())
+    planned = plan(recipe).arms
+    for name, phase in phases.items():
+        assert set(planned[name].tokens_by_part) == set(phase.compute.by_part)
+
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+from evermix.lifecycle import run
+from evermix.recipe import Recipe
+if __name__ == "__main__":
+    run(Recipe.model_validate_json(Path(sys.argv[1]).read_text()))
+"""
+
+
+def test_a_killed_swarm_goes_on_and_ends_alike(tmp_path: Path, swarm_recipe: Make, finished: Finished) -> None:
+    """kill -9 after the first finished proxy: the rest is trained, and the mixture is the undisturbed one."""
+    _, undisturbed = finished
+    content = swarm_recipe(tmp_path / "project")
+    (tmp_path / "recipe.json").write_text(json.dumps(content))
+    (tmp_path / "script.py").write_text(_SCRIPT)
+    command = [sys.executable, "-W", "ignore", str(tmp_path / "script.py"), str(tmp_path / "recipe.json")]
+    process = subprocess.Popen(command, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not _trained(tmp_path / "project") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    n_before = len(_trained(tmp_path / "project"))
+    assert n_before >= 1
+    result = run(_recipe(content))
+    assert _proposal(result).mixture == pytest.approx(_proposal(undisturbed).mixture)
+    assert np.array_equal(
+        [list(run.metrics.values()) for run in Study(tmp_path / "project").now().state.told.values()],
+        [list(run.metrics.values()) for run in Study(Path(finished[0]["project"])).now().state.told.values()],
+    )
