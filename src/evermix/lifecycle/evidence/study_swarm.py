@@ -33,7 +33,7 @@ from evermix.observations import Observations
 from evermix.results import Compute, Decision
 from evermix.results.swarm import Agreement, DiagnosisView, LeftOutRun, ProxyCompute, SwarmRecord
 from evermix.study import Asked, Diagnosis
-from evermix.trust.measured import run_objective
+from evermix.trust.references import run_objective
 
 _FEWEST = 4  # runs that a rank correlation is told for
 _CARRIED = "the mixture was carried over without runs: a removal renormalises it"

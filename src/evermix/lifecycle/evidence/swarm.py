@@ -42,7 +42,7 @@ from evermix.models.ladder import counted_parameters
 from evermix.observations import Observations
 from evermix.recipe import Recipe
 from evermix.recipe.decision import ConstraintRecipe, StudyRecipe
-from evermix.recipe.timeline import Phase
+from evermix.recipe.phases import Phase
 from evermix.results import Compute, Decision
 from evermix.results.run_result import EvidenceName
 from evermix.results.swarm import LeftOutRun, ProxyCompute
