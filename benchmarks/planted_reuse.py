@@ -19,7 +19,7 @@ import numpy.typing as npt
 from evermix.constraints import Constraints
 from evermix.deciding.fitting import FittedLaw, fit
 from evermix.designs.dirichlet import dirichlet_design
-from evermix.domain_updates import Add, CollapsedSpace, DomainUpdate, Revise, ghost
+from evermix.domain_updates import Add, CollapsedSpace, DomainUpdate, Revise, retired_name
 from evermix.domains import Domain, DomainSet
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
@@ -118,8 +118,8 @@ class World:
         self.new = self.update.apply(self.old)
         self.affected = self.update.affected(self.old)
         self.unaffected = self.update.unaffected(self.old)
-        self.ghosts = tuple(ghost(c.name, 1) for c in changes if isinstance(c, Revise))
-        self.universe = DomainSet([*self.new, *(Domain(name, 0) for name in self.ghosts)])
+        self.retired = tuple(retired_name(c.name, 1) for c in changes if isinstance(c, Revise))
+        self.universe = DomainSet([*self.new, *(Domain(name, 0) for name in self.retired)])
         self.coupled = self.unaffected[0] if options.coupled else None
         self.law = self._planted(int(n))
         self.objective = Objective.from_dict([f"metric{i:02d}" for i in range(n)], quantity="metric")
@@ -140,7 +140,7 @@ class World:
             B[:n_shared, names.index(name)] += (
                 self.options.computed * rng.uniform(3, 6, n_shared) * (rng.random(n_shared) < 0.7)
             )
-        for name in self.ghosts:
+        for name in self.retired:
             B[:n_shared, names.index(name)] += rng.uniform(1, 3, n_shared) * (rng.random(n_shared) < 0.7)
         if self.coupled is not None:
             B[:n_shared, names.index(self.coupled)] += rng.uniform(1, 3, n_shared) * self.options.strength
@@ -158,7 +158,7 @@ class World:
         return self._carried(Mixture.natural(self.old).as_dict)
 
     def _carried(self, shares: dict[str, float]) -> Mixture:
-        carried = self.update.carry(shares, keep_ghosts=True, domains=self.old, era=1)
+        carried = self.update.carry(shares, keep_retired=True, domains=self.old, version=1)
         assert isinstance(carried, dict)
         return Mixture.from_dict(self.universe, carried)
 
@@ -173,9 +173,9 @@ class World:
         weight = self.kl_weight if kl_weight is None else kl_weight
         return MixtureProblem(self.law, self.objective, bounds, prior, weight)
 
-    def frozen_from(self, mixture: Mixture) -> CollapsedSpace:
+    def fixed_from(self, mixture: Mixture) -> CollapsedSpace:
         """Today's leaves with the unaffected domains in the proportions of a mixture over the universe."""
-        return CollapsedSpace.freeze(self.new, {name: mixture[name] for name in self.unaffected})
+        return CollapsedSpace.fix(self.new, {name: mixture[name] for name in self.unaffected})
 
     def measured(self, weights: Floats, sigma: Floats) -> Floats:
         """Noisy metrics of runs, shape (runs, metrics)."""
@@ -197,7 +197,7 @@ class World:
         shares = [total, *(self.prior[name] for name in space.free)]
         draws = dirichlet_design(Mixture(space.components, shares), 3 * len(space.components), self.rng)
         leaves = space.expand(np.array([draw.weights for draw in draws]))
-        weights = np.hstack([leaves, np.zeros((len(leaves), len(self.ghosts)))])
+        weights = np.hstack([leaves, np.zeros((len(leaves), len(self.retired)))])
         return weights, self.measured(weights, sigma)
 
     def fitted(self, weights: Floats, values: Floats, prior: Mixture, law: str) -> FittedLaw:

@@ -210,7 +210,7 @@ class _Life:
         self.study = Study(study.project.folder, recipe=self.bench.recipe(stage, chain.law))
         self._rescore(stage)
         n_made, released = 0, ()
-        if self.study.era.carried is None:
+        if self.study.version.carried is None:
             n_made = self._make(stage)
             if chain.strategy == "auto":
                 released = self._release()
@@ -220,9 +220,9 @@ class _Life:
 
     def _release(self) -> tuple[str, ...]:
         if not self.chain.small:
-            return self.study.release()
-        advised = tuple(each.domain for each in self.study.diagnose().release)
-        return self.study.release(*advised, n_runs=len(advised)) if advised else ()
+            return self.study.recompute()
+        advised = tuple(each.domain for each in self.study.diagnose().recompute)
+        return self.study.recompute(*advised, n_runs=len(advised)) if advised else ()
 
     def _make(self, stage: int) -> int:
         """Train what the study asks for; how many runs that were."""

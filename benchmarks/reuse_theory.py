@@ -32,8 +32,7 @@ from evermix.laws.mapped import on_expanded
 from evermix.laws.registry import law_class
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
-from evermix.study.diagnosis import diagnose
-from evermix.study.releasing import DiagnosisOptions
+from evermix.study.partial_reuse import DiagnosisOptions, diagnose
 
 CELLS = RUNS / "reuse_theory"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -81,7 +80,7 @@ class Truth:
 
 
 def widened(world: World, space: CollapsedSpace) -> CollapsedSpace:
-    """The space over the world's universe, in which ghosts are free leaves without tokens."""
+    """The space over the world's universe, in which retired domains are free leaves without tokens."""
     return CollapsedSpace(world.universe, space.virtual, space.unused)
 
 
@@ -90,9 +89,9 @@ def theory_row(seed: int, strength: float, computed: float = 1.0) -> dict[str, A
     world = World(seed, WorldOptions(revise=False, strength=strength, computed=computed))
     truth = Truth(world)
     old = solve(world.problem(world.old_prior)).mixture
-    space = world.frozen_from(old)
+    space = world.fixed_from(old)
     best, names = truth.best, world.universe.names
-    fixed, free = mask(names, space.frozen), mask(names, space.free)
+    fixed, free = mask(names, space.fixed_ratio), mask(names, space.free)
     rho = float(best[fixed].sum())
     gap = reuse_gap(space.ptilde, np.where(fixed, best, 0.0))
     law = truth.problem.law
@@ -127,19 +126,19 @@ def auto_row(seed: int, part: Part) -> dict[str, Any]:
     world = World(seed, part.options)
     law = law_class(part.law)()
     old_runs, old_values, sigma = world.old_swarm()
-    space = world.frozen_from(world.old_proposal(old_runs, old_values, law))
+    space = world.fixed_from(world.old_proposal(old_runs, old_values, law))
     new_runs, new_values = world.collapsed_swarm(space, sigma)
     evidence = world.fitted(np.vstack([old_runs, new_runs]), np.vstack([old_values, new_values]), world.prior, part.law)
     found = diagnose(evidence, space, options=DiagnosisOptions(runs_per_component=3))
     seconds = time.process_time() - started
     truth, whole = Truth(world), widened(world, space)
     kept = truth.least_in(whole)
-    released = [each.domain for each in found.release]
+    released = [each.domain for each in found.recompute]
     alone = {
-        name: (kept - truth.least_in(whole.released([name]))) / truth.gain
+        name: (kept - truth.least_in(whole.recomputed([name]))) / truth.gain
         for name in {*released, *planted_domain(world)}
     }
-    after = truth.least_in(whole.released(released)) if released else kept
+    after = truth.least_in(whole.recomputed(released)) if released else kept
     n_components, n_leaves = len(space.components), len(world.new)
     return {
         "seed": seed,

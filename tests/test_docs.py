@@ -74,14 +74,14 @@ def test_queries_run(tmp_path: Path) -> None:
     ledger.append("segment", "a", {"arm": "natural", "flops": 3.0, "seconds": 1.0})
     ledger.append("segment", "b", {"arm": "natural", "flops": 4.0, "seconds": 2.0})
     ledger.append("decision", "c", {"at_step": 5, "mixture": {"web": 0.25, "code": 0.75}})
-    ledger.append("ask", "run-0000", {"era": 1})
+    ledger.append("ask", "run-0000", {"version": 1})
     ledger.append("proxy", "run-0000", {"flops": 5.0})
     page = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
-    costs, mixtures, eras = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)
+    costs, mixtures, versions = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)
     connection = sqlite3.connect(ledger.path)
     try:
         assert connection.execute(costs).fetchall() == [("natural", 2, 7.0, 3.0)]
         assert connection.execute(mixtures).fetchall() == [(5, "code", 0.75), (5, "web", 0.25)]
-        assert connection.execute(eras).fetchall() == [(1, 1, 5.0)]
+        assert connection.execute(versions).fetchall() == [(1, 1, 5.0)]
     finally:
         connection.close()

@@ -67,7 +67,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         "run": ("run", recipe),
         "plan of update": (*new, "--dry-run", "--json"),
         "plan by file": ("update", "apply", recipe, folder / "u.yaml", "--dry-run", "--json"),
-        "cannot be had": (*new, "--strategy", "partial", "--release", "d"),
+        "cannot be had": (*new, "--strategy", "partial", "--recompute", "d"),
         "add": (*new, "--strategy", "mixture"),
         "page": ("report", project),
         "status": ("status", project, "--json"),
@@ -92,7 +92,7 @@ def test_commands_end_as_they_should(story: Story) -> None:
     for name in failed:
         assert "error: " in story.said[name].err.splitlines()[-1]
     assert "`evermix run` the recipe first" in story.said["too early"].err
-    assert "only a domain that the update leaves alone can be released, got 'd'" in story.said["cannot be had"].err
+    assert "only a domain that the update leaves alone can be recomputed, got 'd'" in story.said["cannot be had"].err
 
 
 def test_plan_and_tables_of_the_run(story: Story) -> None:
@@ -110,7 +110,7 @@ def test_plan_of_an_update_writes_nothing(story: Story) -> None:
     assert isinstance(strategies, dict)
     assert strategies["full"]["n_runs"] == 10
     assert strategies["mixture"]["n_runs"] == 4
-    assert set(strategies["mixture"]["frozen"]) == {"t:a", "t:b", "c"}
+    assert set(strategies["mixture"]["fixed_ratio"]) == {"t:a", "t:b", "c"}
     assert strategies["mixture"]["flops"] < strategies["full"]["flops"]
     assert "add d" in story.said["add"].err  # it was not added before
     assert story.said["plan by file"].json == plan
@@ -120,17 +120,17 @@ def test_update_shows_plan_then_both_mixtures(story: Story) -> None:
     ended = story.said["add"]
     assert "> mixture" in ended.err
     assert "d: new text" in ended.err
-    for words in ("before", "total variation", "Reuse: ", "Swarm: 4 proxies", "releasing a frozen domain"):
+    for words in ("before", "total variation", "Reuse: ", "Swarm: 4 proxies", "recomputing a domain at a fixed"):
         assert words in ended.out
 
 
 def test_status_log_and_graph(story: Story) -> None:
-    assert story.said["status"].json["swarm"] == {"told": 4, "wanted": 4, "era": 1}
+    assert story.said["status"].json["swarm"] == {"told": 4, "wanted": 4, "version": 1}
     graph = story.said["graph"].json
     history = graph["history"]
     assert isinstance(history, dict)
-    assert [era["id"] for era in history["eras"]] == ["era 0", "era 1"]
-    assert [edge["kind"] for edge in history["edges"]] == ["propose", "update", "freeze", "propose"]
+    assert [each["id"] for each in history["versions"]] == ["version 0", "version 1"]
+    assert [edge["kind"] for edge in history["edges"]] == ["propose", "update", "fix", "propose"]
     log = story.said["log"].out
     assert "add d (strategy mixture, 4 new runs)" in log
     assert "trained and scored" in log
@@ -142,13 +142,13 @@ def test_page_of_the_update(story: Story) -> None:
     for heading in ("The mixture", "Comparison", "Quality of the law", "The swarm", "History of domains and mixtures"):
         assert f"<h2>{heading}</h2>" in page
     assert "What keeping proportions costs" in page
-    assert "era 1: add d (mixture) (now)" in page
+    assert "version 1: add d (mixture) (now)" in page
     assert "<script" not in page
 
 
 def test_undo_and_removal(story: Story) -> None:
     undone, removed = story.said["undo"].json, story.said["remove"].json
-    assert undone["era"] == 0
+    assert undone["version"] == 0
     before, after = undone["mixture_before"], undone["mixture"]
     assert isinstance(before, dict)
     assert isinstance(after, dict)
@@ -168,7 +168,7 @@ def test_every_help_has_examples(verb: str) -> None:
 
 # --- what the arguments say --------------------------------------------------------------------------------------
 
-_NAMES = ("recipe", "strategy", "release", "runs", "dry_run", "json", "files", "registry", "dataset")
+_NAMES = ("recipe", "strategy", "recompute", "runs", "dry_run", "json", "files", "registry", "dataset")
 _READING = ("text_field", "format", "documents", "max_bytes")
 
 
@@ -212,12 +212,12 @@ def test_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             given().parts([text])
 
 
-def test_strategy_and_release() -> None:
+def test_strategy_and_recomputation() -> None:
     assert given().how().strategy == "auto"
-    how = given(release="a, b:c", runs=3).how()
-    assert (how.strategy, how.release, how.n_runs) == ("partial", ("a", "b:c"), 3)
-    for values in ({"strategy": "partial"}, {"strategy": "full", "release": "a"}):
-        with pytest.raises(RecipeError, match="--strategy partial and --release A,B must come together"):
+    how = given(recompute="a, b:c", runs=3).how()
+    assert (how.strategy, how.recompute, how.n_runs) == ("partial", ("a", "b:c"), 3)
+    for values in ({"strategy": "partial"}, {"strategy": "full", "recompute": "a"}):
+        with pytest.raises(RecipeError, match="--strategy partial and --recompute A,B must come together"):
             given(**values).how()
     with pytest.raises(RecipeError, match=r"--strategy must be a known one, got 'some'\. Hint: known: full, swarm"):
         given(strategy="some").how()

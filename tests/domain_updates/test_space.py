@@ -15,7 +15,7 @@ from evermix.errors import ConstraintError, DomainError, MixtureError
 from evermix.mixture import Mixture
 
 LEAVES = DomainSet([Domain("web", 1000), Domain("code", 100), Domain("books", 50), Domain("law", 10), Domain("new", 9)])
-SPACE = CollapsedSpace.freeze(LEAVES, {"books": 0.1, "web": 0.3, "law": 0.0})
+SPACE = CollapsedSpace.fix(LEAVES, {"books": 0.1, "web": 0.3, "law": 0.0})
 
 
 def mixtures(k: int, seed: int = 0) -> np.ndarray:
@@ -24,9 +24,9 @@ def mixtures(k: int, seed: int = 0) -> np.ndarray:
 
 def test_the_bundle_and_its_components() -> None:
     np.testing.assert_allclose(SPACE.ptilde, [0.75, 0, 0.25, 0, 0])
-    assert SPACE.frozen == ("web", "books", "law")
+    assert SPACE.fixed_ratio == ("web", "books", "law")
     assert SPACE.free == ("code", "new")
-    assert SPACE.components == DomainSet([Domain("frozen", 200), Domain("code", 100), Domain("new", 9)])
+    assert SPACE.components == DomainSet([Domain("fixed ratio", 200), Domain("code", 100), Domain("new", 9)])
 
 
 def test_collapse_sums_and_expand_shares_out() -> None:
@@ -59,21 +59,23 @@ def test_kl_to_the_prior_is_that_of_the_leaves_within_the_space(amounts: list[fl
         assert off.kl(prior) >= Mixture(LEAVES, SPACE.project(off.weights)).kl(prior)
 
 
-def test_a_frozen_leaf_without_prior_mass_is_refused() -> None:
-    with pytest.raises(MixtureError, match=r"frozen domain 'books' must have mass.*release it"):
+def test_a_fixed_leaf_without_prior_mass_is_refused() -> None:
+    with pytest.raises(MixtureError, match=r"domain at a fixed ratio 'books' must have mass.*recompute it"):
         SPACE.prior(Mixture(LEAVES, [0.5, 0.1, 0, 0.2, 0.2]))
     assert SPACE.prior(Mixture(LEAVES, [0.5, 0.1, 0.2, 0, 0.2]))["law"] == 0
 
 
 def test_release_widens_the_space() -> None:
-    wider = SPACE.released(["books", "law"])
-    assert wider.frozen == ("web",)
-    assert wider.components.names == ("frozen", "code", "books", "law", "new")
+    wider = SPACE.recomputed(["books", "law"])
+    assert wider.fixed_ratio == ("web",)
+    assert wider.components.names == ("fixed ratio", "code", "books", "law", "new")
     assert wider.holds(SPACE.project(mixtures(3))).all()
-    with pytest.raises(DomainError, match=r"only a frozen domain can be released, got 'code'.*frozen: web, books, law"):
-        SPACE.released(["code"])
+    with pytest.raises(
+        DomainError, match=r"only a domain at a fixed ratio can be recomputed, got 'code'.*those are: web, books, law"
+    ):
+        SPACE.recomputed(["code"])
     with pytest.raises(MixtureError, match="must have mass"):
-        SPACE.released(["web", "books"])
+        SPACE.recomputed(["web", "books"])
 
 
 def test_bundles_in_bundles_are_flattened() -> None:
@@ -85,9 +87,9 @@ def test_bundles_in_bundles_are_flattened() -> None:
 
 def test_senseless_bundles_are_refused() -> None:
     with pytest.raises(DomainError, match="got 'prose'"):
-        CollapsedSpace.freeze(LEAVES, {"prose": 1.0})
+        CollapsedSpace.fix(LEAVES, {"prose": 1.0})
     with pytest.raises(DomainError, match="name of one of its leaves"):
-        CollapsedSpace.freeze(LEAVES, {"web": 1.0}, "code")
+        CollapsedSpace.fix(LEAVES, {"web": 1.0}, "code")
     with pytest.raises(DomainError, match="unused leaf"):
         CollapsedSpace(LEAVES, SPACE.virtual, ("web",))
     with pytest.raises(MixtureError, match="shares of 5 leaves"):
@@ -118,15 +120,17 @@ def test_repetition_caps_become_the_cap_of_the_bundle() -> None:
     np.testing.assert_allclose(tight.upper, [0.75, 1.0, 0.25, 0, 0.09])
     scarce = SPACE.tighten(Constraints(max_epochs=4).bounds(LEAVES, 1000.0))  # books: 0.2 of 1000, so r_v <= 0.8
     np.testing.assert_allclose(scarce.upper, [0.6, 0.4, 0.2, 0, 0.036])
-    assert scarce.reasons == ("frozen", "epochs", "epochs", "frozen", "epochs")
+    assert scarce.reasons == ("fixed ratio", "epochs", "epochs", "fixed ratio", "epochs")
 
 
 def test_contradicting_bounds_name_the_leaf_and_the_way_out() -> None:
     with pytest.raises(ConstraintError, match=r"0\.6667, which 'web' needs, and 0\.4000, which 'books'"):
         SPACE.tighten(box([0.5, 0, 0, 0, 0], [1, 1, 0.1, 1, 1]))
-    with pytest.raises(ConstraintError, match=r"'law' is frozen at a share of zero.*release 'law'"):
+    with pytest.raises(ConstraintError, match=r"'law' is fixed at a share of zero.*recompute 'law'"):
         SPACE.tighten(box([0, 0, 0, 0.1, 0], [1] * 5))
-    with pytest.raises(ConstraintError, match=r"room for a sum of 1; 'books' holds the 3 frozen domains to 0\.4000"):
+    with pytest.raises(
+        ConstraintError, match=r"room for a sum of 1; 'books' holds the 3 domains at a fixed ratio to 0\.4000"
+    ):
         SPACE.tighten(box([0] * 5, [1, 0.3, 0.1, 1, 0.2]))
     with pytest.raises(ConstraintError, match="room for a sum of 1; 'web' holds"):
         SPACE.tighten(box([0.6, 0.15, 0, 0, 0.15], [1] * 5))
@@ -140,13 +144,13 @@ def test_groups_hold_all_of_the_bundle_or_none_or_nothing_else() -> None:
     whole = group(0.2, 0.5, "web", "books", "code")
     assert SPACE.tighten(box([0] * 5, [1] * 5, whole)).groups == (whole,)
     assert SPACE.tighten(box([0] * 5, [1] * 5, group(0, 0.5, "law", "new"))).groups
-    with pytest.raises(ConstraintError, match=r"group 'some' must hold all frozen domains.*release 'web'"):
+    with pytest.raises(ConstraintError, match=r"group 'some' must hold all domains at a fixed ratio.*recompute 'web'"):
         SPACE.tighten(box([0] * 5, [1] * 5, group(0, 0.5, "web", "code")))
     within = SPACE.tighten(box([0] * 5, [1] * 5, group(0.1, 0.3, "web", "law")))
     assert within.groups == ()
     np.testing.assert_allclose(within.upper[:3], [0.3, 1, 0.1])
     np.testing.assert_allclose(within.lower[:3], [0.1, 0, 0.1 / 3])
-    with pytest.raises(ConstraintError, match="holds only domains frozen at zero"):
+    with pytest.raises(ConstraintError, match="holds only domains fixed at zero"):
         SPACE.tighten(box([0] * 5, [1] * 5, group(0.1, 0.3, "law")))
 
 

@@ -59,10 +59,12 @@ def test_a_run_on_a_removed_or_revised_domain_is_lost_with_its_reason() -> None:
 def test_a_ghost_keeps_the_share_of_content_that_is_gone() -> None:
     shares = {"web": 0.2, "code": 0.8}
     kept = {"web (until 3)": 0.2, "code": 0.8}
-    assert update(Remove("web")).carry(shares, keep_ghosts=True, era=3) == kept
-    assert update(Revise("web", 9, "w2")).carry(shares, keep_ghosts=True, domains=WEB_CODE, era=3) == kept
-    assert carry_through(shares, [update(Add("maths", 1)), update(Revise("web", 1))], keep_ghosts=True, era=1) == kept
-    twice = carry_through(shares, [update(Revise("web", 1)), update(Revise("web", 2))], WEB_CODE, keep_ghosts=True)
+    assert update(Remove("web")).carry(shares, keep_retired=True, version=3) == kept
+    assert update(Revise("web", 9, "w2")).carry(shares, keep_retired=True, domains=WEB_CODE, version=3) == kept
+    assert (
+        carry_through(shares, [update(Add("maths", 1)), update(Revise("web", 1))], keep_retired=True, version=1) == kept
+    )
+    twice = carry_through(shares, [update(Revise("web", 1)), update(Revise("web", 2))], WEB_CODE, keep_retired=True)
     assert twice == {"web (until 1)": 0.2, "code": 0.8}
 
 

@@ -25,7 +25,7 @@ from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 
 LEAVES = DomainSet([Domain(name, n) for name, n in zip("abcdef", (900, 100, 50, 30, 20, 10), strict=True)])
-SPACE = CollapsedSpace.freeze(LEAVES, {"a": 0.3, "c": 0.2, "d": 0.1, "e": 0.0})
+SPACE = CollapsedSpace.fix(LEAVES, {"a": 0.3, "c": 0.2, "d": 0.1, "e": 0.0})
 
 
 def proportioned(k: int = 30, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -48,7 +48,7 @@ def test_the_same_mixture_goes_on_as_one_segment() -> None:
 
 def components(old: dict[str, float], recomputed: tuple[str, ...] = ()) -> MixtureComponents:
     leaves = DomainSet(ROWS.domains)
-    space = CollapsedSpace.freeze(leaves, {n: s for n, s in old.items() if n not in recomputed}, "old")
+    space = CollapsedSpace.fix(leaves, {n: s for n, s in old.items() if n not in recomputed}, "old")
     return MixtureComponents(leaves, Mixture.from_dict(leaves, old), space, recomputed)
 
 

@@ -147,7 +147,7 @@ def test_updates_one_after_the_other(tmp_path: Path, swarm_recipe: Make, text_fo
     assert diagnosis is not None
     assert diagnosis.one_minus_rho is not None
     assert 0 <= diagnosis.one_minus_rho <= 1
-    told = Study(project).now().state.told
+    told = Study(project).now().state.measured
     assert all("noise" in run.metrics for run in told.values())  # earlier proxies were scored on the new text
 
     lines = (text_folder / "noise.jsonl").read_text().splitlines(keepends=True)
@@ -236,7 +236,7 @@ def test_the_target_is_trained_on_every_arm(tmp_path: Path, swarm_recipe: Make) 
     assert phases["evermix"].decisions == (proposal,)
     assert result.untrained_decisions == ()
     assert set(proposal.realised_loss_nats or {}) == {"code", "prose"}
-    told = {run.run_id: run for run in Study(Path(content["project"])).now().state.told.values()}
+    told = {run.run_id: run for run in Study(Path(content["project"])).now().state.measured.values()}
     assert any(phases["best-run"].mixture == pytest.approx(dict(run.shares)) for run in told.values())
     planned = plan(recipe).arms
     for name, phase in phases.items():
@@ -271,6 +271,6 @@ def test_a_killed_swarm_goes_on_and_ends_alike(tmp_path: Path, swarm_recipe: Mak
     result = run(_recipe(content))
     assert _proposal(result).mixture == pytest.approx(_proposal(undisturbed).mixture)
     assert np.array_equal(
-        [list(run.metrics.values()) for run in Study(tmp_path / "project").now().state.told.values()],
-        [list(run.metrics.values()) for run in Study(Path(finished[0]["project"])).now().state.told.values()],
+        [list(run.metrics.values()) for run in Study(tmp_path / "project").now().state.measured.values()],
+        [list(run.metrics.values()) for run in Study(Path(finished[0]["project"])).now().state.measured.values()],
     )

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from evermix.lifecycle.workbench import open_workbench
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, LlamaForCausalLM

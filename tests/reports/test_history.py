@@ -32,14 +32,14 @@ def nodes(branch: Branch) -> list[Branch]:
     return [branch, *(node for below in branch.below for node in nodes(below))]
 
 
-def test_tree_has_every_era_mixture_and_way_back(project: Path) -> None:
+def test_tree_has_every_version_mixture_and_way_back(project: Path) -> None:
     root = tree(open_study(project).history())
     found = nodes(root)
-    assert [node.kind for node in found] == ["era", "mixture", "era", "undo", "era", "mixture"]
-    assert found[2].label == "era 1: add papers <new> (mixture)"
-    assert "frozen as in mixture 0-0000: web, code, maths" in found[2].detail
-    assert found[3].label == "taken back: back to era 0"
-    assert found[4].label == "era 2: remove code (mixture)"
+    assert [node.kind for node in found] == ["version", "mixture", "version", "undo", "version", "mixture"]
+    assert found[2].label == "version 1: add papers <new> (mixture)"
+    assert "at a fixed ratio as in mixture 0-0000: web, code, maths" in found[2].detail
+    assert found[3].label == "taken back: back to version 0"
+    assert found[4].label == "version 2: remove code (mixture)"
     assert [node.current for node in found] == [False, False, False, False, True, True]
     assert found[5].label == "mixture 2-carried, renormalised, without runs"
     entries = [node.entry for node in root.below]
@@ -60,11 +60,11 @@ def test_any_past_state_comes_back(project: Path) -> None:
     before = past_state(project, found["mixture 0-0000"].entry)
     assert [row.name for row in before.domains] == ["web", "code", "maths"]
     assert sum(row.share for row in before.domains) == pytest.approx(1.0)
-    during = past_state(project, found["era 1"].entry)
+    during = past_state(project, found["version 1"].entry)
     assert [row.name for row in during.domains] == ["web", "code", "maths", "papers <new>"]
     assert during.fixed_ratio == ("web", "code", "maths")
     assert {row.share for row in during.domains} == {None}
-    after = past_state(project, found["era 2"].entry)
+    after = past_state(project, found["version 2"].entry)
     web, maths = (row.share for row in after.domains)
     old = {row.name: row.share for row in before.domains}
     assert web / maths == pytest.approx(old["web"] / old["maths"])

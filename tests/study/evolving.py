@@ -8,7 +8,7 @@ import numpy as np
 from evermix.domains import DomainSet
 from evermix.mixture import Mixture
 from evermix.recipe.decision import StudyRecipe
-from evermix.study import Asked, Study
+from evermix.study import Study, Trial
 
 TOKENS = {"web": 6 * 10**11, "code": 2 * 10**11, "maths": 10**11, "books": 10**11}
 NEW = {"papers": 5 * 10**10, "forum": 2 * 10**11, "wiki": 10**10}
@@ -51,7 +51,7 @@ def least_objective(domains: DomainSet, around: np.ndarray, n: int, **keys: Mapp
     return float(((1.0 + np.exp(draws @ table)).mean(axis=1) + KL * kl).min())
 
 
-def answer(study: Study, runs: Sequence[Asked], **keys: Mapping[str, Sequence[float]]) -> None:
+def answer(study: Study, runs: Sequence[Trial], **keys: Mapping[str, Sequence[float]]) -> None:
     """Tell what the world measures."""
     for run in runs:
         study.tell(run.run_id, measure(run.mixture.as_dict, **keys))

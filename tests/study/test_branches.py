@@ -18,7 +18,7 @@ def branched(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """papers are added, taken back, and forum is added instead; each is measured and proposed."""
     study = begun(tmp_path_factory.mktemp("branched") / "s")
     for update in (PAPERS, FORUM):
-        if study.era.number:
+        if study.version.number:
             study.undo()
         plan = study.update(update, "mixture")
         answer(study, study.ask(plan.chosen.n_runs))
@@ -47,19 +47,23 @@ def test_a_branch_sees_its_ancestors_runs_only(branched: Study) -> None:
     observations, left_out = branched.observations()
     assert branched.domains.names == (*TOKENS, "forum")
     assert observations.n_runs + len(left_out) == 15 + 6
-    assert branched.evidence().observations.n_runs == 21
-    assert {era.number: era.parent for era in branched.now().state.eras.eras} == {0: None, 1: 0, 2: 0}
+    assert branched.fit_all_runs().observations.n_runs == 21
+    assert {version.number: version.parent for version in branched.now().state.versions.versions} == {
+        0: None,
+        1: 0,
+        2: 0,
+    }
     assert len(set(observations.run_ids or ())) == 6
 
 
 def test_undoing_further_reaches_the_first_era_and_then_ends(tmp_path: Path) -> None:
     study = begun(tmp_path / "s")
     study.update(PAPERS, "mixture")
-    study.release("maths")
+    study.recompute("maths")
     study.update(FORUM, "full")
     assert study.undo().names == (*TOKENS, "papers")
-    assert study.era.released == ("maths",)
-    assert study.undo().names == tuple(TOKENS)  # a release goes with its update
+    assert study.version.recomputed == ("maths",)
+    assert study.undo().names == tuple(TOKENS)  # a recomputation goes with its update
     with pytest.raises(ProjectError, match="must be an update to take back"):
         study.undo()
 
@@ -83,7 +87,7 @@ def test_a_run_of_another_branch_cannot_be_told_further(tmp_path: Path) -> None:
     run = study.ask()[0]
     answer(study, [run])
     study.undo()
-    with pytest.raises(Exception, match=r"told in era 1, which was undone.*under another name"):
+    with pytest.raises(Exception, match=r"told in version 1, which was undone.*under another name"):
         study.tell(run.run_id, {"more": 1.0})
 
 
@@ -105,23 +109,23 @@ def test_every_past_state_can_be_reproduced(branched: Study) -> None:
 
 def test_the_history_is_one_graph(branched: Study) -> None:
     history = branched.history()
-    assert [node.id for node in history.eras] == ["era 0", "era 1", "era 2"]
-    assert [node.current for node in history.eras] == [False, False, True]
-    assert [node.n_runs for node in history.eras] == [15, 6, 6]
-    assert history.eras[1].frozen == tuple(TOKENS)
+    assert [node.id for node in history.versions] == ["version 0", "version 1", "version 2"]
+    assert [node.current for node in history.versions] == [False, False, True]
+    assert [node.n_runs for node in history.versions] == [15, 6, 6]
+    assert history.versions[1].fixed_ratio == tuple(TOKENS)
     found = [(edge.kind, edge.source, edge.target) for edge in history.edges]
     assert found == [
-        ("propose", "era 0", "mixture 0-0000"),
-        ("update", "era 0", "era 1"),
-        ("freeze", "mixture 0-0000", "era 1"),
-        ("propose", "era 1", "mixture 1-0000"),
-        ("undo", "era 1", "era 0"),
-        ("update", "era 0", "era 2"),
-        ("freeze", "mixture 0-0000", "era 2"),
-        ("propose", "era 2", "mixture 2-0000"),
+        ("propose", "version 0", "mixture 0-0000"),
+        ("update", "version 0", "version 1"),
+        ("fix", "mixture 0-0000", "version 1"),
+        ("propose", "version 1", "mixture 1-0000"),
+        ("undo", "version 1", "version 0"),
+        ("update", "version 0", "version 2"),
+        ("fix", "mixture 0-0000", "version 2"),
+        ("propose", "version 2", "mixture 2-0000"),
     ]
     assert [node.id for node in history.mixtures if node.current] == ["mixture 2-0000"]
-    nodes = {node.id for node in (*history.eras, *history.mixtures)}
+    nodes = {node.id for node in (*history.versions, *history.mixtures)}
     assert nodes >= {end for edge in history.edges for end in (edge.source, edge.target)}
     assert history.as_dict["edges"][1]["what"] == "add papers"
 
@@ -130,7 +134,7 @@ def test_a_carried_mixture_is_in_the_history(tmp_path: Path) -> None:
     study = begun(tmp_path / "s")
     study.update(Remove("books"))
     history = study.history()
-    assert [edge.kind for edge in history.edges] == ["propose", "update", "freeze", "carry"]
+    assert [edge.kind for edge in history.edges] == ["propose", "update", "fix", "carry"]
     assert history.mixtures[-1].shares == study.mixture.as_dict  # type: ignore[union-attr]
     assert history.mixtures[-1].current
 
@@ -139,7 +143,7 @@ def test_two_processes_that_update_at_once_do_not_both_succeed(tmp_path: Path) -
     study = begun(tmp_path / "s")
     view = study.now()
     study.update(PAPERS, "mixture")
-    from evermix.study.writing import write_change
+    from evermix.study.state import write_change
 
     with pytest.raises(ProjectError, match="another process has changed the domains"):
         write_change(view.state, "undo", {"to": 0})
@@ -154,4 +158,4 @@ def test_a_study_closed_and_opened_goes_on_in_its_era(tmp_path: Path) -> None:
     assert again.domains == study.domains
     assert [run.run_id for run in again.pending()] == [run.run_id for run in asked]
     assert {run.mixture for run in again.ask(4)}.isdisjoint({run.mixture for run in asked})
-    assert Study(tmp_path / "s", dict(TOKENS)).era.number == 1
+    assert Study(tmp_path / "s", dict(TOKENS)).version.number == 1

@@ -1,4 +1,4 @@
-"""Diagnosis of reuse on worlds whose law is known: predicted losses against true ones, and what is released."""
+"""Diagnosis of reuse on worlds whose law is known: predicted losses against true ones, and what is recomputed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from evermix.errors import ConstraintError, DomainError
 from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe.decision import ConstraintRecipe, StudyRecipe
-from evermix.study.diagnosis import diagnose, tangent_coefficients
-from evermix.study.releasing import DiagnosisOptions, interval_of_worth
+from evermix.study.partial_reuse import DiagnosisOptions, diagnose, interval_of_worth, tangent_coefficients
 
 OLD = ("web", "code", "books", "law")
 LEAVES = DomainSet([Domain(name, 10**9) for name in (*OLD, "python")])
@@ -26,30 +25,30 @@ COUPLED = np.array(  # code helps programs, python does it better
     [[3, 0, 3, 0, 0], [3, 0, 0, 2, 0], [0, 0, 2, 4, 0], [0, 2, 0, 0, 5], [0, 2, 0, 0, 5]], dtype=float
 )
 UNCOUPLED = COUPLED * [[1, 0, 1, 1, 1]] + [[0, 3, 0, 0, 0], [0, 3, 0, 0, 0], [0] * 5, [0] * 5, [0] * 5]
-FROZEN = {"web": 0.3, "code": 0.3, "books": 0.2, "law": 0.2}
+FIXED = {"web": 0.3, "code": 0.3, "books": 0.2, "law": 0.2}
 RECIPE = StudyRecipe(law="log-linear", prior=dict.fromkeys(LEAVES.names, 0.2), kl=0.05)
 
 
 def evidence(B: np.ndarray, noise: float = 0.002, seed: int = 0, recipe: StudyRecipe = RECIPE) -> FittedLaw:
-    """18 runs without python, 9 that keep the frozen proportions."""
+    """18 runs without python, 9 that keep the fixed proportions."""
     rng = np.random.default_rng(seed)
     old = np.column_stack([rng.dirichlet(np.ones(4), 18), np.zeros(18)])
-    P = np.vstack([old, CollapsedSpace.freeze(LEAVES, FROZEN).expand(rng.dirichlet(np.ones(2), 9))])
+    P = np.vstack([old, CollapsedSpace.fix(LEAVES, FIXED).expand(rng.dirichlet(np.ones(2), 9))])
     Y = 1 + 0.5 * np.exp(-P @ B.T) + rng.normal(0, noise, (len(P), len(METRICS)))
     return fit(Observations(LEAVES, P, METRICS, Y), recipe)
 
 
 def space(**shares: float) -> CollapsedSpace:
-    return CollapsedSpace.freeze(LEAVES, shares or FROZEN)
+    return CollapsedSpace.fix(LEAVES, shares or FIXED)
 
 
 def test_a_domain_that_shares_metrics_with_the_new_one_is_released() -> None:
     found = diagnose(evidence(COUPLED), space())
-    assert found.release[0].domain == "code"
-    assert found.advice.startswith("release code")
+    assert found.recompute[0].domain == "code"
+    assert found.advice.startswith("recompute code")
     assert found.candidates[0].domain == "code"
     assert found.candidates[0].low > 0
-    assert found.release[0].runs == 3
+    assert found.recompute[0].runs == 3
     assert found.runs_saved == 12
     assert max(found.coupling, key=lambda name: found.coupling[name]) == "code"
     assert found.remaining_loss.value <= 0.02 * found.gain < found.predicted_loss.value
@@ -63,10 +62,10 @@ def test_without_noise_the_predicted_loss_is_the_true_one() -> None:
     p = cp.Variable(5, nonneg=True)
     value = 0.5 * cp.sum(cp.exp(-COUPLED @ p)) / 5 + 0.002 * cp.sum(cp.kl_div(p, np.full(5, 0.2)))
     free = cp.Problem(cp.Minimize(value), [cp.sum(p) == 1]).solve(solver="CLARABEL")
-    ptilde = np.array([*FROZEN.values()])
+    ptilde = np.array([*FIXED.values()])
     kept = [cp.sum(p) == 1, p[:4] == cp.sum(p[:4]) * ptilde]
-    frozen = cp.Problem(cp.Minimize(value), kept).solve(solver="CLARABEL")
-    assert found.predicted_loss.value == pytest.approx(frozen - free, rel=1e-3)
+    fixed_ratio = cp.Problem(cp.Minimize(value), kept).solve(solver="CLARABEL")
+    assert found.predicted_loss.value == pytest.approx(fixed_ratio - free, rel=1e-3)
     assert found.predicted_loss.low <= found.predicted_loss.value <= found.predicted_loss.high
 
 
@@ -80,7 +79,7 @@ def optimal_proportions(B: np.ndarray) -> dict[str, float]:
 
 def test_where_nothing_is_shared_full_reuse_is_safe() -> None:
     found = diagnose(evidence(UNCOUPLED), space(**optimal_proportions(UNCOUPLED)))
-    assert found.release == ()
+    assert found.recompute == ()
     assert found.advice == "full reuse is safe"
     assert found.predicted_loss.value < 0.02 * found.gain
     assert found.coupling["code"] < diagnose(evidence(COUPLED), space()).coupling["code"]
@@ -88,7 +87,7 @@ def test_where_nothing_is_shared_full_reuse_is_safe() -> None:
     assert 0 <= found.reuse_gap <= 0.1
 
 
-def test_ghosts_are_evidence_but_hold_nothing() -> None:
+def test_retired_domains_tell_something_but_hold_nothing() -> None:
     fitted = evidence(COUPLED)
     runs = fitted.observations
     rng = np.random.default_rng(1)
@@ -103,7 +102,7 @@ def test_ghosts_are_evidence_but_hold_nothing() -> None:
     recipe = RECIPE.model_copy(update={"prior": "swarm"})
     options = DiagnosisOptions(prior=Mixture.uniform(LEAVES))
     found = diagnose(fit(ghosted, recipe), space(), options=options)
-    assert found.release[0].domain == "code"
+    assert found.recompute[0].domain == "code"
     plain = diagnose(fitted, space())
     assert found.predicted_loss.value == pytest.approx(plain.predicted_loss.value, rel=0.15)
     assert set(found.coupling) == set(OLD)
@@ -124,13 +123,13 @@ def test_a_law_that_predicts_nothing_advises_nothing() -> None:
     fitted = evidence(COUPLED, noise=0.3, seed=3, recipe=recipe)
     found = diagnose(fitted, space())
     assert fitted.calibration.objective.spearman <= 0
-    assert found.release == ()
+    assert found.recompute == ()
     assert "cannot tell" in found.advice
 
 
 def test_laws_of_other_kinds_are_judged_too() -> None:
     recipe = RECIPE.model_copy(update={"law": "power-link"})
-    assert "code" in [each.domain for each in diagnose(evidence(COUPLED, recipe=recipe), space()).release]
+    assert "code" in [each.domain for each in diagnose(evidence(COUPLED, recipe=recipe), space()).recompute]
     fitted = evidence(COUPLED, recipe=recipe)
     at = np.full(5, 0.2)
     slopes = tangent_coefficients(fitted.law, at, fitted)
@@ -147,7 +146,7 @@ def test_a_bundle_of_one_has_nothing_to_release() -> None:
 def test_a_leaf_that_the_evidence_does_not_know_is_named() -> None:
     wider = DomainSet([*LEAVES, Domain("maths", 1)])
     with pytest.raises(DomainError, match="got 'maths'"):
-        diagnose(evidence(COUPLED), CollapsedSpace.freeze(wider, FROZEN))
+        diagnose(evidence(COUPLED), CollapsedSpace.fix(wider, FIXED))
 
 
 def test_intervals_of_worth() -> None:

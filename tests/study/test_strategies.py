@@ -63,10 +63,10 @@ def test_a_bundle_takes_a_sixth_of_the_runs_of_a_full_swarm(tmp_path: Path) -> N
     }
     assert "names of the domains" in plan.unavailable["partial"]
     assert plan.strategies["swarm"].n_reused == 15
-    assert plan.chosen.components == ("frozen", "papers")
-    assert plan.chosen.frozen == pytest.approx(study.mixture.as_dict)  # type: ignore[union-attr]
+    assert plan.chosen.components == ("fixed ratio", "papers")
+    assert plan.chosen.fixed_ratio == pytest.approx(study.mixture.as_dict)  # type: ignore[union-attr]
     partial = study.plan(PAPERS, "partial", ["maths"]).chosen
-    assert partial.components == ("frozen", "maths", "papers")
+    assert partial.components == ("fixed ratio", "maths", "papers")
     assert partial.n_runs == 9
     assert study.domains.names == tuple(TOKENS)  # nothing was written
     assert plan.as_dict["strategies"]["mixture"]["n_runs"] == 6
@@ -94,9 +94,9 @@ def answer_all(study: Study, update: Add | Remove | Revise | Partition, strategy
 
 def test_partial_reuse_is_at_least_as_good_and_full_recomputation_the_best(tmp_path: Path) -> None:
     reached = {}
-    for strategy, release in (("mixture", ()), ("partial", ("maths",)), ("full", ()), ("swarm", ())):
+    for strategy, recompute in (("mixture", ()), ("partial", ("maths",)), ("full", ()), ("swarm", ())):
         study = begun(tmp_path / strategy)
-        plan = study.update(PAPERS, strategy, release)  # type: ignore[arg-type]
+        plan = study.update(PAPERS, strategy, recompute)  # type: ignore[arg-type]
         answer(study, study.ask(plan.chosen.n_runs))
         reached[strategy] = objective(study.propose().mixture.as_dict, study.domains)
     best = least_objective(study.domains, np.ones(5), 200_000)
@@ -117,7 +117,7 @@ def test_removing_costs_no_runs_and_renormalises(tmp_path: Path) -> None:
     with pytest.raises(ObservationError, match="at least 4"):  # three runs of the swarm had no books
         study.ask(1)
     carried = study.mixture
-    answer_all(study, PAPERS)  # what was carried can be frozen
+    answer_all(study, PAPERS)  # what was carried can be fixed_ratio
     assert proportions(study.propose().mixture, tuple(left)) == pytest.approx(list(carried.weights), rel=1e-12)
 
 
@@ -126,13 +126,13 @@ def test_five_updates_in_a_row_each_its_own_way(tmp_path: Path) -> None:
     changed = {"code": (0.2, -1.9, -0.5)}
     answer_all(study, PAPERS)
     first = study.propose().mixture
-    plan = study.update([Add("forum", NEW["forum"])], "partial", release=["papers"])
-    assert plan.chosen.components == ("frozen", "papers", "forum")
+    plan = study.update([Add("forum", NEW["forum"])], "partial", recompute=["papers"])
+    assert plan.chosen.components == ("fixed ratio", "papers", "forum")
     answer(study, study.ask(plan.chosen.n_runs))
     second = study.propose().mixture
     assert proportions(second, tuple(TOKENS)) == pytest.approx(list(proportions(first, tuple(TOKENS))), rel=1e-12)
     plan = study.update(Revise("code", TOKENS["code"]), "auto")  # sits in two bundles by now
-    assert plan.chosen.components == ("frozen", "code")
+    assert plan.chosen.components == ("fixed ratio", "code")
     answer(study, study.ask(plan.chosen.n_runs), revised=changed)
     third = study.propose().mixture
     kept = ("web", "maths", "books", "papers", "forum")
@@ -149,7 +149,7 @@ def test_five_updates_in_a_row_each_its_own_way(tmp_path: Path) -> None:
     assert fifth.domains.names == ("web:news", "web:blogs", "code", "maths", "papers", "forum", "wiki")
     best = least_objective(fifth.domains, 8 * fifth.weights + 0.1, 100_000, revised=changed)
     assert objective(fifth.as_dict, study.domains, revised=changed) <= best + 1e-4
-    assert [era.strategy for era in study.now().state.eras.path()] == [
+    assert [version.strategy for version in study.now().state.versions.path()] == [
         "full", "mixture", "partial", "auto", "mixture", "full"
     ]  # fmt: skip
 
@@ -158,10 +158,10 @@ def test_runs_of_the_bundle_are_evidence_when_a_domain_is_released(tmp_path: Pat
     study = begun(tmp_path / "s")
     answer_all(study, PAPERS)
     narrow = study.propose().mixture
-    assert study.release("maths") == ("maths",)
+    assert study.recompute("maths") == ("maths",)
     assert study.mixture == narrow
-    assert study.era.is_release
-    assert study.era.n_runs == 9 - 4  # 3 (2 + 1), of which the six in hand count for at most half
+    assert study.version.is_recomputation
+    assert study.version.n_runs == 9 - 4  # 3 (2 + 1), of which the six in hand count for at most half
     assert study.observations()[0].n_runs == 6
     answer(study, study.ask(5))
     wide = study.propose()
@@ -178,13 +178,13 @@ def test_runs_that_do_not_keep_the_proportions_are_named(tmp_path: Path) -> None
     observations, left_out = study.observations()
     assert observations.n_runs == 6
     assert len(left_out) == 15
-    assert {item.reason for item in left_out} == {"does not keep the frozen proportions"}
+    assert {item.reason for item in left_out} == {"does not keep the fixed proportions"}
 
 
 def test_the_evidence_knows_every_run_and_what_is_gone(tmp_path: Path) -> None:
     study = begun(tmp_path / "s")
     answer_all(study, Revise("books", TOKENS["books"]))
-    evidence = study.evidence()
+    evidence = study.fit_all_runs()
     assert evidence.observations.n_runs == 21
     assert evidence.retired == ("books (until 1)",)
     assert evidence.prior.mixture["books (until 1)"] == 0
@@ -215,9 +215,11 @@ def test_a_rename_and_an_empty_revision_keep_runs_and_mixture(tmp_path: Path) ->
     assert study.domains.domains[study.domains.index("internet")].fingerprint == "hash of web"
 
 
-def test_without_a_proposal_nothing_can_be_frozen_and_the_way_out_is_told(tmp_path: Path) -> None:
+def test_without_a_proposal_no_ratio_can_be_kept_and_the_way_out_is_told(tmp_path: Path) -> None:
     study = begun(tmp_path / "s", propose=False)
-    with pytest.raises(ProjectError, match=r"strategy 'auto' needs a mixture to freeze.*propose\(\).*full, swarm"):
+    with pytest.raises(
+        ProjectError, match=r"strategy 'auto' needs a mixture whose ratio is kept.*propose\(\).*full, swarm"
+    ):
         study.update(PAPERS)
     assert study.domains.names == tuple(TOKENS)
     study.update(PAPERS, "swarm")
@@ -225,41 +227,41 @@ def test_without_a_proposal_nothing_can_be_frozen_and_the_way_out_is_told(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("strategy", "release", "error", "message"),
+    ("strategy", "recompute", "error", "message"),
     [
         ("cheap", (), ProjectError, "known: full, swarm, mixture, partial, auto"),
         ("mixture", ("web",), ProjectError, "strategy partial, and no other"),
         ("partial", (), ProjectError, "strategy partial, and no other"),
-        ("partial", ("papers",), DomainError, "leaves alone can be released"),
+        ("partial", ("papers",), DomainError, "leaves alone can be recomputed"),
         ("partial", ("wbe",), DomainError, "got 'wbe'"),
         ("partial", tuple(TOKENS), ProjectError, "needs unaffected domains with a share"),
     ],
 )
 def test_what_cannot_be_planned_is_refused_by_name(
-    tmp_path: Path, strategy: str, release: tuple[str, ...], error: type[Exception], message: str
+    tmp_path: Path, strategy: str, recompute: tuple[str, ...], error: type[Exception], message: str
 ) -> None:
     study = begun(tmp_path / "s")
     with pytest.raises(error, match=message):
-        study.update(PAPERS, strategy, release)  # type: ignore[arg-type]
+        study.update(PAPERS, strategy, recompute)  # type: ignore[arg-type]
 
 
 def test_releases_are_checked(tmp_path: Path) -> None:
     study = begun(tmp_path / "s")
-    with pytest.raises(ProjectError, match="none frozen"):
-        study.release("web")
-    with pytest.raises(ProjectError, match="must have frozen domains to be diagnosed"):
-        study.release()
+    with pytest.raises(ProjectError, match="none at a fixed ratio"):
+        study.recompute("web")
+    with pytest.raises(ProjectError, match="must have domains at a fixed ratio to be diagnosed"):
+        study.recompute()
     answer_all(study, PAPERS)
-    with pytest.raises(DomainError, match="only a frozen domain"):
-        study.release("papers")
+    with pytest.raises(DomainError, match="only a domain at a fixed ratio"):
+        study.recompute("papers")
 
 
-def test_a_floor_on_a_domain_frozen_at_zero_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_a_floor_on_a_domain_fixed_at_zero_is_refused_with_the_way_out(tmp_path: Path) -> None:
     study = begun(tmp_path / "s", ruled(caps={"books": 0.0}))
     assert study.mixture is not None
     assert study.mixture["books"] == 0
     answer_all(study, PAPERS)
-    with pytest.raises(ConstraintError, match="release 'books'"):
+    with pytest.raises(ConstraintError, match="recompute 'books'"):
         Study(tmp_path / "s", recipe=ruled(floors={"books": 0.1})).propose()
 
 
@@ -272,7 +274,7 @@ def test_the_power_link_law_takes_two_thirds_of_the_runs(tmp_path: Path) -> None
     study.tell("mine", {"reading": 2.0}, mixture={"web": 1.0})
     plan = study.plan([PAPERS, Add("forum", NEW["forum"])])
     assert {name: each.n_runs for name, each in plan.strategies.items()} == {"full": 14, "swarm": 13}
-    assert plan.unavailable["mixture"] == "needs a mixture to freeze"
+    assert plan.unavailable["mixture"] == "needs a mixture whose ratio is kept"
 
 
 def test_what_a_bundle_cannot_tell_is_said_and_what_it_need_not_is_not(tmp_path: Path) -> None:

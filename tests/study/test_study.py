@@ -57,7 +57,7 @@ def test_past_its_design_a_study_asks_where_it_matters_and_keeps_its_predictions
     assert len({a.mixture for a in more}) == 2
     for number, asked in enumerate(more):
         study.tell(asked.run_id, measure(asked.mixture.as_dict, 100 + number))
-    said = study.foretold()
+    said = study.predictions()
     assert [f.run_id for f in said] == [a.run_id for a in more]
     for one in said:
         assert one.predicted == pytest.approx(one.measured, abs=0.15)

@@ -126,7 +126,7 @@ def test_few_runs_resample_residuals_and_say_so() -> None:
 def test_a_bundle_counts_the_parameters_of_its_components() -> None:
     """As the same law on the totals alone: 12 mixtures bear 3 components, not 8 leaves."""
     leaves = domain_set(8)
-    space = CollapsedSpace.freeze(leaves, {f"d{j}": 1 / 6 for j in range(6)})
+    space = CollapsedSpace.fix(leaves, {f"d{j}": 1 / 6 for j in range(6)})
     rng = np.random.default_rng(5)
     totals = rng.dirichlet(np.ones(3), 12)
     values = totals @ np.array([[3.0, 2.0, 4.0], [1.0, 2.0, 2.0]]).T + 0.05 * rng.standard_normal((12, 2))

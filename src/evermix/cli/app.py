@@ -32,7 +32,7 @@ for name, verb in VERBS.items():
 
 _UPDATE_HELP = """Change the domains of a project that a swarm has decided.
 
-Takes a fraction of the runs of a new swarm. Shows the plan first: what each strategy freezes, what it measures
+Takes a fraction of the runs of a new swarm. Shows the plan first: whose ratio each strategy keeps, what it measures
 anew, how many proxies and FLOPs that takes. Then trains those proxies and shows the new mixture, and what keeping
 proportions is predicted to cost.
 

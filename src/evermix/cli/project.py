@@ -53,7 +53,7 @@ def report(project: Project, tables: Tables = False) -> None:
 def log(project: Project, graph: Graph = False, at: At = None, json: AsJson = False) -> None:
     """Show the history of a project: what happened, what it cost, why this mixture.
 
-    A swarm or a study has a history of domains and mixtures too: updates, releases, proposals, and what was
+    A swarm or a study has a history of domains and mixtures too: updates, recomputations, proposals, and what was
     taken back.
 
     \b

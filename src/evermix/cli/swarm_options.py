@@ -157,7 +157,7 @@ class SwarmArguments:
         return read_observations(source, options=options)
 
     def fitted(self, reading: Reading) -> FittedLaw:
-        """The law of the runs; of a study within what its era froze, over the metrics that enough runs know."""
+        """The law of the runs; of a study within what its version fixes, over the metrics that enough runs know."""
         from evermix.deciding import fit
 
         if self.is_study:

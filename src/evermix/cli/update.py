@@ -29,7 +29,7 @@ def add(update: UpdateArguments, name: Name) -> None:
     Examples:
       evermix update add recipe.yaml papers --files 'papers/*.jsonl.gz' --dry-run
       evermix update add recipe.yaml papers --files 'papers/*.jsonl.gz'
-      evermix update add recipe.yaml code:go --files 'go/**/*.go' --strategy partial --release code:cpp
+      evermix update add recipe.yaml code:go --files 'go/**/*.go' --strategy partial --recompute code:cpp
       evermix update add recipe.yaml licences --registry legal --max-bytes 2M
     """
     _make(update, em.TextUpdate(add=(update.domain(name),)))

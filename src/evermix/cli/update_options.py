@@ -16,16 +16,16 @@ from evermix.errors import RecipeError
 
 _STRATEGY = (
     "full: a new swarm; swarm: keep what runs still say, measure what is new; mixture: the other domains keep their "
-    "proportions; partial: all but --release do; auto (default): as mixture, then release what is worth its runs."
+    "proportions; partial: all but --recompute do; auto (default): as mixture, then recompute what is worth its runs."
 )
 _RECIPE: dict[str, Any] = {
     "recipe": Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe of the project.")]
 }
 _HOW: dict[str, Any] = {
     "strategy": Annotated[str | None, typer.Option("--strategy", metavar="STRATEGY", help=_STRATEGY)],
-    "release": Annotated[
+    "recompute": Annotated[
         str | None,
-        typer.Option("--release", metavar="A,B", help="Domains to measure anew as well; strategy partial."),
+        typer.Option("--recompute", metavar="A,B", help="Domains to measure anew as well; strategy partial."),
     ],
     "runs": Annotated[
         int | None, typer.Option("--runs", metavar="N", min=0, help="New proxies; default: as many as the plan says.")
@@ -87,22 +87,22 @@ class UpdateArguments:
         return recipe_of_swarm(self.given["recipe"])
 
     def how(self) -> em.Updating:
-        """Strategy, releases, number of runs."""
+        """Strategy, recomputed domains, number of runs."""
         from evermix.study import Strategy
 
-        release = tuple(name.strip() for name in (self.given["release"] or "").split(",") if name.strip())
+        recompute = tuple(name.strip() for name in (self.given["recompute"] or "").split(",") if name.strip())
         known: tuple[Strategy, ...] = get_args(Strategy)
-        wanted = self.given["strategy"] or ("partial" if release else "auto")
+        wanted = self.given["strategy"] or ("partial" if recompute else "auto")
         strategy = next((name for name in known if name == wanted), None)
         if strategy is None:
             raise RecipeError("--strategy must be a known one", received=wanted, hint=f"known: {', '.join(known)}")
-        if (strategy == "partial") != bool(release):
+        if (strategy == "partial") != bool(recompute):
             raise RecipeError(
-                "--strategy partial and --release A,B must come together: the domains to measure anew",
-                received=f"strategy {strategy}, release {', '.join(release) or 'none'}",
+                "--strategy partial and --recompute A,B must come together: the domains to measure anew",
+                received=f"strategy {strategy}, recompute {', '.join(recompute) or 'none'}",
                 hint="--strategy auto chooses them",
             )
-        return em.Updating(strategy, release, self.given["runs"])
+        return em.Updating(strategy, recompute, self.given["runs"])
 
     def domain(self, name: str) -> em.DomainRecipe:
         """A domain with the text that --files, --registry or --dataset name."""

@@ -1,4 +1,4 @@
-"""Which runs a study asks for: an era's design first, then, given what is known, those worth most."""
+"""Which runs a study asks for: a version's design first, then, given what is known, those worth most."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from evermix.recipe.measured import DesignKind, DesignRecipe, LevelRecipe, Scatt
 Floats = npt.NDArray[np.float64]
 _N_OPTIMA = 6  # resampled laws whose optima seed the candidates
 _DISTINCT = 1e-6  # greatest difference of a share within which two mixtures are one
-_POOL_PER_RUN = 16  # draws that each run of a later era stands for
-_TO_MEASURED = 0.5  # share of a later era's runs that goes to what it is about
+_POOL_PER_RUN = 16  # draws that each run of a later version stands for
+_TO_MEASURED = 0.5  # share of a later version's runs that goes to what it is about
 
 
 _NEXT_RUNS = 8
@@ -127,12 +127,12 @@ def _named(mixtures: Sequence[Mixture], first: int, taken: Collection[str]) -> d
 
 @dataclass(frozen=True, eq=False)
 class DesignRequest:
-    """What the runs of an era are to tell about.
+    """What the runs of a version are to tell about.
 
     Attributes:
         domains: the leaves.
         n_runs: None for as many as the law needs.
-        era: number; each has a design of its own.
+        version: number; each has a design of its own.
         space: the mixtures to stay within; None for all.
         measured: leaves that the runs are about; empty for all alike.
         in_hand: (runs, leaves), mixtures that are known already and need not be made again.
@@ -140,7 +140,7 @@ class DesignRequest:
 
     domains: DomainSet
     n_runs: int | None = None
-    era: int = 0
+    version: int = 0
     space: CollapsedSpace | None = None
     measured: tuple[str, ...] = ()
     in_hand: Floats | None = None
@@ -166,9 +166,9 @@ def runs_per_domain(recipe: StudyRecipe) -> int:
 
 
 def first_design(asked: DesignRequest, recipe: StudyRecipe) -> list[Mixture]:
-    """The swarm that an era begins with, by levels where names are nested.
+    """The swarm that a version begins with, by levels where names are nested.
 
-    The first era, and a full recomputation, draw around the prior as the recipe's design says. Where the runs are
+    The first version, and a full recomputation, draw around the prior as the recipe's design says. Where the runs are
     about some domains, those get half of the mass on average (a new domain is often a sliver of the whole, of which a
     swarm around the prior would learn nothing), and the design is the part of a larger swarm that stands for it best
     beside the runs in hand. In a space the components are drawn, and expanded. Of the design's settings only kind and
@@ -179,7 +179,7 @@ def first_design(asked: DesignRequest, recipe: StudyRecipe) -> list[Mixture]:
     """
     prior = prior_before_runs(asked.domains, recipe)
     n = runs_for(int((prior.weights > 0).sum()), recipe) if asked.n_runs is None else asked.n_runs
-    rng = np.random.default_rng([recipe.seed, asked.era])
+    rng = np.random.default_rng([recipe.seed, asked.version])
     if n == 0:
         return []
     if asked.space is None and not asked.measured:
@@ -268,7 +268,7 @@ def settled(fitted: FittedLaw, n_resamples: int = 30) -> Settledness:
 
 
 def _towards_measured(prior: Mixture, asked: DesignRequest) -> Mixture:
-    """The middle of an era's swarm: half the prior, half even over what it is about (in a space: its components)."""
+    """The middle of a version's swarm: half the prior, half even over what it is about (in a space: its components)."""
     if asked.space is None:
         names = asked.domains.names
         even = np.array([name in asked.measured for name in names], dtype=np.float64)

@@ -81,7 +81,7 @@ class AssessedProposal(LawDecision):
 
 def fixed_ratio(space: CollapsedSpace | None) -> dict[str, float] | None:
     """Leaf -> share within the bundle; None where no proportions are fixed."""
-    return None if space is None else {name: space.virtual.inner[name] for name in space.frozen}
+    return None if space is None else {name: space.virtual.inner[name] for name in space.fixed_ratio}
 
 
 def propose(

@@ -130,7 +130,7 @@ def predicted_change(
 
 def check_measured(fitted: FittedLaw, names: Iterable[str]) -> None:
     """MixtureError if a domain at a fixed ratio is to move by itself: of those the law knows the total only."""
-    fixed = () if fitted.space is None else fitted.space.frozen
+    fixed = () if fitted.space is None else fitted.space.fixed_ratio
     wrong = next((name for name in names if name in fixed), None)
     if wrong is not None:
         raise MixtureError(

@@ -10,7 +10,7 @@ from evermix.domain_updates.updates import (
     Remove,
     Revise,
     carry_through,
-    ghost,
+    retired_name,
 )
 
 __all__ = [
@@ -28,5 +28,5 @@ __all__ = [
     "effective_prior",
     "expand",
     "flatten",
-    "ghost",
+    "retired_name",
 ]

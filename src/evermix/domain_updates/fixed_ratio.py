@@ -3,9 +3,9 @@
 Olmix (arXiv 2602.12237), mixture reuse: with inner weights ptilde on the bundled domains and a mixture r over
 {virtual} + others, the leaves get q_j = r_v ptilde_j + r_j (a leaf may be both inside and a component).
 
-`CollapsedSpace` is the set of leaf mixtures q that some component mixture r gives where no leaf is both: the frozen
-domains D_fix are one virtual domain v, q_j = r_v ptilde_j for j in D_fix, and q_j = r_j for the others. A component
-mixture has one number per component, a leaf mixture one per leaf.
+`CollapsedSpace` is the set of leaf mixtures q that some component mixture r gives where no leaf is both: the
+domains at a fixed ratio, D_fix, are one virtual domain v, q_j = r_v ptilde_j for j in D_fix, and q_j = r_j for the
+others. A component mixture has one number per component, a leaf mixture one per leaf.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class CollapsedSpace:
     Attributes:
         leaves: every domain; columns of leaf mixtures.
         virtual: the bundle; its inner mixture is over `leaves` (rebuilt so, whatever order it came in).
-        unused: bundled leaves whose frozen share is zero.
+        unused: bundled leaves whose fixed share is zero.
 
     Raises:
         DomainError: if an inner domain with mass or an unused one is no leaf, a leaf is both, or has the bundle's name.
@@ -190,14 +190,14 @@ class CollapsedSpace:
         inner = {name: share for name, share in self.virtual.inner.as_dict.items() if share > 0}
         for name in self.unused:
             if name in inner:
-                raise DomainError("an unused leaf must have no frozen share", received=name)
+                raise DomainError("an unused leaf must have no fixed share", received=name)
             self.leaves.index(name)
         over_leaves = Mixture.from_dict(self.leaves, inner)
         object.__setattr__(self, "virtual", VirtualDomain(self.virtual.name, over_leaves))
         object.__setattr__(self, "unused", tuple(dict.fromkeys(self.unused)))
 
     @classmethod
-    def freeze(cls, leaves: DomainSet, shares: Mapping[str, float], name: str = "frozen") -> CollapsedSpace:
+    def fix(cls, leaves: DomainSet, shares: Mapping[str, float], name: str = "fixed ratio") -> CollapsedSpace:
         """Bundle the leaves named in `shares` in proportion to them; a share of zero stays zero.
 
         Raises:
@@ -208,9 +208,9 @@ class CollapsedSpace:
             leaves.index(leaf)
         if sum(shares.values()) <= 0:
             raise MixtureError(
-                "the domains to be frozen must have mass in the mixture they are frozen from",
+                "the domains to keep at a fixed ratio must have mass in the mixture that it is taken from",
                 received=dict(shares),
-                hint="measure all domains anew, or freeze others",
+                hint="measure all domains anew, or fix the ratio of others",
             )
         inner = Mixture.normalised(leaves, [shares.get(leaf, 0.0) for leaf in leaves.names])
         unused = tuple(leaf for leaf in leaves.names if leaf in shares and inner[leaf] <= 0)
@@ -239,7 +239,7 @@ class CollapsedSpace:
         return inside
 
     @cached_property
-    def frozen(self) -> tuple[str, ...]:
+    def fixed_ratio(self) -> tuple[str, ...]:
         """Leaves in D_fix, in their order."""
         return tuple(name for name, inside in zip(self.leaves.names, self.bundled, strict=True) if inside)
 
@@ -280,11 +280,11 @@ class CollapsedSpace:
         return result
 
     def project(self, P: npt.ArrayLike) -> Floats:
-        """The same totals with the frozen proportions, (..., leaves) -> (..., leaves)."""
+        """The same totals with the fixed proportions, (..., leaves) -> (..., leaves)."""
         return self.expand(self.collapse(P))
 
     def holds(self, P: npt.ArrayLike, tolerance: float = 1e-6) -> Bools:
-        """Which mixtures keep the frozen proportions or have no mass on D_fix, (..., leaves) -> (...).
+        """Which mixtures keep the fixed proportions or have no mass on D_fix, (..., leaves) -> (...).
 
         Args:
             tolerance: greatest departure of a share from `project`.
@@ -300,40 +300,42 @@ class CollapsedSpace:
         both have the proportions ptilde.
 
         Raises:
-            MixtureError: if a frozen leaf with a share has no prior mass, for then the KL is infinite wherever the
+            MixtureError: if a bundled leaf with a share has no prior mass, for then the KL is infinite wherever the
                 bundle has mass.
         """
         missing = (self.ptilde > 0) & (self._same_leaves(leaf_prior).weights <= 0)
         if missing.any():
             raise MixtureError(
-                f"frozen domain '{self.leaves.names[int(missing.argmax())]}' must have mass in the prior",
+                f"domain at a fixed ratio '{self.leaves.names[int(missing.argmax())]}' must have mass in the prior",
                 received=0.0,
-                hint="give it mass in the prior, or release it",
+                hint="give it mass in the prior, or recompute it",
             )
         pi = effective_prior(leaf_prior, self.components, [self.virtual])
         return Mixture(self.leaves, self.expand(pi.weights))
 
-    def released(self, names: Collection[str]) -> CollapsedSpace:
+    def recomputed(self, names: Collection[str]) -> CollapsedSpace:
         """The wider space in which `names` are components of their own.
 
         Raises:
-            DomainError: if one of them is not frozen.
-            MixtureError: if nothing with a share would stay frozen.
+            DomainError: if one of them is not at a fixed ratio.
+            MixtureError: if nothing with a share would stay at a fixed ratio.
         """
         for name in names:
-            if name not in self.frozen:
+            if name not in self.fixed_ratio:
                 raise DomainError(
-                    "only a frozen domain can be released", received=name, hint=f"frozen: {', '.join(self.frozen)}"
+                    "only a domain at a fixed ratio can be recomputed",
+                    received=name,
+                    hint=f"those are: {', '.join(self.fixed_ratio)}",
                 )
-        left = {name: self.virtual.inner[name] for name in self.frozen if name not in names}
-        return CollapsedSpace.freeze(self.leaves, left, self.name)
+        left = {name: self.virtual.inner[name] for name in self.fixed_ratio if name not in names}
+        return CollapsedSpace.fix(self.leaves, left, self.name)
 
     def tighten(self, bounds: Bounds) -> Bounds:
-        """Leaf bounds under which any mixture may take on the frozen proportions with its totals kept.
+        """Leaf bounds under which any mixture may take on the fixed proportions with its totals kept.
 
         q_j = r_v ptilde_j must lie within every leaf's bounds, so r_v lies in [L, U], L = max_i l_i / ptilde_i and
         U = min_i u_i / ptilde_i, and q_j in ptilde_j [L, U]. The total of a group is one of components, as long as it
-        holds all of the bundle or none; a group of frozen leaves alone is a bound on r_v.
+        holds all of the bundle or none; a group of leaves at a fixed ratio alone is a bound on r_v.
 
         Raises:
             ConstraintError: naming the leaf or group, if the bounds do not allow the proportions.
@@ -342,26 +344,26 @@ class CollapsedSpace:
         low, high = self._within_groups(bounds, low, high)
         if low > high + _SLACK:
             raise ConstraintError(
-                f"the frozen proportions must allow a total between {low:.4f}, which '{lowest}' needs, and "
+                f"the fixed proportions must allow a total between {low:.4f}, which '{lowest}' needs, and "
                 f"{high:.4f}, which '{scarcest}' allows",
-                hint=f"release '{lowest}' or '{scarcest}', or relax their bounds",
+                hint=f"recompute '{lowest}' or '{scarcest}', or relax their bounds",
             )
         low = min(low, high)
         lower = np.where(self.bundled, self.ptilde * low, bounds.lower)
         upper = np.where(self.bundled, self.ptilde * high, bounds.upper)
         limit = self.leaves.index(scarcest)
         reasons = tuple(
-            reason if not inside or j == limit else "frozen"
+            reason if not inside or j == limit else "fixed ratio"
             for j, (reason, inside) in enumerate(zip(bounds.reasons, self.bundled, strict=True))
         )
         groups = tuple(group for group in bounds.groups if self._is_kept(group))
         if upper.sum() < 1 - _SLACK or lower.sum() > 1 + _SLACK:
             short = upper.sum() < 1 - _SLACK
             raise ConstraintError(
-                f"bounds with frozen proportions must leave room for a sum of 1; '{scarcest if short else lowest}' "
-                f"holds the {len(self.frozen)} frozen domains to {high if short else low:.4f} in total",
+                f"bounds with fixed proportions must leave room for a sum of 1; '{scarcest if short else lowest}' "
+                f"holds the {len(self.fixed_ratio)} domains at a fixed ratio to {high if short else low:.4f} in total",
                 received=float(upper.sum() if short else lower.sum()),
-                hint=f"release '{scarcest if short else lowest}', or relax its bound",
+                hint=f"recompute '{scarcest if short else lowest}', or relax its bound",
             )
         return replace(bounds, lower=lower, upper=upper, reasons=reasons, groups=groups)
 
@@ -375,10 +377,10 @@ class CollapsedSpace:
         held = self.totals > 0
         groups = tuple(replace(group, members=np.any(held & group.members[:, None], axis=0)) for group in tight.groups)
         limits = [reason for reason, inside in zip(tight.reasons, self.bundled, strict=True) if inside]
-        frozen_reason = next((reason for reason in limits if reason not in ("", "frozen")), "")
+        fixed_reason = next((reason for reason in limits if reason not in ("", "fixed ratio")), "")
         free = (reason for reason, inside in zip(tight.reasons, self.bundled, strict=True) if not inside)
         upper = np.minimum(tight.upper @ self.totals, 1.0)
-        return Bounds(tight.lower @ self.totals, upper, (frozen_reason, *free), groups)
+        return Bounds(tight.lower @ self.totals, upper, (fixed_reason, *free), groups)
 
     def _range(self, bounds: Bounds) -> tuple[float, float, str, str]:
         """L, U <= 1, and the leaves that set them."""
@@ -386,9 +388,9 @@ class CollapsedSpace:
             lower = float(bounds.lower[self.leaves.index(name)])
             if lower > 0:
                 raise ConstraintError(
-                    f"'{name}' is frozen at a share of zero, so it must have no floor",
+                    f"'{name}' is fixed at a share of zero, so it must have no floor",
                     received=lower,
-                    hint=f"release '{name}', or drop its floor",
+                    hint=f"recompute '{name}', or drop its floor",
                 )
         support = np.flatnonzero(self.ptilde > 0)
         least, greatest = (side[support] / self.ptilde[support] for side in (bounds.lower, bounds.upper))
@@ -397,24 +399,24 @@ class CollapsedSpace:
         return float(least.max()), float(min(greatest.min(), 1.0)), names[lowest], names[scarcest]
 
     def _within_groups(self, bounds: Bounds, low: float, high: float) -> tuple[float, float]:
-        """[L, U] within the groups of frozen leaves alone; an error for a group that cuts the bundle."""
+        """[L, U] within the groups of leaves at a fixed ratio alone; an error for a group that cuts the bundle."""
         for group in bounds.groups:
             share = float(self.ptilde[group.members].sum())
             if (group.members & ~self.bundled).any():
                 if 0 < share < 1 - _SLACK:
                     raise ConstraintError(
-                        f"group '{group.name}' must hold all frozen domains with a share, or none of them, or nothing "
-                        "else",
+                        f"group '{group.name}' must hold all domains at a fixed ratio with a share, or none of them, "
+                        "or nothing else",
                         received=self._listed(group.members & (self.ptilde > 0)),
-                        hint=f"release {self._listed(group.members & (self.ptilde > 0))}, or drop the group",
+                        hint=f"recompute {self._listed(group.members & (self.ptilde > 0))}, or drop the group",
                     )
             elif share > 0:
                 low, high = max(low, group.lower / share), min(high, group.upper / share)
             elif group.lower > 0:
                 raise ConstraintError(
-                    f"group '{group.name}' holds only domains frozen at zero, so it must have no least total",
+                    f"group '{group.name}' holds only domains fixed at zero, so it must have no least total",
                     received=group.lower,
-                    hint=f"release {self._listed(group.members)}",
+                    hint=f"recompute {self._listed(group.members)}",
                 )
         return low, high
 

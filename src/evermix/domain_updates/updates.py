@@ -3,7 +3,7 @@
 A run is a mixture over the domains of its day. After an update its shares are carried over: a partitioned domain's
 share is split in proportion to the sizes of its parts, which is what the run was trained on; new domains get zero. A
 run that was trained on a removed or revised domain has no counterpart and is left out, unless the old content is kept
-as a ghost: a domain that runs were trained on and that no mixture may hold any more.
+as a retired domain: one that runs were trained on and that no mixture may hold any more.
 
 Lineage goes by content: a revision with the old fingerprint changes nothing, and an added domain with the fingerprint
 of a removed one is that domain under another name. Both keep their runs.
@@ -160,19 +160,19 @@ class DomainUpdate:
     def carry(
         self,
         shares: Mapping[str, float],
-        keep_ghosts: bool = False,
+        keep_retired: bool = False,
         *,
         domains: DomainSet | None = None,
-        era: int = 0,
+        version: int = 0,
     ) -> dict[str, float] | str:
         """A run's shares after the update, or the reason why it has none.
 
         Args:
-            shares: over the domains before the update; ghosts of earlier updates stay as they are.
-            keep_ghosts: keep the share of removed or revised content under the name `ghost(name, era)`.
+            shares: over the domains before the update; retired domains of earlier updates stay as they are.
+            keep_retired: keep the share of removed or revised content under the name `retired_name(name, version)`.
             domains: the domain set before the update, whose fingerprints tell renames and empty revisions; without
                 it every removed or revised domain counts as gone.
-            era: number of the era that the update begins, for the names of ghosts.
+            version: number of the version that the update begins, for the names of retired domains.
 
         Raises:
             DomainError: if a partitioned domain with mass has parts of unknown size.
@@ -190,8 +190,8 @@ class DomainUpdate:
                 carried[heirs[name]] = share
             elif isinstance(change, Partition):
                 carried |= _split(change, share)
-            elif keep_ghosts:
-                carried[ghost(name, era)] = share
+            elif keep_retired:
+                carried[retired_name(name, version)] = share
             else:
                 gone = "removed" if isinstance(change, Remove) else "revised"
                 return f"trained on '{name}', which was {gone} since"
@@ -231,9 +231,9 @@ class DomainUpdate:
         return same
 
 
-def ghost(name: str, era: int) -> str:
-    """Name of content that was there until era number `era` began."""
-    return f"{name} (until {era})"
+def retired_name(name: str, version: int) -> str:
+    """Name of content that was there until version number `version` began."""
+    return f"{name} (until {version})"
 
 
 def carry_through(
@@ -241,8 +241,8 @@ def carry_through(
     updates: Sequence[DomainUpdate],
     domains: DomainSet | None = None,
     *,
-    keep_ghosts: bool = False,
-    era: int = 0,
+    keep_retired: bool = False,
+    version: int = 0,
 ) -> dict[str, float] | str:
     """A run's shares after several updates in a row, or the reason why it is lost.
 
@@ -250,14 +250,14 @@ def carry_through(
         shares: over the domains of the run's day.
         updates: those since, oldest first.
         domains: the domain set of the run's day; None: no lineage by content.
-        keep_ghosts: see `DomainUpdate.carry`.
-        era: number of the era in which the run was made; the first update begins era + 1.
+        keep_retired: see `DomainUpdate.carry`.
+        version: number of the version in which the run was made; the first update begins version + 1.
     """
     carried: dict[str, float] | str = dict(shares)
-    for number, update in enumerate(updates, start=era + 1):
+    for number, update in enumerate(updates, start=version + 1):
         if isinstance(carried, str):
             return carried
-        carried = update.carry(carried, keep_ghosts, domains=domains, era=number)
+        carried = update.carry(carried, keep_retired, domains=domains, version=number)
         domains = None if domains is None else update.apply(domains)
     return carried
 

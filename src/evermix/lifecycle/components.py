@@ -52,7 +52,7 @@ class MixtureComponents:
         old = Mixture.from_dict(leaves, known.as_dict)
         bundled = {name: share for name, share in known.as_dict.items() if share > 0 and name not in recomputed}
         name = OLD if OLD not in leaves else f"{OLD} domains"
-        space = CollapsedSpace.freeze(leaves, bundled, name) if sum(bundled.values()) > 0 else None
+        space = CollapsedSpace.fix(leaves, bundled, name) if sum(bundled.values()) > 0 else None
         return cls(leaves, old, space, tuple(recomputed))
 
     @cached_property
@@ -88,7 +88,7 @@ class MixtureComponents:
         Raises:
             ConstraintError: if no shares are allowed.
         """
-        bundled = () if self.space is None else self.space.frozen
+        bundled = () if self.space is None else self.space.fixed_ratio
         bounds = context.bounds(history, self.leaves.names, bundled, n_rows)
         if self.space is None:
             return bounds

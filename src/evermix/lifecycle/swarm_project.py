@@ -16,7 +16,7 @@ from evermix.measure.swarm import Swarm
 from evermix.models.ladder import ModelSize, build_model
 from evermix.recipe import DomainRecipe, Recipe
 from evermix.recipe.decision import StudyRecipe
-from evermix.study import Era, Study
+from evermix.study import DomainVersion, Study
 from evermix.tasks import open_tasks
 from evermix.training.evaluation import HeldoutText
 
@@ -48,7 +48,7 @@ class SwarmProject:
     @cached_property
     def metric_names(self) -> dict[str, str]:
         """Domain -> name of the metric on its held-out text."""
-        return metric_names(self.study.now().state.eras.path())
+        return metric_names(self.study.now().state.versions.path())
 
     @cached_property
     def proxy_size(self) -> ModelSize:
@@ -72,13 +72,13 @@ def open_swarm_project(recipe: Recipe, project: Project, reporter: Reporter) -> 
     today, study = recipe, None
     if project.ledger.find("study", "definition") is not None:
         study = Study(project.folder)
-        _check_known(recipe, study.now().state.eras.eras[0].domains, study.domains)
+        _check_known(recipe, study.now().state.versions.versions[0].domains, study.domains)
         today = recipe_of_leaves(recipe, project, study.domains)
     store = open_text(today, project, reporter)
     names = {name: name for name in store.domains.names}
     if study is not None:
         _check_text(study.domains, store.domains)
-        names = metric_names(study.now().state.eras.path())
+        names = metric_names(study.now().state.versions.path())
     asked = study_recipe(today, names, store)
     study = Study(project.folder, store.domains, asked, n_runs=recipe.swarm.runs)
     pin_tokenizer(project, store)
@@ -159,7 +159,7 @@ def recipe_of_leaves(
     return recipe.model_copy(update={"domains": tuple(domains)})
 
 
-def metric_names(path: Iterable[Era]) -> dict[str, str]:
+def metric_names(path: Iterable[DomainVersion]) -> dict[str, str]:
     """Domain of the last version -> name of the metric on its held-out text.
 
     It is the domain's own name, with a number behind it once the domain was revised: what was measured on the old text
@@ -170,13 +170,13 @@ def metric_names(path: Iterable[Era]) -> dict[str, str]:
     """
     seen: dict[str, list[str | None]] = {}
     today: dict[str, str] = {}
-    for era in path:
-        for domain in era.domains:
+    for version in path:
+        for domain in version.domains:
             contents = seen.setdefault(domain.name, [])
             if domain.fingerprint not in contents:
                 contents.append(domain.fingerprint)
-            version = contents.index(domain.fingerprint) + 1
-            today[domain.name] = domain.name if version == 1 else f"{domain.name} ({version})"
+            nth = contents.index(domain.fingerprint) + 1
+            today[domain.name] = domain.name if nth == 1 else f"{domain.name} ({nth})"
     return today
 
 

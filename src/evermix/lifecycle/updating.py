@@ -1,7 +1,7 @@
 """`evermix update`: change the domain set of a project that a swarm has decided, for a fraction of the runs.
 
 New text is tokenised first, so that the plan knows its size and whether it is new at all (content fingerprints); the
-study plans and records the update; then the era's proxies are trained as `evermix run` does.
+study plans and records the update; then the version's proxies are trained as `evermix run` does.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Updating:
 
     Attributes:
         strategy: see `Study.update`.
-        release: for strategy partial.
+        recompute: for strategy partial.
         n_runs: proxies; None for as many as the plan says.
     """
 
     strategy: Strategy = "auto"
-    release: tuple[str, ...] = ()
+    recompute: tuple[str, ...] = ()
     n_runs: int | None = None
 
 
@@ -91,7 +91,7 @@ def update(
         reporter = Reporter(project, console)
         asked = _read(open_swarm_project(recipe, project, reporter), update, reporter)
         record_sources(project, asked.leaves, update.texts.values())
-        asked.before.study.update(asked.changes, how.strategy, how.release, how.n_runs)
+        asked.before.study.update(asked.changes, how.strategy, how.recompute, how.n_runs)
         return finish(open_context(recipe, project, reporter))
 
 
@@ -163,7 +163,7 @@ def _changes(update: TextUpdate, leaves: DomainSet | None) -> tuple[Change, ...]
 
 def _planned(asked: _Update, how: Updating) -> PlannedUpdate:
     before = asked.before
-    plan = before.study.plan(asked.changes, how.strategy, how.release)
+    plan = before.study.plan(asked.changes, how.strategy, how.recompute)
     n_scored = len(asked.leaves) * before.recipe.swarm.evaluation_sequences * before.store.sequence_length
     seconds = [entry.payload["seconds"] for entry in before.project.ledger.entries() if entry.kind == "proxy"]
     return PlannedUpdate(

@@ -17,7 +17,7 @@ from evermix.reports.layout import Grid, cells, show
 from evermix.reports.project import Findings, read_entries, require_project
 from evermix.reports.units import listed, share
 from evermix.study import Study
-from evermix.study.history import Edge, EraNode, History, MixtureNode
+from evermix.study.history import Edge, History, MixtureNode, VersionNode
 from evermix.study.state import State
 
 _NAMES = 8
@@ -29,7 +29,7 @@ class Branch:
     """A node of the tree: a domain set, a mixture, or a way back.
 
     Attributes:
-        kind: "era", "mixture" or "undo".
+        kind: "version", "mixture" or "undo".
         label: what it is. detail: what is in it.
         entry: of the ledger, what `evermix log --at` takes.
         current: whether the project is there now.
@@ -62,26 +62,26 @@ def open_study(project: Path) -> Study:
 
 def tree(history: History) -> Branch:
     """The first domain set with all that came of it."""
-    return _era(history, history.eras[0], "began", None)
+    return _version(history, history.versions[0], "began", None)
 
 
-def _era(history: History, node: EraNode, what: str, edge: Edge | None) -> Branch:
+def _version(history: History, node: VersionNode, what: str, edge: Edge | None) -> Branch:
     below = [_below(history, each) for each in history.edges if each.source == node.id]
-    frozen = [each for each in history.edges if each.kind == "freeze" and each.target == node.id]
+    fixed = [each for each in history.edges if each.kind == "fix" and each.target == node.id]
     detail = f"{len(node.domains)} domains: {listed(node.domains, _NAMES)}; {node.n_runs} runs"
-    if node.frozen:
-        source = f" as in {frozen[0].source}" if frozen else ""
-        detail += f"; frozen{source}: {listed(node.frozen, _NAMES)}"
+    if node.fixed_ratio:
+        source = f" as in {fixed[0].source}" if fixed else ""
+        detail += f"; at a fixed ratio{source}: {listed(node.fixed_ratio, _NAMES)}"
     strategy = f" ({node.strategy})" if edge is not None and edge.kind == "update" else ""
     label = f"{node.id}: {what}{strategy}"
-    return Branch("era", label, detail, node.entry, node.at, node.current, tuple(each for each in below if each))
+    return Branch("version", label, detail, node.entry, node.at, node.current, tuple(each for each in below if each))
 
 
 def _below(history: History, edge: Edge) -> Branch | None:
     """What an edge from a domain set leads to; None for the ones that are drawn elsewhere."""
-    if edge.kind in ("update", "release"):
-        target = next(era for era in history.eras if era.id == edge.target)
-        return _era(history, target, edge.what, edge)
+    if edge.kind in ("update", "recompute"):
+        target = next(version for version in history.versions if version.id == edge.target)
+        return _version(history, target, edge.what, edge)
     if edge.kind in ("propose", "carry"):
         return _mixture(next(node for node in history.mixtures if node.id == edge.target), edge.what)
     if edge.kind == "undo":
@@ -155,17 +155,17 @@ def past_state(project: Path, number: int) -> PastState:
         ProjectError: if there is no study, or it has no such entry.
     """
     view = open_study(project).at(number)
-    era, mixture = view.era, view.mixture
+    version, mixture = view.version, view.mixture
     return PastState(
         number,
         view.state.entries[-1].at,
-        era.number,
-        era.strategy,
-        len(view.state.told),
-        tuple(era.space.frozen) if era.space is not None else (),
+        version.number,
+        version.strategy,
+        len(view.state.measured),
+        tuple(version.space.fixed_ratio) if version.space is not None else (),
         tuple(
             PastDomain(d.name, d.n_tokens, d.fingerprint, None if mixture is None else mixture[d.name])
-            for d in era.domains
+            for d in version.domains
         ),
     )
 
@@ -227,11 +227,11 @@ def study_state(findings: Findings) -> StudyState | None:
     study = Study(findings.folder)
     view = study.now()
     versions = _same_design(view.state)
-    asked = [entry for entry in view.state.asks if entry.payload["era"] in versions]
-    measured = sum(entry.key in view.state.told for entry in asked)
+    asked = [entry for entry in view.state.asks if entry.payload["version"] in versions]
+    measured = sum(entry.key in view.state.measured for entry in asked)
     is_swarm = any(entry.kind == "recipe" for entry in findings.entries)
-    wanted, told = len(asked) + study.remaining, len(view.state.told)
-    return StudyState(measured, wanted, view.era.number, len(study.domains), told, is_swarm, study.history())
+    wanted, told = len(asked) + study.remaining, len(view.state.measured)
+    return StudyState(measured, wanted, view.version.number, len(study.domains), told, is_swarm, study.history())
 
 
 def so_far(project: Path) -> str | None:
@@ -243,8 +243,8 @@ def so_far(project: Path) -> str | None:
 
 def _same_design(state: State) -> set[int]:
     """Numbers of the current version and of those that it only recomputed domains of."""
-    numbers, era = {state.era.number}, state.era
-    while era.is_release and era.parent is not None:
-        era = state.eras.eras[era.parent]
-        numbers.add(era.number)
+    numbers, version = {state.version.number}, state.version
+    while version.is_recomputation and version.parent is not None:
+        version = state.versions.versions[version.parent]
+        numbers.add(version.number)
     return numbers

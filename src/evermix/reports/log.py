@@ -243,11 +243,11 @@ def _change(entry: Entry) -> str:
         return f"taken back: version {found.to} goes on"
     kept = [] if found.fixed_ratio is None else list(found.fixed_ratio.shares)
     fixed = f"; at a fixed ratio: {listed(kept)}" if kept else ""
-    if found.recomputed:
+    if found.what == "recompute":
         return f"recompute {', '.join(found.recomputed)}{fixed}"
     runs = "no runs needed" if found.carried else "as many runs as the plan says"
     runs = f"{found.n_runs} new runs" if found.n_runs else runs
-    return f"{in_words(DomainUpdate.from_dict(found.update))} (strategy {found.strategy}, {runs}){fixed}"
+    return f"{in_words(DomainUpdate.from_dict(found.update or {}))} (strategy {found.strategy}, {runs}){fixed}"
 
 
 def _proposal(entry: Entry) -> str:

@@ -167,12 +167,12 @@ class ChangeEntry(EntryRecord):
 
     what: str
     to: int | None = None
-    update: dict[str, Any] = {}
+    update: dict[str, Any] | None = None
     strategy: str = ""
     n_runs: int | None = None
     carried: Any = None
-    fixed_ratio: FixedRatioEntry | None = Field(default=None, validation_alias=AliasChoices("fixed_ratio", "frozen"))
-    recomputed: tuple[str, ...] = Field(default=(), validation_alias=AliasChoices("recomputed", "released"))
+    fixed_ratio: FixedRatioEntry | None = None
+    recomputed: tuple[str, ...] = ()
 
 
 class LiveStatus(EntryRecord):

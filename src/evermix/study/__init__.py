@@ -1,24 +1,23 @@
 """Study: a decision that grows with runs from anyone's trainer: ask, tell, propose, update; all in one ledger."""
 
-from evermix.study.diagnosis import Diagnosis
-from evermix.study.eras import STRATEGIES, Era, Strategy
 from evermix.study.history import History
+from evermix.study.partial_reuse import Diagnosis, DiagnosisOptions
 from evermix.study.planning import StrategyPlan, UpdatePlan
-from evermix.study.records import Asked
-from evermix.study.releasing import DiagnosisOptions
+from evermix.study.records import Trial
 from evermix.study.study import Study
+from evermix.study.versions import STRATEGIES, DomainVersion, Strategy
 from evermix.study.view import StudyView
 
 __all__ = [
     "STRATEGIES",
-    "Asked",
     "Diagnosis",
     "DiagnosisOptions",
-    "Era",
+    "DomainVersion",
     "History",
     "Strategy",
     "StrategyPlan",
     "Study",
     "StudyView",
+    "Trial",
     "UpdatePlan",
 ]

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evermix.domain_updates import Add, Change, DomainUpdate, Partition, Remove
-from evermix.study.eras import Era
 from evermix.study.state import State
+from evermix.study.versions import DomainVersion
 
-EdgeKind = Literal["update", "release", "propose", "carry", "freeze", "undo"]
+EdgeKind = Literal["update", "recompute", "propose", "carry", "fix", "undo"]
 
 
 @dataclass(frozen=True)
-class EraNode:
+class VersionNode:
     """A domain set, and what is free in it.
 
     Attributes:
-        id: "era 2". at: when it began, ISO-8601 UTC. entry: of the ledger.
-        domains: leaves. frozen: those among them that keep their proportions.
-        n_runs: told runs whose mixtures are over this era's domains.
+        id: "version 2". at: when it began, ISO-8601 UTC. entry: of the ledger.
+        domains: leaves. fixed_ratio: those among them that keep their proportions.
+        n_runs: told runs whose mixtures are over this version's domains.
         current: whether the study is in it.
     """
 
@@ -28,7 +28,7 @@ class EraNode:
     at: str
     strategy: str
     domains: tuple[str, ...]
-    frozen: tuple[str, ...]
+    fixed_ratio: tuple[str, ...]
     n_runs: int
     current: bool
 
@@ -55,8 +55,8 @@ class Edge:
     """How one node led to another.
 
     Attributes:
-        kind: "update", "release", "undo" from era to era; "propose", "carry" from era to mixture; "freeze" from a
-            mixture to the era that keeps its proportions.
+        kind: "update", "recompute", "undo" between versions; "propose", "carry" from version to mixture; "fix" from a
+            mixture to the version that keeps its proportions.
         source, target: ids of nodes. entry: of the ledger.
         what: in words.
     """
@@ -70,16 +70,16 @@ class Edge:
 
 @dataclass(frozen=True)
 class History:
-    """All eras and mixtures, and how one led to another, each list in the order of the ledger."""
+    """All versions and mixtures, and how one led to another, each list in the order of the ledger."""
 
-    eras: tuple[EraNode, ...]
+    versions: tuple[VersionNode, ...]
     mixtures: tuple[MixtureNode, ...]
     edges: tuple[Edge, ...]
 
     @property
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {name: [_plain(each) for each in getattr(self, name)] for name in ("eras", "mixtures", "edges")}
+        return {name: [_plain(each) for each in getattr(self, name)] for name in ("versions", "mixtures", "edges")}
 
 
 def history(state: State) -> History:
@@ -87,21 +87,23 @@ def history(state: State) -> History:
     current = state.mixture_with_key[1]
     mixtures: list[MixtureNode] = []
     edges: list[Edge] = []
-    for era in state.eras.eras:
-        edges += _edges_to(era)
-        if era.carried is not None:
-            key = era.carried_key
-            mixtures.append(_mixture(key, era.entry, era.at, era.carried.as_dict, key == current))
-            edges.append(Edge("carry", _era(era.number), f"mixture {key}", era.entry, "renormalised, without runs"))
-        for entry in state.proposals(era.number):
+    for version in state.versions.versions:
+        edges += _edges_to(version)
+        if version.carried is not None:
+            key = version.carried_key
+            mixtures.append(_mixture(key, version.entry, version.at, version.carried.as_dict, key == current))
+            edges.append(
+                Edge("carry", _version(version.number), f"mixture {key}", version.entry, "renormalised, without runs")
+            )
+        for entry in state.proposals(version.number):
             shares = entry.payload["mixture"]
             mixtures.append(_mixture(entry.key, entry.number, entry.at, shares, entry.key == current))
             what = f"from {len(entry.payload['runs'])} runs"
-            edges.append(Edge("propose", _era(era.number), f"mixture {entry.key}", entry.number, what))
-    for undo in state.eras.undone:
-        edges.append(Edge("undo", _era(undo.source), _era(undo.target), undo.entry, "taken back"))
+            edges.append(Edge("propose", _version(version.number), f"mixture {entry.key}", entry.number, what))
+    for undo in state.versions.undone:
+        edges.append(Edge("undo", _version(undo.source), _version(undo.target), undo.entry, "taken back"))
     return History(
-        tuple(_node(state, era) for era in state.eras.eras),
+        tuple(_node(state, version) for version in state.versions.versions),
         tuple(sorted(mixtures, key=lambda node: node.entry)),
         tuple(sorted(edges, key=lambda edge: edge.entry)),
     )
@@ -119,34 +121,53 @@ def _change(change: Change) -> str:
     return f"{verb} {change.name}"
 
 
-def _edges_to(era: Era) -> list[Edge]:
-    if era.parent is None:
+def _edges_to(version: DomainVersion) -> list[Edge]:
+    if version.parent is None:
         return []
-    if era.update is None:
-        found = [Edge("release", _era(era.parent), _era(era.number), era.entry, f"release {', '.join(era.released)}")]
+    if version.update is None:
+        found = [
+            Edge(
+                "recompute",
+                _version(version.parent),
+                _version(version.number),
+                version.entry,
+                f"recompute {', '.join(version.recomputed)}",
+            )
+        ]
     else:
-        found = [Edge("update", _era(era.parent), _era(era.number), era.entry, in_words(era.update))]
-    if era.frozen_from is not None:
-        kept = era.domains.names if era.space is None else era.space.frozen
+        found = [
+            Edge("update", _version(version.parent), _version(version.number), version.entry, in_words(version.update))
+        ]
+    if version.fixed_from is not None:
+        kept = version.domains.names if version.space is None else version.space.fixed_ratio
         what = f"{len(kept)} domains keep their proportions"
-        found.append(Edge("freeze", f"mixture {era.frozen_from}", _era(era.number), era.entry, what))
+        found.append(Edge("fix", f"mixture {version.fixed_from}", _version(version.number), version.entry, what))
     return found
 
 
-def _node(state: State, era: Era) -> EraNode:
-    n_runs = sum(run.era == era.number for run in state.told_anywhere.values())
-    frozen = era.space.frozen if era.space is not None else ()
-    current = era.number == state.era.number
-    return EraNode(_era(era.number), era.entry, era.at, era.strategy, era.domains.names, frozen, n_runs, current)
+def _node(state: State, version: DomainVersion) -> VersionNode:
+    n_runs = sum(run.version == version.number for run in state.measured_anywhere.values())
+    fixed_ratio = version.space.fixed_ratio if version.space is not None else ()
+    current = version.number == state.version.number
+    return VersionNode(
+        _version(version.number),
+        version.entry,
+        version.at,
+        version.strategy,
+        version.domains.names,
+        fixed_ratio,
+        n_runs,
+        current,
+    )
 
 
 def _mixture(key: str, entry: int, at: str, shares: dict[str, float], current: bool) -> MixtureNode:
     return MixtureNode(f"mixture {key}", entry, at, dict(shares), current)
 
 
-def _era(number: int) -> str:
-    return f"era {number}"
+def _version(number: int) -> str:
+    return f"version {number}"
 
 
-def _plain(node: EraNode | MixtureNode | Edge) -> dict[str, Any]:
+def _plain(node: VersionNode | MixtureNode | Edge) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(node).items()}

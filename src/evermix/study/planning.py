@@ -1,7 +1,7 @@
-"""What an update would cost: for each strategy, what is frozen, what is measured, and how many runs.
+"""What an update would cost: for each strategy, what is at a fixed ratio, what is measured, and how many runs.
 
 The runs of a strategy (Olmix, arXiv 2602.12237; c = 3 for log-linear, 2 for power-link, m' leaves after the update,
-A the affected ones and those released):
+A the affected ones and those recomputed):
 
     full      c (m' + 1), all new
     swarm     c (m' + 1), less the runs that can be carried over; at least c |A| new ones
@@ -22,11 +22,11 @@ from evermix.domains import DomainSet
 from evermix.errors import DomainError, ProjectError
 from evermix.mixture import Mixture
 from evermix.recipe.decision import StudyRecipe
-from evermix.study.carrying import Carried, carry_runs
-from evermix.study.eras import FREEZING, STRATEGIES, Strategy
+from evermix.study.run_reuse import CarriedRuns, carry_runs
 from evermix.study.state import State
+from evermix.study.versions import FIXING, STRATEGIES, Strategy
 
-_NAME = "frozen"
+_NAME = "fixed ratio"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class StrategyPlan:
         domains: the leaves after it.
         space: the mixtures considered; None for all.
         measured: leaves that the new runs are about; empty for all alike.
-        released: those of them that the update leaves alone.
+        recomputed: those of them that the update leaves alone.
         n_needed: runs that the law wants.
         n_reused: runs in hand that count among them.
         n_runs: runs to be made.
@@ -49,16 +49,16 @@ class StrategyPlan:
     domains: DomainSet
     space: CollapsedSpace | None
     measured: tuple[str, ...]
-    released: tuple[str, ...]
+    recomputed: tuple[str, ...]
     n_needed: int
     n_reused: int
     n_runs: int
     carried: Mixture | None = None
 
     @property
-    def frozen(self) -> dict[str, float]:
+    def fixed_ratio(self) -> dict[str, float]:
         """Leaf -> share within the bundle; empty without one."""
-        return {} if self.space is None else {name: self.space.virtual.inner[name] for name in self.space.frozen}
+        return {} if self.space is None else {name: self.space.virtual.inner[name] for name in self.space.fixed_ratio}
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -70,10 +70,10 @@ class StrategyPlan:
         """Plain values, for JSON."""
         return {
             "strategy": self.strategy,
-            "frozen": self.frozen,
+            "fixed_ratio": self.fixed_ratio,
             "components": list(self.components),
             "measured": list(self.measured),
-            "released": list(self.released),
+            "recomputed": list(self.recomputed),
             "n_needed": self.n_needed,
             "n_reused": self.n_reused,
             "n_runs": self.n_runs,
@@ -86,7 +86,7 @@ class UpdatePlan:
     """An update and every way to deal with it.
 
     Attributes:
-        era: number of the era that it changes.
+        version: number of the version that it changes.
         update: the change.
         domains: after it.
         lineage: of every domain after it.
@@ -95,7 +95,7 @@ class UpdatePlan:
         unavailable: the others, and why.
     """
 
-    era: int
+    version: int
     update: DomainUpdate
     domains: DomainSet
     lineage: tuple[Lineage, ...]
@@ -121,7 +121,7 @@ class UpdatePlan:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
-            "era": self.era,
+            "version": self.version,
             "update": self.update.as_dict,
             "domains": list(self.domains.names),
             "lineage": [vars(each) for each in self.lineage],
@@ -132,29 +132,29 @@ class UpdatePlan:
 
 
 def plan_update(
-    state: State, recipe: StudyRecipe, update: DomainUpdate, strategy: Strategy = "auto", release: Sequence[str] = ()
+    state: State, recipe: StudyRecipe, update: DomainUpdate, strategy: Strategy = "auto", recompute: Sequence[str] = ()
 ) -> UpdatePlan:
-    """Every strategy for an update of the current era.
+    """Every strategy for an update of the current version.
 
     Args:
         recipe: over the domains after the update.
-        release: for strategy partial: unaffected domains, by their names after the update, to be measured anew too.
+        recompute: for strategy partial: unaffected domains, by their names after the update, to be measured anew too.
 
     Raises:
-        DomainError: if the update does not fit the domains, or `release` names none that it leaves alone.
-        ProjectError: if the strategy is unknown, or `release` is given for another one.
+        DomainError: if the update does not fit the domains, or `recompute` names none that it leaves alone.
+        ProjectError: if the strategy is unknown, or `recompute` is given for another one.
     """
     if strategy not in STRATEGIES:
         raise ProjectError("a strategy must be a known one", received=strategy, hint=f"known: {', '.join(STRATEGIES)}")
-    if (strategy == "partial") != bool(release):
+    if (strategy == "partial") != bool(recompute):
         raise ProjectError(
-            "strategy partial, and no other, must name the domains to release",
-            received=f"{strategy}, {', '.join(release) or 'none'}",
-            hint="strategy='partial', release=(...); or auto, which chooses them",
+            "strategy partial, and no other, must name the domains to recompute",
+            received=f"{strategy}, {', '.join(recompute) or 'none'}",
+            hint="strategy='partial', recompute=(...); or auto, which chooses them",
         )
-    before = state.era
+    before = state.version
     lineage = update.lineage(before.domains)
-    ways = _Ways(state, recipe, update, tuple(dict.fromkeys(release)))
+    ways = _Ways(state, recipe, update, tuple(dict.fromkeys(recompute)))
     plans: dict[Strategy, StrategyPlan] = {}
     unavailable: dict[Strategy, str] = {}
     for name in STRATEGIES:
@@ -166,23 +166,28 @@ def plan_update(
     return UpdatePlan(before.number, update, ways.after, lineage, strategy, plans, unavailable)
 
 
-def plan_release(state: State, recipe: StudyRecipe, names: Sequence[str]) -> StrategyPlan:
-    """The wider space of the current era, and the runs it still needs.
+def plan_recomputation(state: State, recipe: StudyRecipe, names: Sequence[str]) -> StrategyPlan:
+    """The wider space of the current version, and the runs it still needs.
 
     Raises:
-        ProjectError: if nothing is frozen. DomainError: if one of the names is not. MixtureError: if nothing with a
-            share would stay frozen.
+        ProjectError: if nothing is at a fixed ratio. DomainError: if one of the names is not. MixtureError: if nothing
+            with a share would stay so.
     """
-    era = state.era
-    if era.space is None:
-        raise ProjectError("an era must have frozen domains, so that some can be released", received="none frozen")
-    space = era.space.released(names)
-    released = tuple(dict.fromkeys((*era.released, *names)))
-    measured = (*era.measured, *(name for name in names if name not in era.measured))
+    version = state.version
+    if version.space is None:
+        raise ProjectError(
+            "a version must have domains at a fixed ratio, so that some can be recomputed",
+            received="none at a fixed ratio",
+        )
+    space = version.space.recomputed(names)
+    recomputed = tuple(dict.fromkeys((*version.recomputed, *names)))
+    measured = (*version.measured, *(name for name in names if name not in version.measured))
     needed = max(runs_for(len(measured), recipe), len(space.components) + 1)
-    told = len(carry_runs(state.told.values(), state.eras.path()).within(space).rows)
+    told = len(carry_runs(state.measured.values(), state.versions.path()).within(space).rows)
     reused = min(told + len(state.pending()), needed // 2)
-    return StrategyPlan(era.strategy, era.domains, space, measured, released, needed, reused, max(needed - reused, 0))
+    return StrategyPlan(
+        version.strategy, version.domains, space, measured, recomputed, needed, reused, max(needed - reused, 0)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,14 +197,14 @@ class _Ways:
     state: State
     recipe: StudyRecipe
     update: DomainUpdate
-    release: tuple[str, ...]
+    recompute: tuple[str, ...]
 
     def __post_init__(self) -> None:
         unaffected = self.unaffected
-        for name in self.release:
+        for name in self.recompute:
             if name not in unaffected:
                 raise DomainError(
-                    "only a domain that the update leaves alone can be released",
+                    "only a domain that the update leaves alone can be recomputed",
                     received=name,
                     hint=f"those are: {', '.join(unaffected) or 'none'}",
                 )
@@ -222,8 +227,8 @@ class _Ways:
 
     def plan(self, strategy: Strategy) -> StrategyPlan | str:
         """The strategy, or the end of the sentence "strategy ... " that says why it cannot be had."""
-        if strategy in FREEZING:
-            return self._freezing(strategy)
+        if strategy in FIXING:
+            return self._fixing(strategy)
         needed = runs_for(int((prior_before_runs(self.after, self.recipe).weights > 0).sum()), self.recipe)
         if strategy == "full":
             return StrategyPlan(strategy, self.after, None, (), (), needed, 0, needed)
@@ -233,24 +238,28 @@ class _Ways:
         reused = needed - n_runs if n_runs < needed else 0
         return StrategyPlan(strategy, self.after, None, self.affected, (), needed, reused, n_runs)
 
-    def _freezing(self, strategy: Strategy) -> StrategyPlan | str:
-        release = self.release if strategy == "partial" else ()
-        if strategy == "partial" and not release:
-            return "needs the names of the domains to release"
-        measured = (*self.affected, *release)
+    def _fixing(self, strategy: Strategy) -> StrategyPlan | str:
+        recompute = self.recompute if strategy == "partial" else ()
+        if strategy == "partial" and not recompute:
+            return "needs the names of the domains to recompute"
+        measured = (*self.affected, *recompute)
         mixture = self.state.mixture
         if not measured:
             return self._without_runs(strategy, mixture)
         kept = {} if mixture is None else self.update.kept(mixture)
-        kept = {name: share for name, share in kept.items() if name not in release}
+        kept = {name: share for name, share in kept.items() if name not in recompute}
         if sum(kept.values()) <= 0:
             if strategy == "auto" and (mixture is not None or not self.unaffected):
                 return self._as_auto_without_bundle()
-            return "needs a mixture to freeze" if mixture is None else "needs unaffected domains with a share to freeze"
-        space = CollapsedSpace.freeze(self.after, kept, self._free_name())
+            return (
+                "needs a mixture whose ratio is kept"
+                if mixture is None
+                else "needs unaffected domains with a share to keep"
+            )
+        space = CollapsedSpace.fix(self.after, kept, self._free_name())
         needed = max(runs_for(len(measured), self.recipe), len(space.components) + 1)
         reused = min(len(self._carried().within(space).rows), needed // 2)
-        return StrategyPlan(strategy, self.after, space, measured, release, needed, reused, needed - reused)
+        return StrategyPlan(strategy, self.after, space, measured, recompute, needed, reused, needed - reused)
 
     def _without_runs(self, strategy: Strategy, mixture: Mixture | None) -> StrategyPlan | str:
         """Nothing is affected: the mixture is renormalised, and a space keeps what is left of its bundle."""
@@ -263,23 +272,25 @@ class _Ways:
         return StrategyPlan(strategy, self.after, self._rest_of_space(), (), (), 0, 0, 0, carried)
 
     def _rest_of_space(self) -> CollapsedSpace | None:
-        space = self.state.era.space
+        space = self.state.version.space
         if space is None:
             return None
         rows = self.update.lineage(self.before)
         left = {
-            e.name: space.virtual.inner[e.source] for e in rows if e.source is not None and e.source in space.frozen
+            e.name: space.virtual.inner[e.source]
+            for e in rows
+            if e.source is not None and e.source in space.fixed_ratio
         }
-        return CollapsedSpace.freeze(self.after, left, self._free_name()) if sum(left.values()) > 0 else None
+        return CollapsedSpace.fix(self.after, left, self._free_name()) if sum(left.values()) > 0 else None
 
     def _as_auto_without_bundle(self) -> StrategyPlan:
-        """Where there is nothing to freeze, auto is full."""
+        """Where there is no ratio to keep, auto is full."""
         full = self.plan("full")
         assert isinstance(full, StrategyPlan)
         return StrategyPlan("auto", full.domains, None, (), (), full.n_needed, 0, full.n_runs)
 
-    def _carried(self) -> Carried:
-        return carry_runs(self.state.told.values(), self.state.eras.then(self.update).path())
+    def _carried(self) -> CarriedRuns:
+        return carry_runs(self.state.measured.values(), self.state.versions.then(self.update).path())
 
     def _free_name(self) -> str:
         name = _NAME

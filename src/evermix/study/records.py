@@ -12,7 +12,7 @@ from evermix.mixture import Mixture
 
 
 @dataclass(frozen=True)
-class Asked:
+class Trial:
     """A run to be made: train a model on `mixture`, measure it, and `tell` under `run_id`."""
 
     run_id: str
@@ -20,15 +20,15 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedTrial:
     """A run to be asked for, with the metrics that the law foretells; None where there is no law yet."""
 
     mixture: Mixture
-    foretold: Mapping[str, float] | None = None
+    predicted: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
-class Foretold:
+class Prediction:
     """A run's metrics as the law foretold them when it was asked for, and as they were measured."""
 
     run_id: str
@@ -37,17 +37,17 @@ class Foretold:
 
 
 @dataclass(frozen=True)
-class Told:
+class MeasuredRun:
     """One measured run.
 
     Attributes:
-        era: whose domains the shares are over.
+        version: whose domains the shares are over.
         shares: domain -> share, zeros left out.
         n_tokens: the run's token budget; None when unknown.
     """
 
     run_id: str
-    era: int
+    version: int
     shares: Mapping[str, float]
     metrics: Mapping[str, float]
     standard_errors: Mapping[str, float]
@@ -57,9 +57,9 @@ class Told:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the ledger."""
         parts = {name: dict(getattr(self, name)) for name in ("shares", "metrics", "standard_errors")}
-        return {"run_id": self.run_id, "era": self.era, **parts, "n_tokens": self.n_tokens}
+        return {"run_id": self.run_id, "version": self.version, **parts, "n_tokens": self.n_tokens}
 
-    def merged(self, other: Told) -> Told:
+    def merged(self, other: MeasuredRun) -> MeasuredRun:
         """This run with what another telling adds to it.
 
         Raises:
@@ -87,18 +87,22 @@ class Told:
         )
 
 
-def told_runs(entries: Iterable[Entry], eras: frozenset[int] | None = None) -> dict[str, Told]:
-    """Run id -> the run with all that was told of it; within `eras`, or everywhere if None.
+def measured_runs(entries: Iterable[Entry], versions: frozenset[int] | None = None) -> dict[str, MeasuredRun]:
+    """Run id -> the run with all that was told of it; within `versions`, or everywhere if None.
 
-    A run counts where its mixture is over the domains of one of the eras. What was told of it later (kind "retell")
+    A run counts where its mixture is over the domains of one of the versions. What was told of it later (kind "retell")
     counts if it was told in one of them: an undone update takes its metrics along.
     """
-    found: dict[str, Told] = {}
+    found: dict[str, MeasuredRun] = {}
     for entry in entries:
         record = entry.payload
-        if entry.kind == "tell" and (eras is None or record["era"] in eras):
-            found[record["run_id"]] = Told(**record)
-        elif entry.kind == "retell" and record["run_id"] in found and (eras is None or record["era"] in eras):
+        if entry.kind == "tell" and (versions is None or record["version"] in versions):
+            found[record["run_id"]] = MeasuredRun(**record)
+        elif (
+            entry.kind == "retell" and record["run_id"] in found and (versions is None or record["version"] in versions)
+        ):
             first = found[record["run_id"]]
-            found[first.run_id] = first.merged(Told(**{**record, "shares": first.shares, "era": first.era}))
+            found[first.run_id] = first.merged(
+                MeasuredRun(**{**record, "shares": first.shares, "version": first.version})
+            )
     return found

@@ -23,15 +23,13 @@ from evermix.ledger import Project
 from evermix.mixture import Mixture
 from evermix.observations import LeftOut, Observations
 from evermix.recipe.decision import StudyRecipe
-from evermix.study.diagnosis import Diagnosis
-from evermix.study.eras import Era, Strategy
 from evermix.study.history import History
-from evermix.study.planning import StrategyPlan, UpdatePlan, plan_release
-from evermix.study.records import Asked, Foretold, Planned, Told
-from evermix.study.releasing import DiagnosisOptions
-from evermix.study.state import State
+from evermix.study.partial_reuse import Diagnosis, DiagnosisOptions
+from evermix.study.planning import StrategyPlan, UpdatePlan, plan_recomputation
+from evermix.study.records import MeasuredRun, PlannedTrial, Prediction, Trial
+from evermix.study.state import State, positive_shares, write_ask, write_change, write_proposal, write_tell
+from evermix.study.versions import DomainVersion, Strategy
 from evermix.study.view import StudyView, Update
-from evermix.study.writing import positive_shares, write_ask, write_change, write_proposal, write_tell
 
 _FEWEST_TOLD = 4  # runs that an adaptive design must know
 _SPARE = 3  # runs chosen beyond those asked for
@@ -68,7 +66,7 @@ class Study:
             )
         self.project = Project(path)
         stored = State.load(self.project.ledger)
-        self._written_in = 0 if stored is None or recipe is None else stored.era.number
+        self._written_in = 0 if stored is None or recipe is None else stored.version.number
         if stored is None:
             if domains is None:
                 raise ProjectError(f"{path}: the project must hold a study", hint="give its domains to begin one")
@@ -99,30 +97,30 @@ class Study:
         return self.now().domains
 
     @property
-    def era(self) -> Era:
-        """The current era: its domains, its strategy and what is frozen in it."""
-        return self.now().era
+    def version(self) -> DomainVersion:
+        """The current version: its domains, its strategy and what is at a fixed ratio in it."""
+        return self.now().version
 
     @property
     def space(self) -> CollapsedSpace | None:
-        """The mixtures that the current era considers; None for all."""
+        """The mixtures that the current version considers; None for all."""
         return self.now().space
 
     @property
     def mixture(self) -> Mixture | None:
-        """The mixture over today's domains: proposed in this era, or carried into it; None where runs decide first."""
+        """The mixture over today's domains: proposed in this version, or carried into it; None where runs decide."""
         return self.now().mixture
 
     @property
     def remaining(self) -> int:
-        """Runs of the current era's design that nobody has asked for yet."""
+        """Runs of the current version's design that nobody has asked for yet."""
         view = self.now()
-        return max(len(_design(view)) - len(view.state.asked_in_era), 0)
+        return max(len(_design(view)) - len(view.state.asked_in_version), 0)
 
-    def ask(self, n: int = 1) -> list[Asked]:
-        """The next mixtures to measure: first the era's design, then those worth most.
+    def ask(self, n: int = 1) -> list[Trial]:
+        """The next mixtures to measure: first the version's design, then those worth most.
 
-        The first era's design is a Dirichlet swarm around the prior. Every call gives new runs, also in several
+        The first version's design is a Dirichlet swarm around the prior. Every call gives new runs, also in several
         processes; what was asked and never told stays in `pending`.
 
         Raises:
@@ -133,10 +131,10 @@ class Study:
             raise ObservationError("the number of runs to ask for must be at least 1", received=n)
         view = self.now()
         design = _design(view)
-        worth_most = self._worth_most(view, n - max(len(design) - len(view.state.asked_in_era), 0))
-        asked: list[Asked] = []
+        worth_most = self._worth_most(view, n - max(len(design) - len(view.state.asked_in_version), 0))
+        asked: list[Trial] = []
         while len(asked) < n:
-            given = write_ask(self._same_era(view.era), functools.partial(_planned, design, worth_most))
+            given = write_ask(self._same_version(view.version), functools.partial(_planned, design, worth_most))
             if given is None:  # other processes took what was left of the design
                 worth_most = self._worth_most(self.now(), n - len(asked))
                 continue
@@ -165,28 +163,30 @@ class Study:
             ObservationError: if a value is not a finite number, the mixture is unknown, or differs from what was told.
         """
         state = self._state()
-        era, shares = state.era.number, None if mixture is None else self._shares(mixture)
+        version, shares = state.version.number, None if mixture is None else self._shares(mixture)
         if shares is None:
-            known = state.told_anywhere.get(run_id)
-            era, shares = state.asked(run_id) if known is None else (known.era, dict(known.shares))
-        told = Told(run_id, era, shares, _numbers(run_id, metrics), _numbers(run_id, standard_errors or {}), n_tokens)
+            known = state.measured_anywhere.get(run_id)
+            version, shares = state.asked(run_id) if known is None else (known.version, dict(known.shares))
+        told = MeasuredRun(
+            run_id, version, shares, _numbers(run_id, metrics), _numbers(run_id, standard_errors or {}), n_tokens
+        )
         write_tell(state, told, mixture_given=mixture is not None)
 
-    def pending(self) -> list[Asked]:
+    def pending(self) -> list[Trial]:
         """Runs that were asked for and not told yet."""
         return self.now().pending()
 
     def observations(self) -> tuple[Observations, tuple[LeftOut, ...]]:
-        """The told runs that count in the current era, over its domains, and those that do not, with the reason."""
+        """The told runs that count in the current version, over its domains, and those that do not, with the reason."""
         return self.now().observations()
 
     def fit(self) -> FittedLaw:
-        """The law of the runs that count, within the era's space."""
+        """The law of the runs that count, within the version's space."""
         return self.now().fit()
 
-    def evidence(self) -> FittedLaw:
-        """A law over all leaves from every run of the era's line; see `StudyView.evidence`."""
-        return self.now().evidence()
+    def fit_all_runs(self) -> FittedLaw:
+        """A law over all leaves from every run of the version's line; see `StudyView.fit_all_runs`."""
+        return self.now().fit_all_runs()
 
     def propose(self, progress: Progress | None = None) -> AssessedProposal:
         """The mixture to train on, with its evidence; the ledger keeps it, once per state of knowledge."""
@@ -195,83 +195,83 @@ class Study:
         write_proposal(view.state, proposed)
         return proposed
 
-    def foretold(self) -> list[Foretold]:
+    def predictions(self) -> list[Prediction]:
         """What the law said of runs before they were made, beside what was measured: an honest record."""
-        return self.now().foretold()
+        return self.now().predictions()
 
     def settled(self, n_resamples: int = 30) -> Settledness:
         """How much more runs could still change the mixture; see designs.StoppingRule."""
         return self.now().settled(n_resamples)
 
     def diagnose(self, options: DiagnosisOptions | None = None) -> Diagnosis:
-        """What keeping the frozen proportions costs, and what is worth releasing; see `StudyView.diagnose`."""
+        """What keeping the fixed proportions costs, and what is worth recomputing; see `StudyView.diagnose`."""
         return self.now().diagnose(options)
 
     def history(self) -> History:
         """Domain sets and mixtures, and how one led to another, as one graph."""
         return self.now().history()
 
-    def plan(self, update: Update, strategy: Strategy = "auto", release: Sequence[str] = ()) -> UpdatePlan:
+    def plan(self, update: Update, strategy: Strategy = "auto", recompute: Sequence[str] = ()) -> UpdatePlan:
         """What an update would cost under each strategy; nothing is written. See `StudyView.plan`."""
-        return self.now().plan(update, strategy, release)
+        return self.now().plan(update, strategy, recompute)
 
     def update(
         self,
         update: Update,
         strategy: Strategy = "auto",
-        release: Sequence[str] = (),
+        recompute: Sequence[str] = (),
         n_runs: int | None = None,
     ) -> UpdatePlan:
-        """Change the domain set, and begin an era whose mixture is found by a strategy.
+        """Change the domain set, and begin a version whose mixture is found by a strategy.
 
         Args:
             update: one change or several that are made at once: Add, Remove, Revise, Partition.
             strategy: full (a new swarm over all domains), swarm (what can be carried over, and new runs about the new
-                domains), mixture (the unaffected domains keep their proportions), partial (all but the released ones
-                do), auto (as mixture; `release()` then frees what is worth its runs).
-            release: unaffected domains to be measured anew, for strategy partial.
-            n_runs: of the era's design; None for as many as the plan says.
+                domains), mixture (the unaffected domains keep their proportions), partial (all but the recomputed ones
+                do), auto (as mixture; `recompute()` then frees what is worth its runs).
+            recompute: unaffected domains to be measured anew, for strategy partial.
+            n_runs: of the version's design; None for as many as the plan says.
 
         Raises:
             DomainError: if a name is unknown, taken or touched twice.
-            ProjectError: if the strategy cannot be had: proportions are frozen from a proposal of the era before.
+            ProjectError: if the strategy cannot be had: proportions are fixed from a proposal of the version before.
         """
         view = self.now()
-        plan = view.plan(update, strategy, release)
+        plan = view.plan(update, strategy, recompute)
         chosen = plan.chosen
         if n_runs is not None and n_runs < 0:
             raise ObservationError("the number of runs of an update must be at least 0", received=n_runs)
-        frozen_from = view.state.mixture_with_key[1] if chosen.space is not None or chosen.carried is not None else None
-        record = _change_record(view.era, chosen, frozen_from, n_runs)
+        fixed_from = view.state.mixture_with_key[1] if chosen.space is not None or chosen.carried is not None else None
+        record = _change_record(view.version, chosen, fixed_from, n_runs)
         write_change(view.state, "update", {**record, "update": plan.update.as_dict})
         return plan
 
-    def release(self, *names: str, n_runs: int | None = None) -> tuple[str, ...]:
-        """Take frozen domains out of the bundle; the next `ask` goes on in the wider space.
+    def recompute(self, *names: str, n_runs: int | None = None) -> tuple[str, ...]:
+        """Take domains at a fixed ratio out of the bundle; the next `ask` goes on in the wider space.
 
         Args:
             names: which; without any, those that `diagnose` advises, which may be none.
             n_runs: new runs of the design; None for as many as the law still needs.
 
         Returns:
-            the released names.
+            the recomputed names.
 
         Raises:
-            ProjectError: if nothing is frozen. DomainError: if one of the names is not.
+            ProjectError: if nothing is at a fixed ratio. DomainError: if one of the names is not.
         """
         view = self.now()
         if not names:
-            names = tuple(each.domain for each in view.diagnose().release)
+            names = tuple(each.domain for each in view.diagnose().recompute)
             if not names:
                 return ()
         recipe, _ = view.recipe_today
-        chosen = plan_release(view.state, recipe, names)
-        record = _change_record(view.era, chosen, view.era.frozen_from, n_runs)
-        write_change(view.state, "release", {**record, "update": None, "released": list(dict.fromkeys(names))})
+        chosen = plan_recomputation(view.state, recipe, names)
+        record = _change_record(view.version, chosen, view.version.fixed_from, n_runs)
+        write_change(view.state, "recompute", {**record, "update": None, "recomputed": list(dict.fromkeys(names))})
         return tuple(dict.fromkeys(names))
 
     def undo(self) -> DomainSet:
-        """Back to the era before the last update, with its runs and its mixture; the domains there.
+        """Back to the version before the last update, with its runs and its mixture; the domains there.
 
         Nothing is forgotten: the update stays in the ledger as a branch, and another update begins another branch.
 
@@ -279,9 +279,9 @@ class Study:
             ProjectError: if there is no update to take back.
         """
         state = self._state()
-        return write_change(state, "undo", {"to": state.eras.before_update.number}).domains
+        return write_change(state, "undo", {"to": state.versions.before_update.number}).domains
 
-    def _worth_most(self, view: StudyView, n: int) -> Iterator[Planned]:
+    def _worth_most(self, view: StudyView, n: int) -> Iterator[PlannedTrial]:
         """The next n runs by the law of the told ones, and some for where another process is faster; none if n < 1."""
         if n < 1:
             return iter(())
@@ -296,7 +296,7 @@ class Study:
         pending = [run.mixture for run in view.pending()]
         mixtures = next_mixtures(fitted, n + _SPARE, pending, seed=len(view.state.asks))
         metrics = fitted.observations.metrics
-        return iter([Planned(m, dict(zip(metrics, fitted.predict(m).tolist(), strict=True))) for m in mixtures])
+        return iter([PlannedTrial(m, dict(zip(metrics, fitted.predict(m).tolist(), strict=True))) for m in mixtures])
 
     def _state(self) -> State:
         state = State.load(self.project.ledger)
@@ -304,9 +304,9 @@ class Study:
             raise ProjectError(f"{self.project.folder}: the study must be in the ledger", hint="begin it anew")
         return state
 
-    def _same_era(self, era: Era) -> State:
+    def _same_version(self, version: DomainVersion) -> State:
         state = self._state()
-        if state.era.number != era.number:
+        if state.version.number != version.number:
             raise ProjectError(
                 f"{self.project.folder}: another process has changed the domains of this study", hint="ask again"
             )
@@ -318,29 +318,31 @@ class Study:
 
 
 def _design(view: StudyView) -> list[Mixture]:
-    """The swarm of the current era, the same at every call: it depends on what was known when the era began."""
-    era = view.era
-    known = view.state.at(era.entry).carried if era.measured else None
-    in_hand = known.weights(era.domains) if known is not None and known.rows else None
-    asked = DesignRequest(era.domains, era.n_runs, era.number, era.space, era.measured, in_hand)
+    """The swarm of the current version, the same at every call: it depends on what was known when the version began."""
+    version = view.version
+    known = view.state.at(version.entry).carried if version.measured else None
+    in_hand = known.weights(version.domains) if known is not None and known.rows else None
+    asked = DesignRequest(version.domains, version.n_runs, version.number, version.space, version.measured, in_hand)
     return first_design(asked, view.recipe_today[0])
 
 
-def _planned(design: Sequence[Mixture], worth_most: Iterator[Planned], position: int) -> Planned | None:
-    """The run at a position of an era: of its design, and past its end one of those worth most."""
-    return Planned(design[position]) if position < len(design) else next(worth_most, None)
+def _planned(design: Sequence[Mixture], worth_most: Iterator[PlannedTrial], position: int) -> PlannedTrial | None:
+    """The run at a position of a version: of its design, and past its end one of those worth most."""
+    return PlannedTrial(design[position]) if position < len(design) else next(worth_most, None)
 
 
-def _change_record(before: Era, chosen: StrategyPlan, frozen_from: str | None, n_runs: int | None) -> dict[str, object]:
-    """What the ledger keeps of a plan: all that the era's runs and mixture follow from."""
+def _change_record(
+    before: DomainVersion, chosen: StrategyPlan, fixed_from: str | None, n_runs: int | None
+) -> dict[str, object]:
+    """What the ledger keeps of a plan: all that the version's runs and mixture follow from."""
     space = chosen.space
     return {
         "parent": before.number,
         "strategy": chosen.strategy,
-        "frozen": None if space is None else {"name": space.name, "shares": chosen.frozen},
-        "frozen_from": frozen_from,
+        "fixed_ratio": None if space is None else {"name": space.name, "shares": chosen.fixed_ratio},
+        "fixed_from": fixed_from,
         "measured": list(chosen.measured),
-        "released": list(chosen.released),
+        "recomputed": list(chosen.recomputed),
         "n_runs": chosen.n_runs if n_runs is None else n_runs,
         "carried": None if chosen.carried is None else dict(chosen.carried.as_dict),
     }

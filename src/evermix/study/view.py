@@ -19,15 +19,13 @@ from evermix.errors import ProjectError
 from evermix.mixture import Mixture
 from evermix.observations import LeftOut, Observations
 from evermix.recipe.decision import StudyRecipe
-from evermix.study.carried_recipe import recipe_of_today
-from evermix.study.carrying import carry_runs
-from evermix.study.diagnosis import Diagnosis, diagnose
-from evermix.study.eras import Era, Strategy
 from evermix.study.history import History, history
+from evermix.study.partial_reuse import Diagnosis, DiagnosisOptions, diagnose
 from evermix.study.planning import UpdatePlan, plan_update
-from evermix.study.records import Asked, Foretold
-from evermix.study.releasing import DiagnosisOptions
+from evermix.study.records import Prediction, Trial
+from evermix.study.run_reuse import carry_runs, recipe_of_today
 from evermix.study.state import State
+from evermix.study.versions import DomainVersion, Strategy
 
 FEWEST_KNOWN = 4  # runs that must know a metric before a law is fitted to it
 Update = DomainUpdate | Change | Sequence[Change]
@@ -40,7 +38,7 @@ class StudyView:
     Attributes:
         state: the reading.
         recipe: what is asked of the runs, as it was written.
-        written_in: era whose domains the recipe's shares are over.
+        written_in: version whose domains the recipe's shares are over.
     """
 
     state: State
@@ -53,41 +51,41 @@ class StudyView:
         return self.state.domains
 
     @property
-    def era(self) -> Era:
-        """The current era: its domains, its strategy and what is frozen in it."""
-        return self.state.era
+    def version(self) -> DomainVersion:
+        """The current version: its domains, its strategy and what is at a fixed ratio in it."""
+        return self.state.version
 
     @property
     def space(self) -> CollapsedSpace | None:
-        """The mixtures that the current era considers; None for all."""
-        return self.era.space
+        """The mixtures that the current version considers; None for all."""
+        return self.version.space
 
     @property
     def mixture(self) -> Mixture | None:
-        """The mixture over today's domains: proposed in this era, or carried into it; None where runs decide first."""
+        """The mixture over today's domains: proposed in this version, or carried into it; None where runs decide."""
         return self.state.mixture
 
     @cached_property
     def recipe_today(self) -> tuple[StudyRecipe, tuple[LeftOut, ...]]:
         """The recipe over today's domains, and the rules that are left out because their domain is gone."""
-        here = {name for run in self.state.told.values() for name in run.metrics}
-        anywhere = {name for run in self.state.told_anywhere.values() for name in run.metrics}
-        return recipe_of_today(self.recipe, self.state.eras, self._written_in, anywhere - here)
+        here = {name for run in self.state.measured.values() for name in run.metrics}
+        anywhere = {name for run in self.state.measured_anywhere.values() for name in run.metrics}
+        return recipe_of_today(self.recipe, self.state.versions, self._written_in, anywhere - here)
 
-    def pending(self) -> list[Asked]:
+    def pending(self) -> list[Trial]:
         """Runs that were asked for and not told yet."""
         return self.state.pending()
 
-    def foretold(self) -> list[Foretold]:
+    def predictions(self) -> list[Prediction]:
         """What the law said of runs before they were made, beside what was measured: an honest record."""
-        return self.state.foretold()
+        return self.state.predictions()
 
     def history(self) -> History:
         """Domain sets and mixtures, and how one led to another, as one graph."""
         return history(self.state)
 
     def observations(self) -> tuple[Observations, tuple[LeftOut, ...]]:
-        """The told runs that count in the current era, over its domains, and those that do not, with the reason.
+        """The told runs that count in the current version, over its domains, and those that do not, with the reason.
 
         Raises:
             ObservationError: if there are none.
@@ -96,7 +94,7 @@ class StudyView:
         return carried.observations(self.domains, self.recipe), carried.left_out
 
     def fit(self) -> FittedLaw:
-        """The law of the runs that count, within the era's space.
+        """The law of the runs that count, within the version's space.
 
         A metric that fewer than 4 of them know is left out: after an update, tell it of earlier runs too.
         """
@@ -105,25 +103,25 @@ class StudyView:
         known, scarce = _well_known(observations)
         return fit(known, recipe, left_out + scarce + rules, self.space)
 
-    def evidence(self) -> FittedLaw:
-        """A law over all leaves from every run of the era's line, frozen proportions or not.
+    def fit_all_runs(self) -> FittedLaw:
+        """A law over all leaves from every run of the version's line, fixed proportions or not.
 
-        A run on a removed or revised domain counts too: its old content is a column of its own ("ghost"), which the
+        A run on a removed or revised domain counts too: its old content is a column of its own ("retired"), which the
         law knows and no mixture may hold.
         """
         recipe, rules = self.recipe_today
-        carried = carry_runs(self.state.told.values(), self.state.eras.path(), keep_ghosts=True)
-        ghosts = carried.ghosts(self.domains)
+        carried = carry_runs(self.state.measured.values(), self.state.versions.path(), keep_retired=True)
+        retired = carried.retired(self.domains)
         counted = self.domains.sizes_known
-        empty = (Domain(name).resized(0 if counted else None, self.domains.unit) for name in ghosts)
+        empty = (Domain(name).resized(0 if counted else None, self.domains.unit) for name in retired)
         over = DomainSet([*self.domains, *empty])
         known, scarce = _well_known(carried.observations(over, recipe))
-        return fit(known, recipe, carried.left_out + scarce + rules, retired=ghosts)
+        return fit(known, recipe, carried.left_out + scarce + rules, retired=retired)
 
     def recommend(self, progress: Progress | None = None) -> AssessedProposal:
         """The mixture to train on, with its evidence; nothing is recorded.
 
-        Where kl is auto and the era has too few runs to choose it, the strength of the last mixture proposed holds.
+        Where kl is auto and the version has too few runs to choose it, the strength of the last mixture proposed holds.
         """
         return propose(self.fit(), progress=progress, kl_before=self.state.kl_before)
 
@@ -132,41 +130,41 @@ class StudyView:
         return settled(self.fit(), n_resamples)
 
     def diagnose(self, options: DiagnosisOptions | None = None) -> Diagnosis:
-        """What keeping the frozen proportions costs, and which domains are worth measuring anew, by all runs.
+        """What keeping the fixed proportions costs, and which domains are worth measuring anew, by all runs.
 
         Raises:
-            ProjectError: if nothing is frozen.
+            ProjectError: if nothing is at a fixed ratio.
         """
         if self.space is None:
             raise ProjectError(
-                "an era must have frozen domains to be diagnosed",
-                received=f"strategy {self.era.strategy}, none frozen",
-                hint="update() with strategy mixture, partial or auto freezes what it leaves alone",
+                "a version must have domains at a fixed ratio to be diagnosed",
+                received=f"strategy {self.version.strategy}, none at a fixed ratio",
+                hint="update() with strategy mixture, partial or auto keeps the ratio of what it leaves alone",
             )
-        evidence = self.evidence()
+        fitted = self.fit_all_runs()
         if options is None:
             options = DiagnosisOptions(runs_per_component=runs_per_domain(self.recipe))
-        return diagnose(evidence, self.space, evidence.recipe, options)
+        return diagnose(fitted, self.space, fitted.recipe, options)
 
-    def plan(self, update: Update, strategy: Strategy = "auto", release: Sequence[str] = ()) -> UpdatePlan:
+    def plan(self, update: Update, strategy: Strategy = "auto", recompute: Sequence[str] = ()) -> UpdatePlan:
         """What an update would cost under each strategy; nothing is written.
 
         Args:
             strategy: the one that `chosen` shows.
-            release: unaffected domains to be measured anew, for strategy partial.
+            recompute: unaffected domains to be measured anew, for strategy partial.
 
         Raises:
-            DomainError: if the update does not fit the domains, or `release` names none that it leaves alone.
-            ProjectError: if the strategy is unknown, or `release` is given for another one.
+            DomainError: if the update does not fit the domains, or `recompute` names none that it leaves alone.
+            ProjectError: if the strategy is unknown, or `recompute` is given for another one.
         """
         change = as_update(update)
-        after = self.state.eras.then(change)
+        after = self.state.versions.then(change)
         recipe, _ = recipe_of_today(self.recipe, after, self._written_in)
-        return plan_update(self.state, recipe, change, strategy, release)
+        return plan_update(self.state, recipe, change, strategy, recompute)
 
     @property
     def _written_in(self) -> int:
-        return min(self.written_in, len(self.state.eras.eras) - 1)
+        return min(self.written_in, len(self.state.versions.versions) - 1)
 
 
 def as_update(update: Update) -> DomainUpdate:

@@ -315,7 +315,7 @@ def _with_recomputed(
         return MODES["probe-law"](_problem(context, state, *recomputed(names))).proposal.objective_value
 
     kept = promise(())
-    bundled = request.components.space.frozen
+    bundled = request.components.space.fixed_ratio
     return recomputed([name for name in bundled if promise((name,)) < (1 - _RECOMPUTING_IS_WORTH) * kept])
 
 

@@ -32,7 +32,7 @@ from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.results import Compute, Decision
 from evermix.results.swarm import Agreement, DiagnosisView, LeftOutRun, ProxyCompute, SwarmRecord
-from evermix.study import Asked, Diagnosis
+from evermix.study import Diagnosis, Trial
 from evermix.trust.references import run_objective
 
 _FEWEST = 4  # runs that a rank correlation is told for
@@ -57,8 +57,8 @@ class StudySwarm:
             ProjectError: if no proxy could be measured.
         """
         study = self.project.study
-        left_out = self._score_earlier() if study.era.number else ()
-        if study.era.carried is None:
+        left_out = self._score_earlier() if study.version.number else ()
+        if study.version.carried is None:
             left_out += self._measure_design()
             if self._recompute_what_pays():
                 left_out += self._measure_design()
@@ -77,7 +77,7 @@ class StudySwarm:
             raise all_failed(self.context, failures)
         return tuple(left_out_runs(failures))
 
-    def _train(self, asked: Sequence[Asked], detail: str) -> list[Failure]:
+    def _train(self, asked: Sequence[Trial], detail: str) -> list[Failure]:
         """The asked runs as jobs; each is told as soon as it is finished."""
         proxies = {run.run_id: self.project.swarm.proxy(run.mixture) for run in asked}
         by_marker: dict[str, list[str]] = {}
@@ -101,7 +101,7 @@ class StudySwarm:
         Only of runs that count today, and only where a metric's name is new: a removal scores nothing.
         """
         names = {name for metric in self.project.swarm.metrics for name in self._names(metric)}
-        told, proxies, jobs = self.project.study.now().state.told, {}, []
+        told, proxies, jobs = self.project.study.now().state.measured, {}, []
         known = self._known_metrics()
         for entry in self._ledger.entries("proxy"):
             proxy = Proxy(self.project.swarm, {}, kept_as=entry.payload["proxy"])
@@ -169,11 +169,11 @@ class StudySwarm:
         Where the runs cannot tell (too few, or no law can be fitted to all of them), nothing is.
         """
         study, reporter = self.project.study, self.context.reporter
-        if study.era.strategy != "auto" or study.era.is_release or study.space is None:
+        if study.version.strategy != "auto" or study.version.is_recomputation or study.space is None:
             return ()
         try:
             with reporter.part("decision", "judging what to recompute", None):
-                names = study.release()
+                names = study.recompute()
         except (ObservationError, ConvergenceError, ConstraintError) as error:
             reporter.say(f"nothing is recomputed, for what it is worth is unknown: {error}")
             return ()
@@ -199,8 +199,8 @@ class StudySwarm:
         proxies = {entry.key: entry.payload for entry in entries if entry.kind == "proxy"}
         rescored = sum(entry.payload["flops"] for entry in entries if entry.kind == "rescore")
         now = self.project.study.now()
-        numbers = {now.era.number} | ({now.era.parent} if now.era.is_release else set())
-        here = [run_id for run_id, told in now.state.told.items() if told.era in numbers]
+        numbers = {now.version.number} | ({now.version.parent} if now.version.is_recomputation else set())
+        here = [run_id for run_id, told in now.state.measured.items() if told.version in numbers]
         return proxy_compute([proxies[key] for key in here if key in proxies]), proxy_compute(
             list(proxies.values()), rescored
         )
@@ -255,8 +255,8 @@ class StudySwarmMeasured:
         """What the study proposes, which its ledger keeps; or the mixture that a removal carried over."""
         study, swarm = self.swarm.project.study, self.swarm
         resamples = context.recipe.decision.resamples or None
-        if study.era.carried is not None:
-            return self._carried(context, state, request, study.era.carried)
+        if study.version.carried is not None:
+            return self._carried(context, state, request, study.version.carried)
         with context.reporter.part("decision", "proposing a mixture", resamples) as report:
             found = study.propose(progress=lambda done, total: report(done))
         diagnosis = swarm.diagnosis()
@@ -271,9 +271,9 @@ class StudySwarmMeasured:
         return record.model_copy(
             update={
                 "simulated_epoching": self.swarm.project.recipe.swarm.simulated_epoching,
-                "version": study.era.number,
-                "strategy": study.era.strategy,
-                "recomputed": tuple(study.era.released),
+                "version": study.version.number,
+                "strategy": study.version.strategy,
+                "recomputed": tuple(study.version.recomputed),
                 "diagnosis": None if diagnosis is None else _diagnosis_view(diagnosis),
                 "held_out_tasks": agreements,
             }

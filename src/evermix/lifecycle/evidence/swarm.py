@@ -71,8 +71,8 @@ class SwarmEvidence:
         swarm = context.recipe.swarm.model_dump(mode="json", exclude={"workers", "checkpoints"})
         if context.swarm_project is not None:
             now = context.swarm_project.study.now()
-            told = sorted((run.run_id, sorted(run.metrics)) for run in now.state.told.values())
-            return ["study", TRAINING_VERSION, now.era.number, told, swarm]
+            told = sorted((run.run_id, sorted(run.metrics)) for run in now.state.measured.values())
+            return ["study", TRAINING_VERSION, now.version.number, told, swarm]
         phase_swarm = PhaseSwarm(context, request.phase)
         earlier = [phase.name for phase in request.earlier]
         return ["swarm", TRAINING_VERSION, [proxy.run_id for proxy in phase_swarm.proxies], earlier, swarm]

@@ -1,4 +1,4 @@
-"""A recipe written for the domains of one era, as it holds for those of a later one.
+"""What of earlier versions of the domain set holds for a later one: runs (Olmix, swarm reuse) and the recipe's rules.
 
 Rules name domains. After an update, a rule on a removed domain has no object and is left out, by name; one on a renamed
 domain follows it; one on a partitioned domain holds for its parts together (a floor, cap or fixed share becomes the
@@ -8,39 +8,138 @@ measured are left out too. What was never a domain or a metric of the study stay
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from evermix.deciding.next_runs import prior_before_runs
+from evermix.domain_updates import CollapsedSpace
 from evermix.domains import DomainSet
+from evermix.errors import ObservationError
 from evermix.mixture import Mixture
-from evermix.observations import LeftOut
+from evermix.observations import LeftOut, Observations
 from evermix.recipe.decision import StudyRecipe
-from evermix.study.eras import Era, Eras
+from evermix.study.records import MeasuredRun
+from evermix.study.versions import DomainVersion, Versions
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CarriedRuns:
+    """Runs over one set of domains.
+
+    Attributes:
+        rows: each run with its shares there.
+        left_out: runs that have no counterpart there, and why.
+    """
+
+    rows: tuple[tuple[MeasuredRun, dict[str, float]], ...]
+    left_out: tuple[LeftOut, ...]
+
+    def within(self, space: CollapsedSpace | None) -> CarriedRuns:
+        """Only the runs that keep a space's fixed proportions; all of them where there is none."""
+        if space is None or not self.rows:
+            return self
+        held = space.holds(self.weights(space.leaves))
+        kept = tuple(row for row, good in zip(self.rows, held, strict=True) if good)
+        reason = "does not keep the fixed proportions"
+        lost = (
+            LeftOut("run", told.run_id, reason) for (told, _), good in zip(self.rows, held, strict=True) if not good
+        )
+        return CarriedRuns(kept, (*self.left_out, *lost))
+
+    def weights(self, domains: DomainSet) -> Floats:
+        """Shape (runs, domains)."""
+        rows = [[shares.get(name, 0.0) for name in domains.names] for _, shares in self.rows]
+        return np.array(rows).reshape(len(rows), len(domains))
+
+    def retired(self, domains: DomainSet) -> tuple[str, ...]:
+        """Names with mass in some run that are no domains any more, in order of appearance."""
+        return tuple(dict.fromkeys(name for _, shares in self.rows for name in shares if name not in domains))
+
+    def observations(self, domains: DomainSet, recipe: StudyRecipe) -> Observations:
+        """The runs as a table.
+
+        Raises:
+            ObservationError: if there are none.
+        """
+        if not self.rows:
+            lost = len(self.left_out)
+            raise ObservationError(
+                "a study must have runs to learn from",
+                received=f"none told that counts ({lost} left out: {self.left_out[0].reason})" if lost else "0 told",
+                hint="ask() and tell()",
+            )
+        told = [run for run, _ in self.rows]
+        metrics = tuple(dict.fromkeys(name for run in told for name in run.metrics))
+        values = np.array([[run.metrics.get(name, np.nan) for name in metrics] for run in told])
+        errors = np.array([[run.standard_errors.get(name, np.nan) for name in metrics] for run in told])
+        tokens = np.array([np.nan if run.n_tokens is None else float(run.n_tokens) for run in told])
+        known = np.isfinite(values)
+        return Observations(
+            domains,
+            self.weights(domains),
+            metrics,
+            values,
+            np.where(known, errors, np.nan) if np.isfinite(errors[known]).all() else None,
+            tuple(run.run_id for run in told),
+            tokens if np.isfinite(tokens).all() else None,
+            maximised=recipe.objective.maximised(metrics),
+        )
+
+
+def carry_runs(told: Iterable[MeasuredRun], path: Sequence[DomainVersion], keep_retired: bool = False) -> CarriedRuns:
+    """Runs of the versions of `path`, first to last, over the domains of its last version.
+
+    Args:
+        keep_retired: whether a share of what was removed or revised stays, under a name that is no domain, instead of
+            stranding its run.
+    """
+    rows: list[tuple[MeasuredRun, dict[str, float]]] = []
+    stranded: list[LeftOut] = []
+    for run in told:
+        carried = _carry(run, path, keep_retired)
+        if isinstance(carried, str):
+            stranded.append(LeftOut("run", run.run_id, carried))
+        else:
+            rows.append((run, carried))
+    return CarriedRuns(tuple(rows), tuple(stranded))
+
+
+def _carry(run: MeasuredRun, path: Sequence[DomainVersion], keep_retired: bool) -> dict[str, float] | str:
+    carried: dict[str, float] | str = dict(run.shares)
+    for before, version in pairwise(path):
+        if isinstance(carried, str):
+            return carried
+        if version.number > run.version and version.update is not None:
+            carried = version.update.carry(carried, keep_retired, domains=before.domains, version=version.number)
+    return carried
+
 
 _SHARES = {"floors": ("least",), "caps": ("greatest",), "fixed": ("least", "greatest")}
 
 
 def recipe_of_today(
-    recipe: StudyRecipe, eras: Eras, written_in: int = 0, elsewhere: Collection[str] = ()
+    recipe: StudyRecipe, versions: Versions, written_in: int = 0, elsewhere: Collection[str] = ()
 ) -> tuple[StudyRecipe, tuple[LeftOut, ...]]:
-    """The recipe over the domains of the current era, and the rules whose object is gone.
+    """The recipe over the domains of the current version, and the rules whose object is gone.
 
     Args:
-        written_in: era whose domains a given prior is over. A domain that came later gets its natural share in it (an
-            even one where token counts are unknown), and the others are scaled.
-        elsewhere: metrics that other branches of the study know, and this era does not.
+        written_in: version whose domains a given prior is over. A domain that came later gets its natural share in it
+            (an even one where token counts are unknown), and the others are scaled.
+        elsewhere: metrics that other branches of the study know, and this version does not.
     """
-    moving = _Moving(eras)
+    moving = _Moving(versions)
     data = recipe.model_dump(exclude_unset=True)
     if "constraints" in data:
         data["constraints"] = moving.constraints(data["constraints"])
     if isinstance(recipe.prior, dict):
-        data["prior"] = _with_newcomers(moving.mixture("prior", recipe.prior), eras, written_in)
+        data["prior"] = _with_newcomers(moving.mixture("prior", recipe.prior), versions, written_in)
     if recipe.compare:
         moved = {name: moving.mixture(f"compare {name}", shares) for name, shares in recipe.compare.items()}
         data["compare"] = {name: shares for name, shares in moved.items() if shares}
@@ -54,21 +153,21 @@ def recipe_of_today(
 
 @dataclass
 class _Moving:
-    """Names of earlier eras on their way to today's; collects the rules that are given up."""
+    """Names of earlier versions on their way to today's; collects the rules that are given up."""
 
-    eras: Eras
+    versions: Versions
     left_out: list[LeftOut] = field(default_factory=list)
 
     def heirs(self, name: str) -> tuple[str, ...]:
         """Today's names of what was once called `name`; itself if it is a domain today, or never was one."""
-        today = self.eras.era.domains
-        if name in today or not self.eras.ever_had(name):
+        today = self.versions.version.domains
+        if name in today or not self.versions.ever_had(name):
             return (name,)
-        path = self.eras.path()
-        start = max((k for k, era in enumerate(path) if name in era.domains), default=len(path))
+        path = self.versions.path()
+        start = max((k for k, version in enumerate(path) if name in version.domains), default=len(path))
         names: tuple[str, ...] = (name,) if start < len(path) else ()
-        for before, era in pairwise(path[start:]):
-            names = tuple(new for old in names for new in _after(old, before, era))
+        for before, version in pairwise(path[start:]):
+            names = tuple(new for old in names for new in _after(old, before, version))
         return names
 
     def constraints(self, rules: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +195,7 @@ class _Moving:
 
     def mixture(self, what: str, shares: Mapping[str, float]) -> dict[str, float]:
         """Shares over today's names, split by tokens among parts; renormalised if some are gone."""
-        today = self.eras.era.domains
+        today = self.versions.version.domains
         moved: dict[str, float] = {}
         lost = False
         for name, share in shares.items():
@@ -134,10 +233,12 @@ class _Moving:
         for member in members:
             if not member.endswith(":"):
                 found += self.heirs(member)
-            elif any(name.startswith(member) for name in self.eras.era.domains.names):
+            elif any(name.startswith(member) for name in self.versions.version.domains.names):
                 found.append(member)
             else:
-                nested = {n for era in self.eras.eras for n in era.domains.names if n.startswith(member)}
+                nested = {
+                    n for version in self.versions.versions for n in version.domains.names if n.startswith(member)
+                }
                 found += [heir for name in sorted(nested) for heir in self.heirs(name)] if nested else [member]
         return tuple(dict.fromkeys(found))
 
@@ -150,12 +251,12 @@ class _Moving:
         self.left_out.append(LeftOut("rule", what, "its domain is no longer in the study"))
 
 
-def _after(name: str, before: Era, era: Era) -> tuple[str, ...]:
-    """Names in an era of a domain of the era before."""
-    if era.update is None:
+def _after(name: str, before: DomainVersion, version: DomainVersion) -> tuple[str, ...]:
+    """Names in a version of a domain of the version before."""
+    if version.update is None:
         return (name,)
-    heirs = tuple(each.name for each in era.update.lineage(before.domains) if each.source == name)
-    return heirs or ((name,) if name in era.domains else ())
+    heirs = tuple(each.name for each in version.update.lineage(before.domains) if each.source == name)
+    return heirs or ((name,) if name in version.domains else ())
 
 
 def _by_tokens(names: tuple[str, ...], domains: DomainSet) -> list[float]:
@@ -169,13 +270,13 @@ def _by_tokens(names: tuple[str, ...], domains: DomainSet) -> list[float]:
     return [float(share) for share in shares]
 
 
-def _with_newcomers(prior: dict[str, float], eras: Eras, written_in: int) -> dict[str, float]:
-    """A given prior with the natural share of every domain that came after the era it was written in."""
-    domains = eras.era.domains
-    known = set(eras.eras[written_in].domains.names)
-    for before, era in pairwise(eras.path()):
+def _with_newcomers(prior: dict[str, float], versions: Versions, written_in: int) -> dict[str, float]:
+    """A given prior with the natural share of every domain that came after the version it was written in."""
+    domains = versions.version.domains
+    known = set(versions.versions[written_in].domains.names)
+    for before, version in pairwise(versions.path()):
         if before.number >= written_in:
-            known = {new for old in known for new in _after(old, before, era)}
+            known = {new for old in known for new in _after(old, before, version)}
     new = [name for name in domains.names if name not in known and name not in prior]
     if not new:
         return prior
