@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from evermix.results import RunResult
+from evermix.results.plan import RunPlan
 from tests.cli.called import Ended, evermix
 
 pytest.importorskip("torch")
@@ -49,11 +51,16 @@ def compared(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Callable[...
     return Compared(recipe, folder / "project", planned, ended)
 
 
+def result_of(ended: Ended) -> RunResult:
+    """What `--json` printed is a RunResult, with the comparison beside it."""
+    return RunResult.from_json({key: value for key, value in ended.json.items() if key != "comparison"})
+
+
 def test_it_runs_the_arms_asked_for_and_leaves_the_picture(compared: Compared) -> None:
-    result = compared.ended.json
-    assert list(result["lives"]) == ARMS.split(",")
-    assert {each["baseline"] for each in result["comparison"]["differences"]} == set(ARMS.split(",")) - {"evermix"}
-    assert set(result["comparison"]["pareto_front"]) <= set(ARMS.split(","))
+    comparison = compared.ended.json["comparison"]
+    assert list(result_of(compared.ended).arms) == ARMS.split(",")
+    assert {each["baseline"] for each in comparison["differences"]} == set(ARMS.split(",")) - {"evermix"}
+    assert set(comparison["pareto_front"]) <= set(ARMS.split(","))
     assert all((compared.project / f"pareto.{kind}").exists() for kind in ("svg", "png"))
     page = (compared.project / "report.html").read_text(encoding="utf-8")
     assert "noise (new)" in page
@@ -61,23 +68,23 @@ def test_it_runs_the_arms_asked_for_and_leaves_the_picture(compared: Compared) -
 
 def test_the_plan_is_what_it_costs(compared: Compared) -> None:
     """Every part of every arm, for text of which every row has the same length."""
-    planned, result = compared.planned.json, compared.ended.json
-    assert planned["orders"] == [["base", "noise"]]
-    assert [stage["new"] for stage in planned["stages"][0]] == [["prose", "code"], ["noise"]]
-    assert planned["n_parameters"] == sum(result["n_parameters"].values())
-    for arm, cost in planned["arms"].items():
-        spent = result["arms"][arm]["flops_by_part"]
-        assert cost["flops_by_part"] == pytest.approx({part: spent[part] for part in spent}), arm
-        assert cost["flops"] == pytest.approx(result["arms"][arm]["flops"])
+    planned, result = RunPlan.model_validate(compared.planned.json), result_of(compared.ended)
+    assert planned.orders == (("base", "noise"),)
+    assert [phase.new for phase in planned.phases[0]] == [("prose", "code"), ("noise",)]
+    assert planned.n_parameters == result.model.non_embedding + result.model.output_projection
+    for name, arm in planned.arms.items():
+        spent = result.arms[name].last[0].cumulative_compute
+        assert arm.flops_by_part == pytest.approx({part: each.flops for part, each in spent.by_part.items()}), name
+        assert arm.flops == pytest.approx(spent.flops)
 
 
 def test_run_and_the_other_verbs_know_what_was_compared(compared: Compared) -> None:
     ended = evermix("run", compared.recipe)
     assert ended.code == 0
-    assert "After 2 stages, uniform has a mean perplexity of" in ended.out
-    assert evermix("status", compared.project).out.count("After 2 stages, uniform") == 1
+    assert "After 2 phases, uniform has a mean perplexity of" in ended.out
+    assert evermix("status", compared.project).out.count("After 2 phases, uniform") == 1
     log = evermix("log", compared.project).out
-    assert "decided stage noise" in log
+    assert "Decision of arm evermix before noise" in log
     assert "trained base" in log
     again = evermix("compare", compared.recipe, "--arms", "uniform,retrain")
     assert "picture: " in again.out
@@ -112,6 +119,10 @@ def test_a_recipe_without_phases_has_three_arms(tiny_recipe: Callable[..., dict[
     assert (tmp_path / "project" / "pareto.png").exists()
     assert "retrain belongs to a recipe with phases" in evermix("compare", recipe, "--arms", "retrain").err
     assert "orders need a recipe with phases" in evermix("compare", recipe, "--orders", "2").err
-    olmix = {key: value for key, value in content.items() if key != "decision"} | {"method": "olmix", "arms": []}
+    of_probes = ("decision", "start")
+    olmix = {key: value for key, value in content.items() if key not in of_probes} | {"method": "olmix", "arms": []}
     recipe.write_text(json.dumps(olmix))
-    assert "compare needs a recipe of method op-mix" in evermix("compare", recipe).err
+    assert "compare needs at least one arm" in evermix("compare", recipe).err
+    planned = evermix("compare", recipe, "--arms", "natural,evermix,best-run", "--dry-run", "--json")
+    assert planned.code == 0, planned.err
+    assert list(planned.json["arms"]) == ["natural", "evermix", "best-run"]

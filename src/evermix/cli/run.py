@@ -66,8 +66,8 @@ def compare(
     Start and resume are the same command, and what `evermix run` or another comparison has trained in the same
     project is not trained again. Writes report.html, pareto.svg and pareto.png into the project folder.
 
-    A recipe with phases has the arms evermix, natural, uniform, naive, fixed-replay, retrain, mergemix,
-    proxy-swarm, lora-merge, wsd-restart and oracle; one without has evermix, natural and uniform.
+    Arms are evermix, natural, uniform and proxy-swarm; with method olmix also best-run; in a recipe with
+    phases also naive, fixed-replay, retrain, mergemix, lora-merge, wsd-restart and oracle.
 
     \b
     Examples:

@@ -407,6 +407,9 @@ class Recipe(Model):
             if not self.phases:
                 raise RecipeError("orders need a recipe with phases", received=f"{orders}")
             changes["orders"] = orders
+        if arms is None and not self.arms:
+            hint = "--arms natural,evermix, or arms in the recipe"
+            raise RecipeError("compare needs at least one arm", received="none", hint=hint)
         if not changes:
             return self
         try:
