@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+import evermix as em
+from evermix import ledger as ledger_module
 from evermix.errors import ProjectError
 from evermix.files import remove_tree, write_atomically, write_json
 from evermix.ledger import Ledger, Project, content_hash
+from evermix.version import SCHEMA_VERSION
 
 
 def test_entries_come_back_in_order_and_once(tmp_path: Path) -> None:
@@ -116,3 +119,36 @@ def test_remove_tree(tmp_path: Path) -> None:
     remove_tree(tmp_path / "run")
     remove_tree(tmp_path / "run")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("version", "words"), [(0, "none, so it is of an evermix before 0.5.0"), (999, "version 999")])
+def test_a_ledger_of_another_evermix_is_refused_by_all_that_read_it(tmp_path: Path, version: int, words: str) -> None:
+    project = tmp_path / "project"
+    Project(project).ledger.append("study", "definition", {"domains": [["web", 1, None]]})
+    connection = sqlite3.connect(project / "ledger.sqlite")
+    connection.execute(f"pragma user_version = {version}")
+    connection.close()
+    for read in (Project, em.status, em.log, em.report, em.Study):
+        with pytest.raises(
+            ProjectError, match=rf"laid out as this evermix does, version {SCHEMA_VERSION}, got .*{words}"
+        ):
+            read(project)
+
+
+def test_processes_that_begin_one_ledger_at_once_agree(tmp_path: Path) -> None:
+    program = "import sys, pathlib; from evermix.ledger import Ledger; "
+    program += "Ledger(pathlib.Path(sys.argv[1])).append('a', sys.argv[2], {})"
+    path = tmp_path / "ledger.sqlite"
+    running = [subprocess.Popen([sys.executable, "-c", program, str(path), str(n)]) for n in range(4)]
+    assert [process.wait() for process in running] == [0] * 4
+    assert {entry.key for entry in Ledger(path).entries()} == {"0", "1", "2", "3"}
+
+
+def test_a_kill_while_a_ledger_begins_leaves_one_that_can_be_begun(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    statements = ledger_module._SCHEMA.split("commit;")[0]
+    connection = sqlite3.connect(path)
+    connection.executescript(statements)  # killed before the commit
+    connection.close()
+    assert Ledger(path).append("probe", "a", {})
+    assert Ledger(path).find("probe", "a") is not None

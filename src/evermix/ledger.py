@@ -22,10 +22,13 @@ from typing import Any, TextIO
 
 from evermix.errors import ProjectError
 from evermix.files import write_json
+from evermix.version import SCHEMA_VERSION
 
 # ---- the ledger
 
-_SCHEMA = """
+_SCHEMA = f"""
+begin immediate;
+pragma user_version = {SCHEMA_VERSION};
 create table if not exists entries (
     number integer primary key autoincrement,
     kind text not null,
@@ -38,6 +41,7 @@ create trigger if not exists never_changed before update on entries
     begin select raise(abort, 'the ledger is append-only'); end;
 create trigger if not exists never_removed before delete on entries
     begin select raise(abort, 'the ledger is append-only'); end;
+commit;
 """
 
 
@@ -56,7 +60,7 @@ class Ledger:
     """Append and read entries of one project.
 
     Raises:
-        ProjectError: if the file is not a ledger.
+        ProjectError: if the file is not a ledger, or one that another evermix laid out otherwise.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,6 +71,8 @@ class Ledger:
                 known = connection.execute("select 1 from sqlite_master where name = 'never_removed'").fetchone()
                 if known is None:
                     connection.executescript(_SCHEMA)
+                else:
+                    self._check_version(connection)
         except sqlite3.OperationalError as error:
             raise ProjectError(
                 f"{path}: the ledger must be writable ({error})", hint="free some space, or check the permissions"
@@ -75,6 +81,15 @@ class Ledger:
             raise ProjectError(
                 f"{path}: the ledger must be a readable SQLite file ({error})", hint="move it away to start anew"
             ) from error
+
+    def _check_version(self, connection: sqlite3.Connection) -> None:
+        found = int(connection.execute("pragma user_version").fetchone()[0])
+        if found != SCHEMA_VERSION:
+            raise ProjectError(
+                f"{self.path}: the ledger must be laid out as this evermix does, version {SCHEMA_VERSION}",
+                received=f"version {found}" if found else "none, so it is of an evermix before 0.5.0",
+                hint="read it with the evermix that wrote it, or choose another `project:` folder",
+            )
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
