@@ -32,6 +32,7 @@ from evermix.recipe.decision import StudyRecipe as StudyRecipe
 from evermix.reports import log as log
 from evermix.reports import report as report
 from evermix.reports import status as status
+from evermix.results import RunResult as RunResult
 from evermix.schedule import MixtureSchedule as MixtureSchedule
 from evermix.study import Study as Study
 
