@@ -180,7 +180,7 @@ def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """The lines of docs/continual.md: accuracy, bits per byte and compute at the end of every method's life."""
+    """The lines of docs/phases.md: accuracy, bits per byte and compute at the end of every method's life."""
     seeds = sorted({row["seed"] for row in rows})
     lines = ["| method | mean accuracy | mean bits per byte | cumulative compute |", "|---|---|---|---|"]
     for method in dict.fromkeys(row["method"] for row in rows):

@@ -138,7 +138,7 @@ def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """The lines of docs/continual.md: mean perplexity and compute of every arm, against evermix's."""
+    """The lines of docs/phases.md: mean perplexity and compute of every arm, against evermix's."""
     seeds = sorted({row["seed"] for row in rows})
     lines = ["| arm | mean perplexity | cumulative compute |", "|---|---|---|"]
     for arm in dict.fromkeys(row["arm"] for row in rows if row["arm"] != "evermix"):

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tools.map import draw, layers
 from tools.structure import SOURCE, circles, imports, structure
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_no_circles_of_imports() -> None:
@@ -66,3 +69,25 @@ def test_numbers(tmp_path: Path) -> None:
         "functions": 3,
         "circles": 0,
     }
+
+
+def test_the_map_of_the_rooms_is_up_to_date() -> None:
+    """If not: python tools/map.py."""
+    assert (ROOT / "docs" / "rooms.svg").read_text(encoding="utf-8") == draw()
+    rooms = {room for row in layers() for room in row}
+    there = {path.stem for path in (SOURCE / "evermix").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert rooms == {name for name in there if not name.startswith("__")}
+
+
+def test_the_walk_of_a_recipe_only_goes_down() -> None:
+    """The chain of docs/contributing.md: no step imports one above it."""
+    chain = ["planning running", "assembling", "arms", "deciding", "evidence", "components scoring state", "context"]
+    step = {f"evermix.lifecycle.{name}": k for k, names in enumerate(chain) for name in names.split()}
+
+    def place(module: str) -> int | None:
+        return next((step[name] for name in step if module == name or module.startswith(f"{name}.")), None)
+
+    for module, imported in imports(SOURCE).items():
+        for other in imported:
+            above, below = place(module), place(other)
+            assert above is None or below is None or above <= below, f"{module} imports {other}"

@@ -26,8 +26,9 @@ def test_python_example_is_a_recipe_that_plans() -> None:
     names: dict[str, Any] = {}
     exec(compile(example.split("result = ")[0], "README.md", "exec"), names)
     planned = plan(names["recipe"])
-    assert planned["domains"] == ["code", "manuals", "chat"]
-    assert planned["decision_steps"] == [round(0.4 * planned["total_steps"])]
+    ((phase,),) = planned.phases
+    assert phase.domains == ("code", "manuals", "chat")
+    assert phase.decided_at == (round(0.4 * phase.n_steps),)
 
 
 @pytest.mark.parametrize(
@@ -36,8 +37,8 @@ def test_python_example_is_a_recipe_that_plans() -> None:
         ("pretraining", "README.md"),
         ("laws", "README.md"),
         ("reuse", "README.md"),
-        ("midtraining", "docs/continual.md"),
-        ("instruction_tuning", "docs/continual.md"),
+        ("midtraining", "docs/phases.md"),
+        ("instruction_tuning", "docs/phases.md"),
     ],
 )
 def test_measured_tables_are_those_of_the_results(name: str, page: str) -> None:

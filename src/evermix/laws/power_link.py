@@ -359,7 +359,7 @@ class PooledPowerLinkLaw(PowerLinkLaw):
 
     s_k from a fit of each metric alone, r the correlation of two metrics over runs, 1 in the denominator a metric that
     knows nothing. With about as many runs as domains it ranks new mixtures slightly better than fits that know nothing
-    of each other (docs/log.md); with many runs it makes no difference.
+    of each other (docs/log/laws.md); with many runs it makes no difference.
 
     Args:
         g, ridge, prior_a, prior_weight_a: as in PowerLinkLaw.

@@ -7,11 +7,11 @@ pure, a little (in `old` and beside others). Per metric i, the loss on training 
 
 with a prior on tau that says that a token of another domain is worth 3% of an own one until the probes say otherwise.
 Probes are short and overstate transfer: prior_log_tau = -3.5 ranked really trained mixtures better than -2.5
-(docs/log.md). What it predicts is the loss after as many steps as a probe has: it ranks mixtures, it does not foretell
-the end of the run.
+(docs/log/probes.md). What it predicts is the loss after as many steps as a probe has: it ranks mixtures, it does not
+foretell the end of the run.
 
 A probe is short, and LoRA: what a whole stage does to a loss, for better or worse, is a multiple h of what the probe
-did (`horizon`; about 2 in docs/log.md). The law is then fitted to
+did (`horizon`; about 2 in docs/log/phases.md). The law is then fitted to
 
     base + h (probe - base)
 

@@ -154,8 +154,8 @@ def choose_kl(
     Repeatedly: split the runs in random halves; a law fitted to one half proposes at every strength, a law fitted to
     the other half judges; then the halves change places. Of the strengths that keep 99% of the best mean's gain the
     greatest is taken, and a quarter of it, since the proposal at stake rests on all runs: the error of a law falls at
-    least as 1 / runs, and faster where it has few to spare (docs/log.md). Guards do not count here: they would move
-    with each law.
+    least as 1 / runs, and faster where it has few to spare (docs/log/laws.md). Guards do not count here: they would
+    move with each law.
 
     Args:
         labels: (runs,), equal for replicates of one mixture, which must stay in one half; None if all differ.

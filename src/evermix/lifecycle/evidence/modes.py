@@ -15,7 +15,7 @@
                  there too). With probe d trained on u d + (1 - u) old that is w_d = (p_d - (1 - u) old_d) / u, and
                  `old` itself is not needed. The objective and its gradient in w cost one forward and one backward pass;
                  dF/dp = Q^-1 dF/dw. The law fitted on random candidates stays 0.01 to 0.02 nats above what 2 to 4
-                 gradient evaluations reach (docs/log.md).
+                 gradient evaluations reach (docs/log/probes.md).
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ class ProbesMeasured:
         decision, started = context.recipe.decision, time.monotonic()
         with context.reporter.part("decision", f"deciding {request.label} by {decision.mode}", None):
             request, measured = _with_recomputed(context, state, request, self.measured)
-            problem = _problem(context, state, request, measured)
+            problem = decision_problem(context, state, request, measured)
             outcome = MODES[decision.mode](problem)
             compute = self.compute + _mode_compute(context, "evaluation", outcome, time.monotonic() - started)
             modes, checking = _cross_checks(context, request, problem, outcome)
@@ -312,7 +312,7 @@ def _with_recomputed(
         return replace(request, components=components), _seen_through(components, measured)
 
     def promise(names: Sequence[str]) -> float:
-        return MODES["probe-law"](_problem(context, state, *recomputed(names))).proposal.objective_value
+        return MODES["probe-law"](decision_problem(context, state, *recomputed(names))).proposal.objective_value
 
     kept = promise(())
     bundled = request.components.space.fixed_ratio
@@ -329,9 +329,10 @@ def _seen_through(components: MixtureComponents, measured: ProbeMeasurement) -> 
     return replace(measured, old=components.old_shares, probes=tuple(probes))
 
 
-def _problem(
+def decision_problem(
     context: RunContext, state: ModelState, request: DecisionRequest, measured: ProbeMeasurement
 ) -> DecisionProblem:
+    """What every mode answers: finished probes, and what the recipe asks for."""
     decision, components = context.recipe.decision, request.components
     return DecisionProblem(
         measured,
