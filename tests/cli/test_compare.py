@@ -1,4 +1,4 @@
-"""`evermix compare` and lives on the command line: one tiny life, trained once, and what every verb says of it."""
+"""`evermix compare` on the command line: one tiny run of two phases, trained once, and what every verb says of it."""
 
 import json
 from collections.abc import Callable

@@ -12,6 +12,7 @@ from evermix.cli.app import UPDATE_VERBS
 from evermix.cli.reference import help_text
 from evermix.cli.update_options import UpdateArguments
 from evermix.errors import RecipeError
+from evermix.results import Decision, RunResult
 from tests.cli.called import Ended, evermix
 
 RECIPE = """
@@ -86,6 +87,13 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     return Story(folder, said)
 
 
+def decided(content: dict[str, Any]) -> Decision:
+    """What the swarm decided, of the JSON that an update prints."""
+    result = RunResult.from_json({name: value for name, value in content.items() if name in RunResult.model_fields})
+    assert result.proposal is not None
+    return result.proposal
+
+
 def test_commands_end_as_they_should(story: Story) -> None:
     failed = {"too early", "cannot be had", "unknown"}
     assert {name for name, ended in story.said.items() if ended.code} == failed, story.said
@@ -120,12 +128,12 @@ def test_update_shows_plan_then_both_mixtures(story: Story) -> None:
     ended = story.said["add"]
     assert "> mixture" in ended.err
     assert "d: new text" in ended.err
-    for words in ("before", "total variation", "Reuse: ", "Swarm: 4 proxies", "recomputing a domain at a fixed"):
+    for words in ("before", "total variation", "Reuse: ", "Swarm: 4 proxies", "recomputing a domain at a fixed ratio"):
         assert words in ended.out
 
 
 def test_status_log_and_graph(story: Story) -> None:
-    assert story.said["status"].json["swarm"] == {"told": 4, "wanted": 4, "version": 1}
+    assert story.said["status"].json["swarm"] == {"measured": 4, "wanted": 4, "version": 1}
     graph = story.said["graph"].json
     history = graph["history"]
     assert isinstance(history, dict)
@@ -139,26 +147,27 @@ def test_status_log_and_graph(story: Story) -> None:
 
 def test_page_of_the_update(story: Story) -> None:
     page = (story.folder / "page.html").read_text(encoding="utf-8")
-    for heading in ("The mixture", "Comparison", "Quality of the law", "The swarm", "History of domains and mixtures"):
-        assert f"<h2>{heading}</h2>" in page
-    assert "What keeping proportions costs" in page
+    assert "<h2>History of domains and mixtures</h2>" in page
+    for heading in ("Comparison: objective (lower is better)", "Proxies", "What recomputing a domain at a fixed ratio"):
+        assert f"<h3>{heading}" in page
+    for words in ("The mixture. Decision of arm evermix", "judged on runs that it was not fitted to"):
+        assert words in page
     assert "version 1: add d (mixture) (now)" in page
     assert "<script" not in page
 
 
 def test_undo_and_removal(story: Story) -> None:
-    undone, removed = story.said["undo"].json, story.said["remove"].json
-    assert undone["version"] == 0
-    before, after = undone["mixture_before"], undone["mixture"]
-    assert isinstance(before, dict)
-    assert isinstance(after, dict)
+    undone, removed = decided(story.said["undo"].json), decided(story.said["remove"].json)
+    assert undone.swarm is not None
+    assert undone.swarm.version == 0
+    before, after = undone.swarm.before, undone.mixture
+    assert before is not None
     assert set(before) == {"t:a", "t:b", "c", "d"}
     assert set(after) == {"t:a", "t:b", "c"}
     assert story.said["again"].json["so_far"] == "8 of 8 proxies are done"
-    left = removed["mixture"]
-    assert isinstance(left, dict)
+    left = removed.mixture
     assert left["t:a"] / left["t:b"] == pytest.approx(after["t:a"] / after["t:b"])
-    assert removed["proposal"] is None
+    assert removed.proposal is None
 
 
 @pytest.mark.parametrize("verb", list(UPDATE_VERBS))

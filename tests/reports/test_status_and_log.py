@@ -67,6 +67,7 @@ def test_log_tells_the_story(tmp_path: Path) -> None:
     realised = {name: loss + 0.5 for name, loss in decision.predicted_loss_nats.items()}
     outcome = {"predicted_loss_nats": decision.predicted_loss_nats, "realised_loss_nats": realised}
     ledger.append("outcome", "o", outcome)
+    ledger.append("source", "law@0123", {"name": "law", "files": ["law.jsonl"], "registry": None, "dataset": None})
     ledger.append("something-new", "key", {})
     lines = {line.kind: line for line in read_log(tmp_path)}
     stories = {kind: line.story for kind, line in lines.items()}
@@ -78,6 +79,7 @@ def test_log_tells_the_story(tmp_path: Path) -> None:
     assert "predicted objective 15.1 (start 15.9, natural 17.2)" in stories["decision"]
     assert stories["outcome"].startswith("realised against predicted: off by 0.500 nats")
     assert stories["phase-begun"] == "began phase base > law"
+    assert stories["source"] == "law: text of law.jsonl"
     assert stories["something-new"] == "key"
     assert lines["decision"].flops == pytest.approx(1.01e12)
     text = printed(print_log, read_log(tmp_path), width=200)

@@ -95,14 +95,15 @@ def show_result(project: Path, result: RunResult, json: bool, **more: Any) -> No
 
 
 def show_plan(plan: RunPlan, shown_on: Console, json: bool) -> None:
-    """The plan as a table, with how far a swarm is that has begun; or as JSON."""
-    if json:
-        print_json(plan.model_dump(mode="json"))
-        return
+    """The plan as a table or as JSON; of a swarm that has begun how far it is."""
     from evermix.reports.history import so_far
     from evermix.reports.plans import print_plan
 
-    print_plan(plan, shown_on, None if plan.swarm is None else so_far(Path(plan.project)))
+    begun = None if plan.swarm is None else so_far(Path(plan.project))
+    if json:
+        print_json(plan.model_dump(mode="json") | ({"so_far": begun} if begun else {}))
+    else:
+        print_plan(plan, shown_on, begun)
 
 
 def _names(arms: str) -> tuple[str, ...]:

@@ -234,6 +234,14 @@ def study_state(findings: Findings) -> StudyState | None:
     return StudyState(measured, wanted, view.version.number, len(study.domains), told, is_swarm, study.history())
 
 
+def mixture_before(project: Path) -> dict[str, float] | None:
+    """The mixture that the last update of a study's domains found; None where there was no update."""
+    study = open_study(project)
+    updates = [each for each in study.now().state.eras.path() if each.update is not None]
+    mixture = study.at(updates[-1].entry - 1).mixture if updates else None
+    return None if mixture is None else dict(mixture.as_dict)
+
+
 def so_far(project: Path) -> str | None:
     """How many proxies of the current version are done; None where no swarm has begun in that folder."""
     entries = read_entries(project)

@@ -20,7 +20,7 @@ from evermix.reports.decision_tables import (
     decisions_grid,
     swarm_facts,
 )
-from evermix.reports.history import study_state, tree
+from evermix.reports.history import mixture_before, study_state, tree
 from evermix.reports.layout import Grid, cells
 from evermix.reports.pareto import pareto_svgs
 from evermix.reports.project import Findings, load_findings
@@ -79,11 +79,13 @@ def context(findings: Findings) -> dict[str, Any]:
     found = {"name": findings.name, "history": tree(study.history) if study is not None else None}
     if findings.result is None:
         return found | _unfinished(findings, "" if study is None else study.words)
-    if study is not None and study.version != decided_version(findings.result):
+    if study is None:
+        return found | {"state": ""} | _finished(findings.result)
+    if study.version != decided_version(findings.result):
         state = f"an update is under way ({study.words}): this is the mixture before it"
-    else:
-        state = ""
-    return found | {"state": state} | _finished(findings.result)
+        return found | {"state": state} | _finished(findings.result)
+    before = mixture_before(findings.folder)
+    return found | {"state": ""} | _finished(findings.result.with_mixture_before(before))
 
 
 def _unfinished(findings: Findings, study_words: str) -> dict[str, Any]:

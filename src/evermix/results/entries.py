@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evermix.errors import ProjectError
 from evermix.results.record import Shares
@@ -15,6 +15,12 @@ class EntryRecord(BaseModel):
     """Base of what an entry holds: frozen, and keys that nobody reads here are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_none(cls, content: Any) -> Any:
+        """A key without a value is one that was not given."""
+        return {k: v for k, v in content.items() if v is not None} if isinstance(content, dict) else content
 
 
 class Spent(EntryRecord):
