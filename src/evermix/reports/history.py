@@ -237,7 +237,7 @@ def study_state(findings: Findings) -> StudyState | None:
 def mixture_before(project: Path) -> dict[str, float] | None:
     """The mixture that the last update of a study's domains found; None where there was no update."""
     study = open_study(project)
-    updates = [each for each in study.now().state.eras.path() if each.update is not None]
+    updates = [each for each in study.now().state.versions.path() if each.update is not None]
     mixture = study.at(updates[-1].entry - 1).mixture if updates else None
     return None if mixture is None else dict(mixture.as_dict)
 
