@@ -104,27 +104,27 @@ def arms_grid(plan: RunPlan) -> Grid | None:
 
 
 def print_update_plan(plan: Mapping[str, Any], console: Console) -> None:
-    """Every strategy with its cost, the chosen one marked; what it freezes; where new domains come from."""
+    """Every strategy with its cost, the chosen one marked; what keeps a fixed ratio; where new domains come from."""
     console.print(Text(f"Update: {change_words(plan['update'])}", style="bold"))
     console.print(strategy_table(plan))
     chosen = plan["strategies"].get(plan["strategy"])
     lines = [f"{plan['strategy']}: {plan['unavailable'].get(plan['strategy'])}"] if chosen is None else []
-    if chosen is not None and chosen["frozen"]:
-        shares = sorted(chosen["frozen"].items(), key=lambda pair: -pair[1])
-        lines.append("frozen, in these proportions: " + listed([f"{name} {units.share(s)}" for name, s in shares], 12))
+    if chosen is not None and chosen["fixed_ratio"]:
+        shares = sorted(chosen["fixed_ratio"].items(), key=lambda pair: -pair[1])
+        lines.append("at a fixed ratio: " + listed([f"{name} {units.share(s)}" for name, s in shares], 12))
     if chosen is not None and chosen["carried"] is not None:
         lines.append("no runs: the remaining shares are scaled to sum to one")
-    if chosen is not None and plan["strategy"] == "auto" and chosen["frozen"] and chosen["n_runs"]:
-        lines.append("more runs follow for frozen domains whose release proves worth them")
+    if chosen is not None and plan["strategy"] == "auto" and chosen["fixed_ratio"] and chosen["n_runs"]:
+        lines.append("more runs follow for domains at a fixed ratio that prove worth recomputing")
     lines += lineage_lines(plan)
     items(console, "What it does", lines)
 
 
 def strategy_table(plan: Mapping[str, Any]) -> Table:
-    """Rows strategies; what is frozen and measured, runs new and reused, FLOPs and time of the new ones."""
+    """Rows strategies; what keeps a fixed ratio and what is measured, runs new and reused, FLOPs and time of the new ones."""
     table = plain_table("Strategies")
     table.add_column("strategy")
-    table.add_column("frozen", justify="right")
+    table.add_column("fixed\nratio", justify="right")
     table.add_column("measured anew", overflow="fold")
     for column in ("runs\nneeded", "reused", "new", "FLOPs", "work"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -139,11 +139,11 @@ def strategy_table(plan: Mapping[str, Any]) -> Table:
 
 
 def _strategy_cells(plan: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
-    frozen, needed = len(row["frozen"]), row["n_needed"]
+    fixed, needed = len(row["fixed_ratio"]), row["n_needed"]
     measured = listed(row["measured"], 5) if row["measured"] else "all domains" if needed else "none"
     counts = [str(needed), str(row["n_reused"]), str(row["n_runs"])]
     spent = [units.flops(row["flops"]) if row["n_runs"] else "0", units.seconds(row["seconds"])]
-    return [f"{frozen} of {len(plan['domains'])}" if frozen else units.NOTHING, measured, *counts, *spent]
+    return [f"{fixed} of {len(plan['domains'])}" if fixed else units.NOTHING, measured, *counts, *spent]
 
 
 def change_words(update: Mapping[str, Any]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import AliasChoices, Field
-
 from evermix.results.record import Known, Record, Shares
 
 
@@ -72,7 +70,7 @@ class DiagnosisView(Record):
     predicted_loss: EstimateView
     runs_saved: int
     candidates: tuple[RecomputeValue, ...] = ()
-    recompute: tuple[RecomputeValue, ...] = Field((), validation_alias=AliasChoices("recompute", "release"))
+    recompute: tuple[RecomputeValue, ...] = ()
     remaining_loss: EstimateView
     advice: str
 
