@@ -121,7 +121,7 @@ def print_update_plan(plan: Mapping[str, Any], console: Console) -> None:
 
 
 def strategy_table(plan: Mapping[str, Any]) -> Table:
-    """Rows strategies; what keeps a fixed ratio and what is measured, runs new and reused, FLOPs and time of the new ones."""
+    """Rows strategies; what keeps a fixed ratio, what is measured, runs new and reused, FLOPs and time of new ones."""
     table = plain_table("Strategies")
     table.add_column("strategy")
     table.add_column("fixed\nratio", justify="right")
