@@ -305,10 +305,7 @@ def proxy_compute(proxies: Sequence[Mapping[str, Any]], rescored: float = 0.0) -
 
 
 def _diagnosis_view(diagnosis: Diagnosis) -> DiagnosisView:
-    content = diagnosis.as_dict
-    return DiagnosisView.model_validate(
-        {k: v for k, v in content.items() if k != "release"} | {"recompute": content["release"]}
-    )
+    return DiagnosisView.model_validate(diagnosis.as_dict)
 
 
 def _task_of(metric: str, tasks: frozenset[str]) -> str:
