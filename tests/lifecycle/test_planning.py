@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evermix.reports.plan import print_plan
 from rich.console import Console
 
 from evermix.corpora import CORPORA
 from evermix.lifecycle import plan
 from evermix.recipe import Recipe
+from evermix.reports.plans import print_plan
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "4-midtraining.yaml"
 STEPS = (20, 10, 5)
