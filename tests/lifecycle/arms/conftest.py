@@ -20,6 +20,11 @@ Make = Callable[..., dict[str, Any]]
 OF_PHASES = tuple(arm for arm in ARMS if arm != "best-run")  # that one needs the swarm of a project
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--arms a,b` trains these alone, for who adds one; their tests are chosen by `-k`."""
+    parser.addoption("--arms", default=None, help="train only these arms, parted by commas")
+
+
 @pytest.fixture(scope="session")
 def life(tiny_recipe: Make) -> Make:
     """A recipe of three phases: prose; then code; then noise."""
@@ -59,10 +64,14 @@ def opened(content: dict[str, Any]) -> RunContext:
 
 
 @pytest.fixture(scope="session")
-def lived(tmp_path_factory: pytest.TempPathFactory, life: Make) -> tuple[Path, RunResult]:
+def lived(
+    tmp_path_factory: pytest.TempPathFactory, life: Make, request: pytest.FixtureRequest
+) -> tuple[Path, RunResult]:
     """The project folder and the result."""
+    asked = request.config.getoption("--arms", default=None)
+    arms = asked.split(",") if asked else list(OF_PHASES)
     project = tmp_path_factory.mktemp("arms") / "project"
-    return project, run(Recipe.model_validate(life(project, arms=list(OF_PHASES))))
+    return project, run(Recipe.model_validate(life(project, arms=arms)))
 
 
 @pytest.fixture(scope="session")

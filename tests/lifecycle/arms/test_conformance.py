@@ -12,6 +12,7 @@ import pytest
 from evermix.ledger import Ledger
 from evermix.lifecycle import plan
 from evermix.lifecycle.arms import ARMS
+from evermix.lifecycle.arms.decided import DecidedArm
 from evermix.lifecycle.arms.mixtures import Uniform
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.deciding import decide
@@ -25,6 +26,9 @@ from tests.lifecycle.arms.conftest import OF_PHASES, opened
 
 Make = Callable[..., dict[str, Any]]
 Rows = dict[str, tuple[PhaseResult, ...]]
+DECIDED_BY: dict[str, str] = {"probes": "evermix"} | {
+    arm.evidence: arm.name for arm in ARMS.values() if isinstance(arm, DecidedArm) and arm.name in OF_PHASES
+}
 
 
 def test_recipes_and_results_know_every_one() -> None:
@@ -108,8 +112,7 @@ def test_a_decision_is_made_once_and_says_what_it_stands_on(
     assert sum(first.shares.values()) == pytest.approx(1)
     booked = {work.part for work in evidence.estimate(context.recipe, phases[1])}
     assert booked == set(first.compute.by_part)
-    arm = {"probes": "evermix", "swarm": "proxy-swarm", "merges": "mergemix", "sweep": "oracle"}[name]
-    (trained_on,) = rows[arm][1].decisions
+    (trained_on,) = rows[DECIDED_BY[name]][1].decisions
     unrealised = {"arm": first.arm, "realised_loss_nats": None, "realised_objective": None}
     assert trained_on.model_copy(update=unrealised) == first
 
