@@ -71,8 +71,9 @@ def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_queries_run(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    ledger.append("segment", "a", {"arm": "natural", "flops": 3.0, "seconds": 1.0})
-    ledger.append("segment", "b", {"arm": "natural", "flops": 4.0, "seconds": 2.0})
+    for key, flops, seconds in (("a", 3.0, 1.0), ("b", 4.0, 2.0)):
+        compute = {"by_part": {"training": {"flops": flops, "n_tokens": 8.0, "seconds": seconds}}}
+        ledger.append("segment", key, {"phase": "base", "compute": compute})
     ledger.append("decision", "c", {"at_step": 5, "mixture": {"web": 0.25, "code": 0.75}})
     ledger.append("ask", "run-0000", {"version": 1})
     ledger.append("proxy", "run-0000", {"flops": 5.0})
@@ -80,7 +81,7 @@ def test_queries_run(tmp_path: Path) -> None:
     costs, mixtures, versions = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)
     connection = sqlite3.connect(ledger.path)
     try:
-        assert connection.execute(costs).fetchall() == [("natural", 2, 7.0, 3.0)]
+        assert connection.execute(costs).fetchall() == [("base", 2, 7.0, 3.0)]
         assert connection.execute(mixtures).fetchall() == [(5, "code", 0.75), (5, "web", 0.25)]
         assert connection.execute(versions).fetchall() == [(1, 1, 5.0)]
     finally:
