@@ -286,8 +286,6 @@ def test_probes_at_every_purity_on_the_way(tmp_path: Path, tiny_recipe: Make, ph
     ("changes", "error", "words"),
     [
         ({"constraints": {"max_epochs": 0.01}}, ConstraintError, "too few"),
-        ({"training": {"tokens": 300, "batch_sequences": 4}}, RecipeError, "at least 4 steps"),
-        ({"decision": {"at": [0.5, 0.501]}}, RecipeError, "different steps"),
         ({"domains": [{"name": "x", "files": ["nowhere.jsonl"]}]}, CorpusError, r"nowhere\.jsonl"),
         ({"model": {"checkpoint": "nowhere"}}, EvermixError, "nowhere"),
         ({"model": {"rung": "3M"}}, RecipeError, "ladder"),
@@ -312,3 +310,21 @@ def test_plan_agrees_with_the_run(finished: Finished) -> None:
     assert planned.arms["evermix"].flops_by_part["probes"] == evermix.compute.by_part["probes"].flops
     assert list(phase.decided_at) == [result.decisions[0].at_step]
     assert phase.n_probes == len(result.decisions[0].probes)
+
+
+def test_guards_and_named_mixtures_hold_for_probes_too(tmp_path: Path, tiny_recipe: Make) -> None:
+    """No loss is predicted to be worse than at the natural mixture by more than the tolerance; one guard binds."""
+    free = tiny_recipe(tmp_path / "free", arms=["evermix"])
+    free["decision"] = free["decision"] | {"kl": 0.0, "compare": {"mine": {"code": 0.5, "prose": 0.5}}}
+    free["objective"] = {"weights": {"prose": 1.0}}
+    (loose,) = _run(free).decisions
+    assert set(loose.predicted_objective) == {"chosen", "so far", "start", "natural", "uniform", "mine"}
+    assert loose.ceilings is None
+    guarded = free | {"project": str(tmp_path / "guarded")}
+    guarded["decision"] = free["decision"] | {"guards": [{"reference": "uniform", "metrics": ["code"]}]}
+    (held,) = _run(guarded).decisions
+    assert held.ceilings is not None
+    assert set(held.ceilings) == {"code"}
+    assert loose.predicted_loss_nats["code"] > held.ceilings["code"]
+    assert held.predicted_loss_nats["code"] <= held.ceilings["code"] + 1e-6
+    assert held.mixture["code"] > loose.mixture.get("code", 0.0)

@@ -200,7 +200,7 @@ def test_every_mode_is_asked_beside_the_one_that_decides(life: Make, tmp_path: P
 def test_every_mode_decides_over_what_is_recomputed(
     life: Make, tmp_path: Path, mode: str, recomputed: Any, components: set[str]
 ) -> None:
-    content = life(tmp_path / "project", replay={"release": recomputed})
+    content = life(tmp_path / "project", replay={"recompute": recomputed})
     content["decision"] = content["decision"] | {"mode": mode}
     rows = _rows(_run(content), "evermix")
     (decision,) = rows[2].decisions
@@ -214,7 +214,7 @@ def test_the_horizon_moves_predictions_away_from_the_base(life: Make, tmp_path: 
     """At horizon h the fitted losses are base + h (probe - base): the prediction lies about h times as far away."""
     made = {}
     for horizon in (1.0, 3.0):
-        content = life(tmp_path / str(horizon), replay={"horizon": horizon, "release": "none"})
+        content = life(tmp_path / str(horizon), replay={"horizon": horizon, "recompute": "none"})
         content["phases"] = content["phases"][:2]
         (made[horizon],) = _rows(_run(content), "evermix")[1].decisions
     assert made[1.0].probes == made[3.0].probes
@@ -224,7 +224,7 @@ def test_the_horizon_moves_predictions_away_from_the_base(life: Make, tmp_path: 
 
 
 def test_replay_auto_recomputes_what_promises_to_pay(life: Make, tmp_path: Path) -> None:
-    rows = _rows(_run(life(tmp_path / "project", replay={"release": "auto"})), "evermix")
+    rows = _rows(_run(life(tmp_path / "project", replay={"recompute": "auto"})), "evermix")
     (decision,) = rows[2].decisions
     assert set(decision.recomputed) <= {"code"}
     assert set(decision.shares) in ({"old", "prose (2)", "noise"}, {"code", "prose (2)", "noise"})
@@ -232,7 +232,7 @@ def test_replay_auto_recomputes_what_promises_to_pay(life: Make, tmp_path: Path)
 
 def test_retention_lowers_the_share_of_what_is_new(life: Make, tmp_path: Path) -> None:
     """The constraint is the only difference, so the old domain's predicted loss obeys it and the new share falls."""
-    free = life(tmp_path / "free", replay={"release": "none"})
+    free = life(tmp_path / "free", replay={"recompute": "none"})
     free["phases"] = [{"name": "base", "tokens": 300 * 4 * 32}, free["phases"][1]]
     free["training"] = free["training"] | {"learning_rate": 1e-2}
     free["decision"] = {"kl": 0.0, "probes": {"steps": 20, "rank": 4, "evaluation_sequences": 16}}

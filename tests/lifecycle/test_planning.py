@@ -57,11 +57,11 @@ def test_arms_cost_what_their_definition_says() -> None:
 @pytest.mark.parametrize(
     ("replay", "mode", "n_probes"),
     [
-        ({"release": "none"}, "probe-law", [0, 2, 2]),
-        ({"release": "all"}, "probe-law", [0, 2, 2]),  # the new domain's probes tell about the others too
-        ({"release": "none"}, "gradient", [0, 2, 2]),
-        ({"release": "all"}, "gradient", [0, 3, 4]),
-        ({"release": ["a"]}, "interpolation", [0, 3, 3]),
+        ({"recompute": "none"}, "probe-law", [0, 2, 2]),
+        ({"recompute": "all"}, "probe-law", [0, 2, 2]),  # the new domain's probes tell about the others too
+        ({"recompute": "none"}, "gradient", [0, 2, 2]),
+        ({"recompute": "all"}, "gradient", [0, 3, 4]),
+        ({"recompute": ["a"]}, "interpolation", [0, 3, 3]),
         ({"purities": [0.2, 0.5, 0.8]}, "probe-law", [0, 3, 3]),
     ],
 )

@@ -86,7 +86,7 @@ def test_orders_are_drawn_without_repetition_and_keep_the_pretraining_first() ->
         ({"phases": [{"name": "x"}], "orders": [["y"]]}, "an order must name every phase once"),
         ({"phases": LIFE, "orders": [["more", "base", "mend", "talk"]]}, "the pretraining 'base' must be first"),
         ({"phases": LIFE, "orders": 7}, "3 phases have only 6 orders, not 7"),
-        ({"phases": LIFE, "replay": {"release": ["z"]}}, "unknown domain 'z'"),
+        ({"phases": LIFE, "replay": {"recompute": ["z"]}}, "unknown domain 'z'"),
         ({"orders": 2}, "belongs to a recipe with phases"),
         ({"arms": ["naive"]}, "arm naive belongs to a recipe with phases"),
         ({"method": "olmix", "domains": [{**domain("a"), "format": "chat"}]}, "format chat belongs to method op-mix"),

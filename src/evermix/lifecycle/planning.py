@@ -10,7 +10,6 @@ from evermix.lifecycle.arms import ARMS
 from evermix.lifecycle.arms.base import evidence_of
 from evermix.lifecycle.evidence.probe_budget import decided_at, planned_probes
 from evermix.lifecycle.evidence.swarm import planned_runs
-from evermix.lifecycle.state import check_steps
 from evermix.lifecycle.work import Work
 from evermix.models.ladder import counted_parameters
 from evermix.recipe import Recipe
@@ -26,7 +25,6 @@ def plan(recipe: Recipe) -> RunPlan:
     Raises:
         RecipeError: if a pretraining has too few steps for its decisions.
     """
-    check_steps(recipe)
     orders = [recipe.timeline(order) for order in recipe.phase_orders]
     known = recipe.model.checkpoint is None and recipe.tokenizer.path is None
     counted = counted_parameters(recipe.model.rung, recipe.tokenizer.vocab_size) if known else None

@@ -16,7 +16,7 @@ from evermix.lifecycle.changes import check_unchanged, note_begun
 from evermix.lifecycle.context import RunContext, open_context
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.scoring import check_tasks, score_before
-from evermix.lifecycle.state import ModelState, check_steps, check_trainers
+from evermix.lifecycle.state import ModelState, check_trainers
 from evermix.lifecycle.text import corpus_record
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
@@ -30,7 +30,6 @@ def run(recipe: Recipe, *, console: Console | None = None) -> RunResult:
         EvermixError: on input that cannot work, or a project that another process is running.
     """
     check_trainers(recipe)
-    check_steps(recipe)
     project = Project(recipe.project_folder)
     with project.lock():
         return finish(open_context(recipe, project, Reporter(project, console)))

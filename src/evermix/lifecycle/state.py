@@ -183,32 +183,6 @@ def decision_steps(at: tuple[float, ...], total_steps: int) -> tuple[int, ...]:
     return tuple(max(1, round(fraction * total_steps)) for fraction in at)
 
 
-def check_steps(recipe: Recipe) -> None:
-    """Nothing, if a pretraining has steps for every piece between decisions, each of them at a step of its own.
-
-    Raises:
-        RecipeError: there are too few, or decision points fall together.
-    """
-    phase, at = recipe.timeline(recipe.phase_orders[0])[0], recipe.decision.at
-    if recipe.method != "op-mix" or phase.recipe.kind != "pretrain" or len(phase.domains) < 2:
-        return
-    tokens_per_step = phase.batch_rows * recipe.corpus.sequence_length
-    total, least = phase.n_steps, 2 * (len(at) + 1)
-    if total < least:
-        raise RecipeError(
-            f"training.tokens must pay for at least {least} steps of {tokens_per_step} tokens",
-            received=phase.training.tokens,
-            hint="raise training.tokens, or lower batch_sequences or sequence_length",
-        )
-    ends = [*decision_steps(at, total), total]
-    if len(set(ends)) != len(ends):
-        raise RecipeError(
-            f"decision.at must fall on different steps before the end, step {total}",
-            received=ends[:-1],
-            hint="move the decision points apart, or raise training.tokens",
-        )
-
-
 def check_trainers(recipe: Recipe) -> None:
     """Nothing, if the packages of every phase's trainer are there.
 

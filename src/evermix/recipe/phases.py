@@ -119,20 +119,20 @@ class RetentionRecipe(Model):
     )
 
 
-Release = Literal["none", "auto", "all"]
+Recompute = Literal["none", "auto", "all"]
 
 
 class ReplayRecipe(Model):
     """How domains learnt before are mixed in."""
 
-    release: Release | tuple[str, ...] = Field(
+    recompute: Recompute | tuple[str, ...] = Field(
         "all",
         description="all: the share of every domain is decided anew; none: those learnt before keep the proportions in "
-        "which they were learnt, as one virtual domain; auto: those whose release is predicted to pay get shares of "
-        "their own (partial reuse); or the names of such domains",
+        "which they were learnt, as one virtual domain; auto: those that are predicted to be worth a share of "
+        "their own get one (partial reuse); or the names of such domains",
     )
     horizon: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
-        2.0, description="mode probe-law: a stage moves every loss about so many times as far as its probes do"
+        2.0, description="mode probe-law: a phase moves every loss about so many times as far as its probes do"
     )
     purities: tuple[Share, ...] = Field(
         (0.1, 0.9), min_length=1, description="shares of a single new domain in its probes; several get the last each"

@@ -64,7 +64,7 @@ Arm = Literal[
 _OF_EVIDENCE: dict[str, dict[str, tuple[str, ...]]] = {
     "probes": {"decision": ("at", "mode", "candidates", "gradient_evaluations", "cross_checks", "probes")},
     "a swarm": {
-        "decision": ("law", "guards", "compare", "resamples"),
+        "decision": ("law", "resamples"),
         "objective": ("maximise", "drop", "unit", "aggregate"),
     },
 }
@@ -174,6 +174,9 @@ class Recipe(Model):
     def _nothing_is_ignored(self) -> Self:
         if "swarm" in self.model_fields_set and "a swarm" not in self.evidence and not self.phases:
             raise LocatedError(("swarm",), f"belongs to method olmix (this recipe's method: {self.method})")
+        for part in ("replay", "retention"):
+            if part in self.model_fields_set and "probes" not in self.evidence:
+                raise LocatedError((part,), f"belongs to decisions by probes (this recipe's method: {self.method})")
         for kind, sections in _OF_EVIDENCE.items():
             for section, keys in sections.items():
                 given = [key for key in keys if key in getattr(self, section).model_fields_set]
@@ -244,7 +247,13 @@ class Recipe(Model):
         if objective.bits_per_byte_factor is not None:
             message = "belongs to a table of runs: of a recipe's text it is known"
             raise LocatedError(("objective", "bits_per_byte_factor"), message)
+        if decision.mode == "gradient" and decision.guards:
+            raise LocatedError(("decision", "guards"), "mode gradient has no law to hold a guard by")
+        if decision.mode == "gradient" and self.retention.max_rise is not None:
+            raise LocatedError(("retention", "max_rise"), "mode gradient has no law to foretell a rise by")
         if self.method == "op-mix":
+            if any(guard.reference == "best observed" for guard in decision.guards):
+                raise LocatedError(("decision", "guards"), "best observed is a run: it belongs to method olmix")
             if decision.kl == "auto":
                 raise LocatedError(("decision", "kl"), "auto is chosen by cross-fitting, which needs method olmix")
             if decision.prior == "swarm":
@@ -275,10 +284,10 @@ class Recipe(Model):
     @model_validator(mode="after")
     def _phases_follow_each_other(self) -> Self:
         known = {base_name(label) for label in self.labels.sources}
-        for name in self.replay.release if isinstance(self.replay.release, tuple) else ():
+        for name in self.replay.recompute if isinstance(self.replay.recompute, tuple) else ():
             if name not in known:
                 raise LocatedError(
-                    ("replay", "release"), f"unknown domain '{name}' (known: {', '.join(sorted(known))})"
+                    ("replay", "recompute"), f"unknown domain '{name}' (known: {', '.join(sorted(known))})"
                 )
         for order in self.phase_orders:
             self._check_decision_points(self.timeline(order)[0])

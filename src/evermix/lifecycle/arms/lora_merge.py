@@ -16,11 +16,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ConvergenceError, ProjectError
+from evermix.executors import CachedJob
 from evermix.ledger import content_hash
 from evermix.lifecycle.arms.base import Arm, PhaseOutcome
 from evermix.lifecycle.arms.decided import Evermix, decide_before
@@ -57,10 +59,15 @@ class LoraMerge(Arm):
         w = adapter_weights(decision)
         seen = [[name, probe.loss_nats] for name, probe in decision.probes.items()]  # no ids: later phases change them
         run_id = content_hash(["lora-merge", state.run_id, seen, [share.hex() for share in w.tolist()]])
-        checkpoint = context.project.run_folder(run_id) / _CHECKPOINT
-        if not checkpoint.exists():
+        job = CachedJob(context.project.run_folder(run_id), ("adapter_weights",))
+
+        def merge(folder: Path) -> dict[str, Any]:
             adapters = [Adapter.load(probe.adapter) for probe in probes]
-            save_interpolated(Interpolation(load_model(state.trained), adapters), w, checkpoint)
+            save_interpolated(Interpolation(load_model(state.trained), adapters), w, folder / _CHECKPOINT)
+            return {"adapter_weights": w.tolist()}
+
+        job.run(merge)
+        checkpoint = job.folder / _CHECKPOINT
         n_rows = sum(probe.n_steps for probe in probes) * phase.batch_rows
         effective = w @ np.array([probe.trained_on.weights for probe in probes])
         mixture = Mixture.normalised(context.rows, np.where(effective < _ROUNDING, 0.0, effective))

@@ -83,12 +83,15 @@ def _solved(
             reason,
             kl,
             problem.kl_weight,
-            ceilings=problem.ceilings,
+            ceilings=problem.ceilings_by,
             seed=problem.seed,
             rng=rng,
         )
     )
-    return ModeOutcome(found.proposal, law.predict, found.kl.source, found.assessment_absent, n_forward_tokens)
+    ceilings = found.problem.ceilings
+    return ModeOutcome(
+        found.proposal, law.predict, found.kl.source, found.assessment_absent, ceilings, n_forward_tokens
+    )
 
 
 def _candidates(problem: DecisionProblem, rng: np.random.Generator) -> Floats:
@@ -171,6 +174,7 @@ def decide_by_gradient(problem: DecisionProblem) -> ModeOutcome:
         if problem.kl_weight is None
         else "given, in the objective's unit per nat",
         "the interpolated model itself is asked, and nothing is resampled",
+        None,
         n_forward_tokens=(1 + _REFERENCES) * heldout.n_tokens,
         n_backward_tokens=simulator.n_evaluations * heldout.n_tokens,
     )

@@ -18,7 +18,7 @@ _EVALUATION_PART = 1 / 4
 
 def recomputed_domains(recipe: Recipe, phase: Phase) -> tuple[str, ...]:
     """Known domains whose shares are decided one by one from the beginning; `auto` chooses them later."""
-    asked = recipe.replay.release
+    asked = recipe.replay.recompute
     if isinstance(asked, tuple):
         return tuple(name for name in phase.known if base_name(name) in asked)
     return phase.known if asked == "all" else ()

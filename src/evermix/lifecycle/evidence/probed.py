@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedModel
 
-from evermix.constraints import Bounds
+from evermix.constraints import Bounds, NoRegression
+from evermix.laws.base import MixingLaw
 from evermix.measure.interpolation import Adapter, Interpolation
 from evermix.measure.probes import Probe
 from evermix.mixture import Mixture
@@ -112,6 +113,7 @@ class DecisionProblem:
         own: per metric of the objective, the position of its own domain among those of the prior; None: of no one.
         horizon: mode probe-law: how many times as far from the base as the probes' losses those of the run will be.
         ceilings: shape (metrics,), greatest predicted loss allowed of each, inf where none; None for no such rule.
+        guards: no metric worse than at a reference mixture of the components, as the law says.
     """
 
     measured: ProbeMeasurement
@@ -126,6 +128,15 @@ class DecisionProblem:
     ceilings: Floats | None = None
     horizon: float = 1.0
     kl_weight: float | None = None
+    guards: tuple[NoRegression, ...] = ()
+
+    def ceilings_by(self, law: MixingLaw) -> Floats | None:
+        """Greatest predicted loss allowed of each metric, shape (metrics,): of retention and guards; None without."""
+        metrics = self.measured.metrics
+        rows = [guard.ceilings(law.predict(guard.reference.weights), metrics) for guard in self.guards]
+        if self.ceilings is not None:
+            rows.append(self.ceilings)
+        return np.min(rows, axis=0) if rows else None
 
     def simulated(self, w: Floats) -> Floats:
         """Metrics of the interpolated model at weights `w` of the probes, shape (metrics,)."""
@@ -151,6 +162,7 @@ class ModeOutcome:
         predict: mixtures, shape (..., components) -> the problem's metrics, shape (..., metrics).
         kl_source: how strongly the prior pulled, a phrase for people.
         assessment_absent: why there are no intervals.
+        ceilings: greatest predicted loss allowed of each metric, shape (metrics,), inf where none; None for no rule.
         n_forward_tokens, n_backward_tokens: tokens of forward passes, and of passes with gradient, beyond the probes.
     """
 
@@ -158,6 +170,7 @@ class ModeOutcome:
     predict: Callable[[Floats], Floats]
     kl_source: str
     assessment_absent: str | None
+    ceilings: Floats | None
     n_forward_tokens: int = 0
     n_backward_tokens: int = 0
 

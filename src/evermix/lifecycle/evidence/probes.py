@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedModel
 
+from evermix.constraints import NoRegression
 from evermix.errors import ConvergenceError
 from evermix.ledger import content_hash
 from evermix.lifecycle.components import MixtureComponents
@@ -43,6 +44,7 @@ from evermix.models.loading import load_to_score
 from evermix.objective import Objective
 from evermix.observations import Observations
 from evermix.recipe import ProbeRecipe, Recipe, TrainingRecipe
+from evermix.recipe.decision import GuardRecipe
 from evermix.recipe.phases import Phase, base_name
 from evermix.results import Compute, Decision, ProbeRecord
 from evermix.results.run_result import ErrorRates, EvidenceName, ModeRecord
@@ -301,7 +303,7 @@ def _with_recomputed(
 ) -> tuple[DecisionRequest, ProbeMeasurement]:
     """With replay auto: the request with those known domains recomputed that alone lower the predicted objective."""
     recipe = context.recipe
-    if recipe.replay.release != "auto" or request.components.space is None:
+    if recipe.replay.recompute != "auto" or request.components.space is None:
         return request, measured
     if recipe.decision.mode != "probe-law":
         return request, measured  # they would need probes of their own
@@ -347,7 +349,23 @@ def decision_problem(
         _ceilings(context, request.phase, measured),
         request.horizon,
         decision.kl_weight,
+        tuple(_guard(context, request, guard) for guard in decision.guards),
     )
+
+
+def _guard(context: RunContext, request: DecisionRequest, asked: GuardRecipe) -> NoRegression:
+    """A guard over the components; its reference is `prior` or a mixture of the phase's domains.
+
+    Raises:
+        ConstraintError: the reference is no mixture of the components, where domains keep a fixed ratio.
+    """
+    named = request.prior if asked.reference == "prior" else context.named_mixture(request.phase, asked.reference)
+    components = request.components
+    if components.space is None:
+        reference = named
+    else:
+        reference = components.prior(named) if asked.reference == "prior" else components.shares_of(named)
+    return NoRegression(reference, asked.tolerance, asked.metrics, asked.absolute)
 
 
 def _objective(context: RunContext, request: DecisionRequest) -> Objective:
@@ -382,6 +400,9 @@ def _cross_checks(
         if name == "gradient" and request.tasks:
             failures[name] = "cannot be asked: answers have no gradient"
             continue
+        if name == "gradient" and (problem.guards or problem.ceilings is not None):
+            failures[name] = "cannot be asked: guards and retention are held by a law, and it has none"
+            continue
         try:
             outcomes[name] = MODES[name](replace(problem))
         except ConvergenceError as error:
@@ -413,7 +434,9 @@ def _references(context: RunContext, request: DecisionRequest, chosen: Mixture) 
     """
     found = {"chosen": chosen, "so far": request.components.old_shares}
     if request.components.space is None:
-        found |= {name: context.named_mixture(request.phase, name) for name in ("start", "natural", "uniform")}
+        named_mixtures: dict[str, str | dict[str, float]] = {name: name for name in ("start", "natural", "uniform")}
+        named_mixtures |= context.recipe.decision.compare
+        found |= {name: context.named_mixture(request.phase, each) for name, each in named_mixtures.items()}
     return found
 
 
@@ -431,7 +454,7 @@ def _record(
     references = _references(context, request, proposal.mixture)
     predicted = outcome.predict(np.array([mixture.weights for mixture in references.values()]))
     values = np.atleast_1d(problem.objective.value(predicted))
-    ceilings = problem.ceilings
+    ceilings = outcome.ceilings
     return Decision(
         **request.describe(context, state, proposal.mixture),
         evidence="probes",
