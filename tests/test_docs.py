@@ -86,3 +86,15 @@ def test_queries_run(tmp_path: Path) -> None:
         assert connection.execute(versions).fetchall() == [(1, 1, 5.0)]
     finally:
         connection.close()
+
+
+def test_a_newcomer_opens_three_files_at_most() -> None:
+    """The table of questions in docs/decisions.md: every file is there, and no question takes more than three."""
+    page = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    table = page.split("| question | files |\n|---|---|\n")[1].split("\n\n")[0]
+    questions = [re.findall(r"`([^`]+)`", line.strip("|").rpartition("|")[2]) for line in table.splitlines()]
+    assert len(questions) == 10
+    for files in questions:
+        assert 1 <= len(files) <= 3
+        for file in files:
+            assert (ROOT / file).is_file() or (ROOT / "src" / "evermix" / file).is_file(), file

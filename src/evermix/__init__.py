@@ -1,4 +1,4 @@
-"""evermix decides what data a language model is trained on, all along its life.
+"""evermix decides what data a language model is trained on, from pretraining to instruction tuning.
 
 The public names stand once, in `__init__.pyi`, where type checkers and editors read them too. Each is loaded from its
 module when it is first used, so that `import evermix` is fast and needs no torch.

@@ -74,7 +74,7 @@ def evermix(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Decide what data a language model is trained on, all along its life.
+    """Decide what data a language model is trained on, from pretraining to instruction tuning.
 
     \b
     Examples:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evermix.results import RunResult
     from evermix.results.plan import RunPlan
 
-_DRY_RUN = "Show the plan: stages, steps, proxies or probes, FLOPs. Train nothing."
+_DRY_RUN = "Show the plan: phases, steps, proxies or probes, FLOPs. Train nothing."
 _ARMS = "Arms to run instead of the recipe's, separated by commas, such as evermix,uniform,retrain."
 _ORDERS = "So many orders of the phases instead of the recipe's; the first is the recipe's own."
 
@@ -57,7 +57,7 @@ def compare(
     arms: Annotated[str | None, typer.Option("--arms", metavar="A,B,C", help=_ARMS)] = None,
     orders: Annotated[int | None, typer.Option("--orders", metavar="N", min=1, help=_ORDERS)] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show stages and cost of every arm. Train nothing.")
+        bool, typer.Option("--dry-run", help="Show phases and cost of every arm. Train nothing.")
     ] = False,
     json: AsJson = False,
 ) -> None:

@@ -10,12 +10,12 @@ Probes are short and overstate transfer: prior_log_tau = -3.5 ranked really trai
 (docs/log/probes.md). What it predicts is the loss after as many steps as a probe has: it ranks mixtures, it does not
 foretell the end of the run.
 
-A probe is short, and LoRA: what a whole stage does to a loss, for better or worse, is a multiple h of what the probe
+A probe is short, and LoRA: what a whole phase does to a loss, for better or worse, is a multiple h of what the probe
 did (`horizon`; about 2 in docs/log/phases.md). The law is then fitted to
 
     base + h (probe - base)
 
-which matters where domains are not alike: a new domain's loss is high after a probe and not after the stage, and a mean
+which matters where domains are not alike: a new domain's loss is high after a probe and not after the phase, and a mean
 perplexity that still holds it high gives it too much.
 """
 

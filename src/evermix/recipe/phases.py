@@ -152,11 +152,11 @@ class Phase:
     Attributes:
         number: from 0.
         recipe: as it is written.
-        domains: there in this stage, those known before first.
-        new: the ones among them that no earlier stage had.
+        domains: there in this phase, those known before first.
+        new: the ones among them that no earlier phase had.
         training: how it is trained, its budget included.
         n_steps: optimiser steps.
-        first_row: rows of all stages before it; rows are sequences of text, or conversations.
+        first_row: rows of all phases before it; rows are sequences of text, or conversations.
     """
 
     number: int
@@ -174,7 +174,7 @@ class Phase:
 
     @cached_property
     def known(self) -> tuple[str, ...]:
-        """Domains that an earlier stage had too, and that are still there."""
+        """Domains that an earlier phase had too, and that are still there."""
         return tuple(name for name in self.domains if name not in self.new)
 
     @property
@@ -184,12 +184,12 @@ class Phase:
 
     @property
     def n_rows(self) -> int:
-        """Rows of the whole stage."""
+        """Rows of the whole phase."""
         return self.n_steps * self.batch_rows
 
     @property
     def end_row(self) -> int:
-        """Rows up to the end of the stage."""
+        """Rows up to the end of the phase."""
         return self.first_row + self.n_rows
 
 
@@ -275,7 +275,7 @@ def timeline(
     sequence_length: int,
     labels: Labels | None = None,
 ) -> tuple[Phase, ...]:
-    """The stages of one order of the phases.
+    """The phases of one order, each at its place.
 
     Args:
         labels: names of all texts, by default those of this order.
@@ -286,7 +286,7 @@ def timeline(
     names = labels or Labels.of(domains, phases)
     there = {domain.name: domain.name for domain in domains}  # domain -> name of its text
     seen: set[str] = set()
-    stages: list[Phase] = []
+    placed: list[Phase] = []
     first_row = 0
     for number, phase in enumerate(phases):
         _change(there, phase, names, number)
@@ -295,10 +295,10 @@ def timeline(
         n_steps = _steps(phase, own, sequence_length, number)
         known = [name for name in today if name in seen]
         new = tuple(name for name in today if name not in seen)
-        stages.append(Phase(number, phase, (*known, *new), new, own, n_steps, first_row))
+        placed.append(Phase(number, phase, (*known, *new), new, own, n_steps, first_row))
         seen.update(today)
-        first_row = stages[-1].end_row
-    return tuple(stages)
+        first_row = placed[-1].end_row
+    return tuple(placed)
 
 
 def _change(there: dict[str, str], phase: PhaseRecipe, names: Labels, number: int) -> None:

@@ -252,7 +252,7 @@ class PhaseResult(Record):
         objective_value: in the objective's quantity.
         means: over domains as the objective weighs them; `means_over_all` all alike.
         forgetting_nats: how much a known domain's loss has risen above the least after any earlier phase.
-        epochs, tokens: per domain, up to the end of the phase, over the whole life.
+        epochs, tokens: per domain, up to the end of the phase, over all phases so far.
         compute: of the phase; `cumulative_compute` since the first one. Scoring tasks is the same for every arm and in
             neither.
         record: what an arm tells of itself beyond its decisions.
