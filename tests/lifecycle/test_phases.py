@@ -13,6 +13,7 @@ from evermix.errors import EvermixError, RecipeError
 from evermix.ledger import Ledger
 from evermix.lifecycle import run
 from evermix.lifecycle.evidence.modes import MODES
+from evermix.lifecycle.progress import Reporter
 from evermix.recipe import Recipe
 from evermix.reports.answer import RunView
 from evermix.results import PhaseResult, RunResult
@@ -308,3 +309,18 @@ def test_a_phase_of_conversations_beside_text(life: Make, tmp_path: Path) -> Non
     assert 24 * 32 < training.n_tokens < 24 * 32 + 24 * 16  # text rows are full, sums are short
     assert rows[1].per_domain["sums"].loss_nats > 0
     assert set(_rows(result, "evermix")[1].decisions[0].probes) == {"sums@0.1", "sums@0.9"}
+
+
+def test_a_recipe_walks_down_the_chain(life: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every phase goes from evidence to a decision to training, each once, and none is climbed back into."""
+    entered: list[str] = []
+    part = Reporter.part
+
+    def noted(self: Reporter, name: str, *args: Any, **kwargs: Any) -> Any:
+        if name != "corpus" and entered[-1:] != [name]:
+            entered.append(name)
+        return part(self, name, *args, **kwargs)
+
+    monkeypatch.setattr(Reporter, "part", noted)
+    _run(life(tmp_path / "project"))
+    assert entered == ["training", *("probes", "decision", "training") * 2]
