@@ -184,7 +184,7 @@ def test_every_mode_is_asked_beside_the_one_that_decides(life: Make, tmp_path: P
             else:
                 assert sum(mode.mixture.values()) == pytest.approx(1)
                 assert set(mode.mixture) == set(row.per_domain)
-        assert row.compute.by_part["cross_checks"].flops > 0
+        assert row.compute.by_part["cross-checks"].flops > 0
 
 
 @pytest.mark.parametrize(

@@ -408,7 +408,7 @@ def _cross_checks(
         except ConvergenceError as error:
             failures[name] = f"failed: {error}"
             continue
-        compute += _mode_compute(context, "cross_checks", outcomes[name], time.monotonic() - started)
+        compute += _mode_compute(context, "cross-checks", outcomes[name], time.monotonic() - started)
     n = len(request.phase.domains)
     records = {
         name: ModeRecord(
