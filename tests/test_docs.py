@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 import shlex
 import sqlite3
@@ -10,12 +12,14 @@ from pathlib import Path
 import pytest
 import typer
 
+import evermix as em
 from evermix.cli.app import app
 from evermix.ledger import Ledger
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
+ROOMS = {path.name for path in (ROOT / "src" / "evermix").iterdir() if path.is_dir()}
 _PLACEHOLDERS = {"COMMAND", "..."}
 
 
@@ -98,3 +102,24 @@ def test_a_newcomer_opens_three_files_at_most() -> None:
         assert 1 <= len(files) <= 3
         for file in files:
             assert (ROOT / file).is_file() or (ROOT / "src" / "evermix" / file).is_file(), file
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.parent.name != "log"], ids=lambda p: p.relative_to(ROOT).as_posix()
+)
+def test_named_modules_and_files_exist(page: Path) -> None:
+    """`evermix.a.b`, `em.name` and `folder/file.py` in backticks; pages of the log keep the names of their day."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for name in re.findall(r"`(?:em|evermix)((?:\.\w+)+)", text):
+        found: object = em
+        for part in name.split(".")[1:]:
+            path = f"{getattr(found, '__name__', '')}.{part}"
+            if hasattr(found, "__path__") and importlib.util.find_spec(path) is not None:
+                found = importlib.import_module(path)
+            else:
+                assert hasattr(found, part), f"{path} in {name}"
+                found = getattr(found, part)
+    for file in re.findall(r"`([\w/.-]+/[\w.-]+\.(?:py|json|yaml|md))`", text):
+        places = (ROOT, ROOT / "src" / "evermix", page.parent)
+        if file.split("/")[0] in {"src", "tests", "docs", "benchmarks", "examples", "tools", *ROOMS}:
+            assert any((place / file).exists() for place in places), file
