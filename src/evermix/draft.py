@@ -41,7 +41,7 @@ _MAX_EPOCHS = 4
 
 
 @dataclass(frozen=True)
-class Source:
+class DraftedDomain:
     """One domain as found.
 
     Attributes:
@@ -118,10 +118,10 @@ def draft_recipe(folder: Path, *, base: Path | None = None) -> str:
     )
 
 
-def find_sources(folder: Path, base: Path) -> list[Source]:
+def find_sources(folder: Path, base: Path) -> list[DraftedDomain]:
     """Domains of `folder` in order of name; hidden files, empty files and unknown endings are passed over."""
     taken: set[str] = set()
-    found: list[Source] = []
+    found: list[DraftedDomain] = []
     for path in sorted(folder.iterdir()):
         files = tuple(_data_files(path))
         if not files:
@@ -129,7 +129,7 @@ def find_sources(folder: Path, base: Path) -> list[Source]:
         name = _unique(_domain_name(path), path, taken)
         taken.add(name)
         size = sum(file.stat().st_size * _expansion(file) for file in files)
-        found.append(Source(name, _patterns(path, files, base), files, size, _text_field(files)))
+        found.append(DraftedDomain(name, _patterns(path, files, base), files, size, _text_field(files)))
     return found
 
 
@@ -237,7 +237,7 @@ def _field_of(record: dict[str, Any], path: Path) -> str:
     return usual or max(strings, key=lambda name: len(strings[name]))
 
 
-def _documents(source: Source) -> str | None:
+def _documents(source: DraftedDomain) -> str | None:
     """What one document of plain text is; None for records. Few or long files are cut into paragraphs to split them."""
     if source.text_field is not None:
         return None
@@ -245,7 +245,7 @@ def _documents(source: Source) -> str | None:
     return "file" if many and short else "paragraph"
 
 
-def _guessed(sources: list[Source]) -> dict[str, object]:
+def _guessed(sources: list[DraftedDomain]) -> dict[str, object]:
     """Every number of the template that goes by the amount of data.
 
     The largest rung for which one pass over the corpus is 20 tokens per parameter; at most two passes in all.
@@ -293,7 +293,7 @@ def _quoted(text: str) -> str:
     return text if plain and not reserved else json.dumps(text, ensure_ascii=not text.isprintable())
 
 
-def _rendered(source: Source) -> str:
+def _rendered(source: DraftedDomain) -> str:
     patterns = ", ".join(_quoted(pattern) for pattern in source.patterns)
     about = f"{len(source.files)} file{'s' if len(source.files) > 1 else ''}, about {_amount(source.n_tokens)} tokens"
     lines = [f"  - name: {_quoted(source.name)}   # {about}", f"    files: [{patterns}]"]

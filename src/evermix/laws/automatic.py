@@ -40,7 +40,7 @@ _LARGEST_LOSS = 5.0  # one wild prediction must not decide alone
 
 
 @dataclass(frozen=True)
-class Part:
+class FittedPart:
     """Metrics that one fitted law serves: `metrics` are their positions, `columns` where that law has them."""
 
     name: str
@@ -73,7 +73,7 @@ class AutoLaw(MixingLaw):
     swarm_choice_: str
     scores_: dict[str, Floats]
     left_out_: dict[str, str]
-    parts_: list[Part]
+    parts_: list[FittedPart]
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class AutoLaw(MixingLaw):
         for part in other.parts_:
             whole = len(part.columns) != part.law.n_metrics_ or part.law.pools_metrics
             some = data if whole else data.of_metrics(part.metrics)
-            parts.append(Part(part.name, part.metrics, again(part.law, some), part.columns))
+            parts.append(FittedPart(part.name, part.metrics, again(part.law, some), part.columns))
         self._adopt(parts)
 
     def predict(self, P: npt.ArrayLike) -> Floats:
@@ -249,7 +249,7 @@ class AutoLaw(MixingLaw):
         some = data if law.pools_metrics else data.of_metrics(np.flatnonzero(self.choice_ == name))
         return law.clone().fit(some)
 
-    def _adopt(self, parts: list[Part]) -> Self:
+    def _adopt(self, parts: list[FittedPart]) -> Self:
         self.parts_ = parts
         self.n_domains_ = parts[0].law.n_domains_
         self.n_metrics_ = sum(len(part.metrics) for part in parts)
@@ -305,10 +305,10 @@ def _stacks(usable: dict[str, MixingLaw]) -> dict[str, list[str]]:
     return {name: members for name, members in stacks.items() if len(members) > 1}
 
 
-def _part(name: str, law: MixingLaw, choice: npt.NDArray[np.str_], data: Runs) -> Part:
+def _part(name: str, law: MixingLaw, choice: npt.NDArray[np.str_], data: Runs) -> FittedPart:
     metrics = np.flatnonzero(choice == name)
     columns = metrics if law.n_metrics_ == data.values.shape[1] else np.arange(len(metrics))
-    return Part(name, metrics, law, columns)
+    return FittedPart(name, metrics, law, columns)
 
 
 def _losses(predicted: Floats, runs: WeightedRuns) -> Floats:

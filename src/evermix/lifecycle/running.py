@@ -10,7 +10,7 @@ from evermix.errors import ProjectError
 from evermix.ledger import Project
 from evermix.lifecycle.arms import ARMS
 from evermix.lifecycle.arms.base import evidence_of
-from evermix.lifecycle.arms.decided import BestRun, Evermix, decide_before
+from evermix.lifecycle.arms.decided import BestRunArm, Evermix, decide_before
 from evermix.lifecycle.assembling import PhaseResults, assemble, phase_result
 from evermix.lifecycle.changes import check_unchanged, note_begun
 from evermix.lifecycle.context import RunContext, open_context
@@ -104,7 +104,7 @@ def _decide_without_training(context: RunContext) -> tuple[Decision, ...]:
 def _arms(context: RunContext, decided: Sequence[Decision]) -> list[str]:
     """The recipe's, without best-run where a mixture was carried over and no run is the best."""
     carried = any(decision.proposal is None for decision in decided)
-    left_out = [BestRun.name] if carried and BestRun.name in context.recipe.arms else []
+    left_out = [BestRunArm.name] if carried and BestRunArm.name in context.recipe.arms else []
     if left_out:
         context.reporter.say("arm best-run is left out: the mixture was carried over without runs")
     return [arm for arm in context.recipe.arms if arm not in left_out]

@@ -132,7 +132,7 @@ class GainView(Record):
 
 
 class ComparedMixture(Record):
-    """One mixture of the comparison (see trust.comparison.Row), metrics in their own units."""
+    """One mixture of the comparison (see trust.comparison.ComparedRow), metrics in their own units."""
 
     name: str
     mixture: Shares

@@ -11,7 +11,7 @@ from evermix.trust.assessment import (
 )
 from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, bootstrap
 from evermix.trust.calibration import Calibration, HeldOut, Screened, ScreeningOptions, calibrate, screen
-from evermix.trust.comparison import Comparison, Row, compare
+from evermix.trust.comparison import ComparedRow, Comparison, compare
 from evermix.trust.references import Gain, Interval, Request
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Bootstrap",
     "BootstrapOptions",
     "Calibration",
+    "ComparedRow",
     "Comparison",
     "Gain",
     "HeldOut",
@@ -27,7 +28,6 @@ __all__ = [
     "ProposalFacts",
     "ProposalWarning",
     "Request",
-    "Row",
     "Screened",
     "ScreeningOptions",
     "WarningThresholds",

@@ -31,7 +31,7 @@ USED = 1e-4  # a share from which a domain counts as used
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class ComparedRow:
     """One mixture.
 
     Attributes:
@@ -73,14 +73,14 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Rows, the proposal first; `metrics` names the columns of Row.metrics; `n_tokens` is R, None if unknown."""
+    """Rows, the proposal first; `metrics` names the columns of their metrics; `n_tokens` is R, None if unknown."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ComparedRow, ...]
     metrics: tuple[str, ...]
     n_tokens: float | None
     best: BestRun
 
-    def __getitem__(self, name: str) -> Row:
+    def __getitem__(self, name: str) -> ComparedRow:
         return next(row for row in self.rows if row.name == name)
 
     def __contains__(self, name: object) -> bool:
@@ -117,7 +117,7 @@ def compare(
     for name, mixture in {PROPOSAL: proposal.mixture, **references, BEST_RUN: best.mixture}.items():
         costs = law.predict(mixture.weights)
         followed = bootstrap if bootstrap is not None and _follows(bootstrap, name, mixture) else None
-        row = Row(
+        row = ComparedRow(
             name=name,
             mixture=mixture,
             objective_value=float(objective.value(costs)),
@@ -158,7 +158,7 @@ def _epochs(mixture: Mixture, n_tokens: float | None) -> Floats | None:
     return mixture.epochs(n_tokens)
 
 
-def _row_as_dict(row: Row, metrics: tuple[str, ...]) -> dict[str, Any]:
+def _row_as_dict(row: ComparedRow, metrics: tuple[str, ...]) -> dict[str, Any]:
     intervals = row.metric_intervals
     return {
         "name": row.name,
@@ -177,7 +177,7 @@ def _row_as_dict(row: Row, metrics: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _epochs_as_dict(row: Row) -> dict[str, float | None] | None:
+def _epochs_as_dict(row: ComparedRow) -> dict[str, float | None] | None:
     if row.epochs is None:
         return None
     pairs = zip(row.mixture.domains.names, row.epochs, strict=True)

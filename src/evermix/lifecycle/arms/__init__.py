@@ -1,7 +1,7 @@
 """Arms: every way to go through the phases of a run, over the same parts; one class and one line here each."""
 
 from evermix.lifecycle.arms.base import Arm, PhaseOutcome
-from evermix.lifecycle.arms.decided import BestRun, Evermix, MergeMix, Oracle, ProxySwarm
+from evermix.lifecycle.arms.decided import BestRunArm, Evermix, MergeMix, Oracle, ProxySwarm
 from evermix.lifecycle.arms.lora_merge import LoraMerge
 from evermix.lifecycle.arms.mixtures import FixedReplay, Naive, Natural, Retrain, Uniform
 from evermix.lifecycle.arms.wsd_restart import WsdRestart
@@ -12,7 +12,7 @@ ARMS: dict[str, Arm] = {
         Evermix(),
         Natural(),
         Uniform(),
-        BestRun(),
+        BestRunArm(),
         Naive(),
         FixedReplay(),
         Retrain(),

@@ -89,7 +89,7 @@ class Oracle(DecidedArm):
     evidence: EvidenceName = "sweep"
 
 
-class BestRun(DecidedArm):
+class BestRunArm(DecidedArm):
     """The mixture of the best proxy of the swarm, as it was measured, without a law."""
 
     name, label, colour, mark = "best-run", "best run", "#999999", "h"
