@@ -184,6 +184,16 @@ def test_what_cannot_decide_is_refused(life: Make, tmp_path: Path) -> None:
     only_reported = [task | {"role": "held-out"} for task in recipe["tasks"]]
     with pytest.raises(ValidationError, match="role fit"):
         Recipe.model_validate(recipe | {"tasks": only_reported})
-    without = {key: value for key, value in recipe.items() if key not in ("phases", "tasks")}
-    with pytest.raises(ValidationError, match="recipe with phases"):
-        Recipe.model_validate(without)
+
+
+@pytest.mark.parametrize("by", ["accuracy", "tasks"])
+def test_tasks_decide_within_a_pretraining_too(by: str, life: Make, tmp_path: Path) -> None:
+    """Conversations and text in a recipe without phases; the decision on the way counts the answers."""
+    recipe = life(tmp_path / "project")
+    talks = [phase["add"][0] for phase in recipe["phases"][1:]]
+    recipe |= {"domains": [*recipe["domains"], *talks], "decision": {**recipe["decision"], "by": by}}
+    del recipe["phases"]
+    (decision,) = run(Recipe.model_validate(recipe)).decisions
+    assert decision.tasks is not None
+    assert set(decision.tasks.predicted) == {"letters asked", "digits asked"}
+    assert decision.predicted_objective["chosen"] == pytest.approx(np.mean(list(decision.tasks.predicted.values())))
