@@ -51,7 +51,10 @@ def life(tiny_recipe: Make) -> Make:
             },
             "constraints": {"max_epochs": None, "floor": 0.01},
         }
-        return content | changes
+        content |= changes
+        if "proxy-swarm" in content["arms"]:  # the default law, resampled 200 times, would take most of the time
+            content["decision"] = {**content["decision"], "law": "power-link", "resamples": 4}
+        return content
 
     return make
 
