@@ -37,7 +37,7 @@ def test_the_phase_is_trained_on_the_proposal(rows: Rows) -> None:
         assert decision.evidence == "swarm"
         assert decision.swarm is not None
         assert decision.swarm.this_version.n_runs == 6
-        assert decision.mode == "power-link"  # the law that cross-validation prefers, by the default of decision.law
+        assert decision.mode == "power-link"
         assert not decision.swarm.left_out
 
 
