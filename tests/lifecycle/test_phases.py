@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from evermix.errors import EvermixError, RecipeError
-from evermix.ledger import Ledger
+from evermix.errors import DomainError, EvermixError, RecipeError
+from evermix.ledger import Ledger, Project
 from evermix.lifecycle import run
+from evermix.lifecycle.context import open_context
 from evermix.lifecycle.evidence.modes import MODES
 from evermix.lifecycle.progress import Reporter
 from evermix.recipe import Recipe
@@ -324,3 +325,16 @@ def test_a_recipe_walks_down_the_chain(life: Make, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Reporter, "part", noted)
     _run(life(tmp_path / "project"))
     assert entered == ["training", *("probes", "decision", "training") * 2]
+
+
+def test_shares_by_domain_are_those_of_the_text_that_a_phase_has(life: Make, tmp_path: Path) -> None:
+    """A revised domain is its newest text; a domain of another phase is refused, never read as uniform."""
+    content = life(tmp_path / "project")
+    recipe = Recipe.model_validate(content)
+    project = Project(recipe.project_folder)
+    context = open_context(recipe, project, Reporter(project, None))
+    both = context.orders[0][2]
+    found = context.named_mixture(both, {"prose": 0.6, "noise": 0.4})
+    assert found.as_dict == pytest.approx({"code": 0.0, "prose (2)": 0.6, "noise": 0.4})
+    with pytest.raises(DomainError, match="noise"):
+        context.named_mixture(context.orders[0][1], {"noise": 1.0})

@@ -221,6 +221,26 @@ def test_tasks_make_up_the_objective_and_held_out_ones_are_only_seen(tmp_path: P
     assert -1 <= hidden["hidden"].agreement <= 1
 
 
+def test_what_tasks_count_is_part_of_a_decision(tmp_path: Path, swarm_recipe: Make) -> None:
+    """Other weights of the tasks, with the same runs, are another decision; the proxies stay."""
+    items = {"loops": ("for x in range({k}):\n", "    print({k})"), "words": ("The value {k} is", " a number")}
+    for name, (prompt, answer) in items.items():
+        lines = [json.dumps({"prompt": prompt.format(k=k), "answer": answer.format(k=k)}) for k in range(6)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    content = swarm_recipe(tmp_path / "project") | {"arms": ["natural"]}
+    content["decision"] = content["decision"] | {"by": "tasks"}
+    content["training"] = content["training"] | {"tokens": 10 * 4 * 32, "evaluations": 0}
+    content["tasks"] = [{"name": name, "file": str(tmp_path / f"{name}.jsonl")} for name in items]
+    both = run(_recipe(content))
+    trained = _trained(tmp_path / "project")
+    content["tasks"][0]["weight"] = 0.0
+    words = run(_recipe(content))
+    assert _trained(tmp_path / "project") == trained
+    assert _proposal(words).mixture != _proposal(both).mixture
+    assert _proposal(both).proposal is not None  # decided, though no arm was trained on it
+    assert [decision.arm for decision in both.untrained_decisions] == ["evermix"]
+
+
 def test_the_target_is_trained_on_every_arm(tmp_path: Path, swarm_recipe: Make) -> None:
     content = swarm_recipe(tmp_path / "project") | {"arms": ["natural", "evermix", "best-run"]}
     content["training"] = content["training"] | {"tokens": 10 * 4 * 32, "evaluations": 1, "checkpoints": 1}

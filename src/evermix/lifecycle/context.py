@@ -67,15 +67,20 @@ class RunContext:
         return Mixture.from_dict(self.rows, mixture.as_dict)
 
     def named_mixture(self, phase: Phase, name: str | dict[str, float] = "start") -> Mixture:
-        """`start` (as the recipe says), `natural`, `uniform` or shares by name, over a phase's domains.
+        """`start` (as the recipe says), `natural`, `uniform` or shares by domain, over a phase's domains.
 
-        Shares by name hold for the first phase only; later ones then start uniform.
+        A start by domain holds for the first phase only; later ones then start uniform.
+
+        Raises:
+            DomainError: shares name a domain that the phase does not have.
         """
-        asked = self.recipe.start if name == "start" else name
-        leaves = self.leaves(phase.domains)
-        if isinstance(asked, dict) and not phase.number:
-            return Mixture.from_dict(leaves, asked)
-        return Mixture.natural(leaves) if asked == "natural" else Mixture.uniform(leaves)
+        leaves, start = self.leaves(phase.domains), self.recipe.start
+        if name == "start":
+            name = "uniform" if isinstance(start, dict) and phase.number else start
+        if isinstance(name, dict):
+            labels = {base_name(label): label for label in phase.domains}
+            return Mixture.from_dict(leaves, {labels.get(domain, domain): share for domain, share in name.items()})
+        return Mixture.natural(leaves) if name == "natural" else Mixture.uniform(leaves)
 
     def heldout(self, names: Sequence[str], most: int | None = None) -> HeldoutText:
         """Held-out text of some domains in the order of `names`, at most so many sequences of each."""
@@ -97,7 +102,7 @@ class RunContext:
             ConstraintError: if no mixture is allowed.
         """
         rules = self.recipe.constraints
-        caps, fixed, floors = (_by_label(given, names) for given in (rules.caps, rules.fixed, rules.floors))
+        caps, fixed, floors = (by_label(given, names) for given in (rules.caps, rules.fixed, rules.floors))
         floors = {name: rules.floor for name in names if name not in bundled} | floors
         groups = {name: _of_texts(group, names) for name, group in rules.build().groups.items()}
         there = {name: group for name, group in groups.items() if group.members}
@@ -201,6 +206,6 @@ def initial_model(recipe: Recipe, store: TokenStore) -> PreTrainedModel:
     return model
 
 
-def _by_label(shares: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+def by_label(shares: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
     """Rules by domain as rules by text, for the texts that there are."""
     return {name: shares[base_name(name)] for name in names if base_name(name) in shares}

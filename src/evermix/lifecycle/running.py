@@ -70,7 +70,8 @@ def finish(context: RunContext) -> RunResult:
     arms: dict[str, list[PhaseResults]] = {
         arm: [go_through(context, arm, k) for k in range(len(context.orders))] for arm in _arms(context, decided)
     }
-    result = assemble(context, arms, () if arms else decided, before)
+    untrained = () if Evermix.name in arms else decided
+    result = assemble(context, arms, untrained, before)
     result.save(project.folder / "result.json")
     project.ledger.append("result", _result_key(context, decided), result.to_json())
     context.reporter.done()

@@ -111,6 +111,12 @@ class Piece:
         """Whether a later piece goes on with this one's optimiser."""
         return self.is_trunk or self.end_step < self.total_steps
 
+    def up_to(self, end_step: int) -> Piece:
+        """Its beginning, up to a step of the phase; itself, if that is where it ends."""
+        if end_step == self.end_step:
+            return self
+        return replace(self, end_step=end_step, label=f"{self.phase}: training to step {end_step}")
+
     @property
     def used(self) -> dict[str, float]:
         """Texts with a share."""

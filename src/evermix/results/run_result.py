@@ -348,7 +348,7 @@ class RunResult(Record):
         domains: every text, those of later phases too.
         max_epochs: the recipe's cap; None for none.
         before: what the first checkpoint scores on the tasks; None where it begins at random or there are none.
-        decisions: of mixtures that no arm was trained on (method olmix without arms); all others stand in their phase.
+        untrained_decisions: of a swarm whose mixture no arm was trained on; all others stand in their phase.
         comparisons: for every pair of arms and every order.
     """
 

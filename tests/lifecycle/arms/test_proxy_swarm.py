@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from evermix.ledger import Ledger
+from evermix.lifecycle import run
 from evermix.lifecycle.arms.decided import ProxySwarm
 from evermix.lifecycle.evidence.swarm import PhaseSwarm, SwarmEvidence
 from evermix.lifecycle.state import ModelState
 from evermix.models.ladder import ModelSize
 from evermix.models.loading import load_model
+from evermix.recipe import Recipe
 from evermix.results import PhaseResult, RunResult
 from evermix.training.evaluation import evaluate
 from tests.lifecycle.arms.conftest import opened
@@ -105,3 +107,32 @@ def test_decisions_are_in_the_ledger(lived: tuple[Path, RunResult], rows: Rows) 
         for row in rows[arm][1:]:
             assert kept[row.phase]["mixture"] == row.mixture
             assert kept[row.phase]["new_share"] == pytest.approx(row.new_share)
+
+
+def test_a_phase_asks_for_what_the_recipe_says_of_its_domains(life: Make, tmp_path: Path) -> None:
+    """Rules about domains of later phases wait for them; a start by domain holds for the first phase only."""
+    content = life(tmp_path / "project", arms=["evermix"], method="olmix")
+    prose, (code, noise) = content["domains"][0], (content["phases"][k]["add"][0] for k in (1, 2))
+    content |= {"domains": [prose, code], "start": {"prose": 0.75, "code": 0.25}}
+    content["phases"] = [{"name": "base"}, {"name": "noise", "add": [noise], "tokens": 10 * 4 * 32}]
+    content["objective"] = {"weights": {"prose": 1.0, "noise": 3.0}}
+    content["constraints"]["groups"] = {"texts": {"members": ["prose", "noise"], "greatest": 0.4}}
+    content["decision"] = {
+        "law": "power-link",
+        "prior": "start",
+        "kl": 0.2,
+        "resamples": 0,
+        "compare": {"mine": {"prose": 0.5, "noise": 0.5}},
+    }
+    content["swarm"] = content["swarm"] | {"design": {"caps": {"noise": 0.8}}}
+    result = run(Recipe.model_validate(content))
+    first, second = (phase.decisions[0] for phase in result.arms["evermix"].orders[0])
+    assert first.mixture["prose"] <= 0.4 + 1e-6
+    assert second.mixture["prose"] + second.mixture["noise"] <= 0.4 + 1e-6
+    assert first.prior == pytest.approx({"prose": 0.75, "code": 0.25})
+    assert second.prior == pytest.approx(dict.fromkeys(("prose", "code", "noise"), 1 / 3))
+    assert "mine" not in first.predicted_objective
+    assert "mine" in second.predicted_objective
+    for decision, weights in ((first, {"prose": 1.0}), (second, {"prose": 0.25, "noise": 0.75})):
+        told = sum(weight * np.exp(decision.predicted_loss_nats[name]) for name, weight in weights.items())
+        assert decision.predicted_objective["chosen"] == pytest.approx(told)

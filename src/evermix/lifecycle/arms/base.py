@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ from evermix.recipe.phases import Phase
 from evermix.results import Compute, Decision
 from evermix.results.run_result import EvidenceName
 
-Told = dict[str, float | str | dict[str, float]]
+ArmRecord = dict[str, float | str | dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PhaseOutcome:
     compute: Compute
     first_row: int
     decisions: tuple[Decision, ...] = ()
-    record: Told = field(default_factory=dict)
+    record: ArmRecord = field(default_factory=dict)
 
 
 def evidence_of(recipe: Recipe) -> EvidenceName:
@@ -105,8 +105,7 @@ def on_mixture(context: RunContext, state: ModelState, phase: Phase, mixture: Mi
     is_start = mixture == context.named_mixture(phase)
     ends = decided_at(context.recipe, phase) if shared and is_start else ()
     for end in (*ends, phase.n_steps):
-        label = whole.label if end == phase.n_steps else f"{phase.name}: training to step {end}"
-        reached, compute = train(context, reached, replace(whole, end_step=end, label=label))
+        reached, compute = train(context, reached, whole.up_to(end))
         computes.append(compute)
     return trained(state, reached, over_all, Compute.sum(computes))
 

@@ -12,8 +12,8 @@ from evermix.lifecycle.deciding import decide
 from evermix.lifecycle.evidence import EVIDENCE
 from evermix.lifecycle.evidence.probe_budget import decided_at
 from evermix.lifecycle.evidence.probes import ProbeEvidence
-from evermix.lifecycle.state import ModelState, Piece, optimisation_of, train
-from evermix.lifecycle.work import Work, part_of, training
+from evermix.lifecycle.state import ModelState, phase_piece, train
+from evermix.lifecycle.work import Work, training
 from evermix.mixture import Mixture
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
@@ -29,12 +29,7 @@ class DecidedArm(Arm):
 
     def run(self, context: RunContext, state: ModelState, phases: Sequence[Phase]) -> PhaseOutcome:
         """Decide the last phase's mixture, then train it."""
-        phase = phases[-1]
-        decision = decide_before(context, state, phases, self.name, self.evidence)
-        if decision is None:
-            return on_mixture(context, state, phase, context.named_mixture(phase))
-        outcome = on_mixture(context, state, phase, decided_mixture(context, phase, decision))
-        return replace(outcome, compute=decision.compute + outcome.compute, decisions=(decision,))
+        return _before(context, state, phases, self.name, self.evidence)
 
     def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
         """The decision, and one training of the phase."""
@@ -54,8 +49,7 @@ class Evermix(Arm):
         evidence, phase = evidence_of(context.recipe), phases[-1]
         if evidence == "probes" and phase.recipe.kind == "pretrain":
             return _on_the_way(context, state, phase)
-        arm = DecidedArmOf(evidence, self.name)
-        return arm.run(context, state, phases)
+        return _before(context, state, phases, self.name, evidence)
 
     def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
         """Decisions, and one training of the phase."""
@@ -112,14 +106,6 @@ class BestRunArm(DecidedArm):
         return replace(outcome, compute=decision.compute + outcome.compute)
 
 
-class DecidedArmOf(DecidedArm):
-    """An arm that decides by given evidence, under a given name."""
-
-    def __init__(self, evidence: EvidenceName, name: str) -> None:
-        self.evidence = evidence
-        self.name = name  # type: ignore[misc]
-
-
 def decide_before(
     context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str, evidence: EvidenceName
 ) -> Decision | None:
@@ -134,18 +120,26 @@ def decided_mixture(context: RunContext, phase: Phase, decision: Decision) -> Mi
     return Mixture.from_dict(context.leaves(phase.domains), decision.mixture)
 
 
+def _before(
+    context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str, evidence: EvidenceName
+) -> PhaseOutcome:
+    """Decide before the last of the phases, and train it on that; on the recipe's start where nothing is decided."""
+    phase = phases[-1]
+    decision = decide_before(context, state, phases, arm, evidence)
+    if decision is None:
+        return on_mixture(context, state, phase, context.named_mixture(phase))
+    outcome = on_mixture(context, state, phase, decided_mixture(context, phase, decision))
+    return replace(outcome, compute=decision.compute + outcome.compute, decisions=(decision,))
+
+
 def _on_the_way(context: RunContext, state: ModelState, phase: Phase) -> PhaseOutcome:
     """The start mixture up to the first decision, then each decided one up to the next, with one optimiser."""
     probes, at = ProbeEvidence(), decided_at(context.recipe, phase)
-    optimisation = optimisation_of(phase.training, phase.n_steps)
     mixture, computes, decisions = context.named_mixture(phase), list[Compute](), list[Decision]()
     reached = state.with_new_optimizer()
     for end in (*at, phase.n_steps):
-        label = f"{phase.name}: training to step {end}"
-        part = "training" if decisions else part_of(context.recipe, phase)
-        over_all = context.over_all(mixture)
-        piece = Piece(over_all, optimisation, end, phase.n_steps, phase.name, label, phase.recipe.trainer, part=part)
-        reached, compute = train(context, reached, piece)
+        whole = phase_piece(context, phase, context.over_all(mixture), "training" if decisions else None)
+        reached, compute = train(context, reached, whole.up_to(end))
         computes.append(compute)
         if end < phase.n_steps:
             request = probes.request_on_the_way(context, reached, phase, Evermix.name)

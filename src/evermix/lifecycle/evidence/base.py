@@ -7,6 +7,7 @@ A decision is a request, what was measured for it, and what is concluded from th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from evermix.recipe.phases import Phase, base_name
 from evermix.results import Compute, Decision
 from evermix.results.run_result import EvidenceName
 from evermix.tasks import Task
+from evermix.version import TRAINING_VERSION
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class DecisionRequest:
         parts = ("decision", "replay", "retention", "objective", "constraints")
         return content_hash(
             {
-                "evidence": kind.identity(context, state, self),
+                "evidence": [kind.name, TRAINING_VERSION, *kind.identity(context, state, self)],
                 "base": state.run_id,
                 "phase": [phase.name, list(phase.domains), list(phase.new), phase.n_steps, self.at_step, self.n_rows],
                 "training": phase.training.model_dump(mode="json", exclude={"workers", "checkpoints", "evaluations"}),
@@ -141,32 +143,41 @@ class Measured(Protocol):
         ...
 
 
-class Evidence(Protocol):
-    """A kind of evidence."""
+class Evidence(ABC):
+    """A kind of evidence: what it decides about, what it measures, and what that will cost."""
 
     name: EvidenceName
 
     def request(
         self, context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str
     ) -> DecisionRequest | None:
-        """What is to be decided before the last of the phases so far; None where there is nothing to decide."""
-        ...
+        """What is to be decided before the last of the phases so far; None where there is nothing to decide.
+
+        By default the shares of new domains beside all that was learnt before, which keeps its proportions.
+        """
+        phase = phases[-1]
+        components = MixtureComponents.beside_known(context, state.history, phase)
+        if components is None:
+            return None
+        return DecisionRequest(
+            arm, phase, components, phase.n_rows, context.named_mixture(phase), f"before {phase.name}"
+        )
 
     def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
-        """What a decision by this evidence depends on beyond the request; JSON-able."""
-        ...
+        """What a decision by this evidence depends on beyond the request and the recipe's rules; JSON-able."""
+        return []
 
     def is_complete(self, context: RunContext, request: DecisionRequest) -> bool:
         """Whether a decision that was made before stands; not where something failed then and is to be tried again."""
-        ...
+        return True
 
+    @abstractmethod
     def measure(self, context: RunContext, state: ModelState, request: DecisionRequest) -> Measured:
         """Make the observations, or read those that were made before."""
-        ...
 
+    @abstractmethod
     def estimate(self, recipe: Recipe, phase: Phase) -> list[Work]:
         """What a decision at the beginning of a phase will cost; nothing where there is none to make."""
-        ...
 
 
 def decides(phase: Phase) -> bool:

@@ -22,9 +22,8 @@ import numpy.typing as npt
 from evermix.designs.dirichlet import dirichlet_candidates
 from evermix.executors.job import CachedJob
 from evermix.ledger import content_hash
-from evermix.lifecycle.components import MixtureComponents
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.evidence.base import DecisionRequest, decide_by_best, decides
+from evermix.lifecycle.evidence.base import DecisionRequest, Evidence, decide_by_best, decides
 from evermix.lifecycle.scoring import timed
 from evermix.lifecycle.state import ModelState, phase_piece, train
 from evermix.lifecycle.work import Work, scoring, training
@@ -41,30 +40,15 @@ Floats = npt.NDArray[np.float64]
 N_CANDIDATES = 12
 
 
-class MergeEvidence:
+class MergeEvidence(Evidence):
     """Merged specialists of the components."""
 
     name: EvidenceName = "merges"
 
-    def request(
-        self, context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str
-    ) -> DecisionRequest | None:
-        """The share of every new domain beside all that was learnt before."""
-        phase = phases[-1]
-        components = MixtureComponents.beside_known(context, state.history, phase)
-        if components is None:
-            return None
-        prior = context.named_mixture(phase, "start")
-        return DecisionRequest(arm, phase, components, phase.n_rows, prior, f"before {phase.name}")
-
     def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
         """How many candidates there are, and on how much text they are scored."""
         sequences = context.recipe.corpus.heldout_sequences
-        return ["merges", TRAINING_VERSION, N_CANDIDATES, sequences, _most(context)]
-
-    def is_complete(self, context: RunContext, request: DecisionRequest) -> bool:
-        """Always: a specialist that fails ends the run."""
-        return True
+        return [N_CANDIDATES, sequences, _most(context)]
 
     def measure(self, context: RunContext, state: ModelState, request: DecisionRequest) -> MergesMeasured:
         """Train the specialists and score their merges."""

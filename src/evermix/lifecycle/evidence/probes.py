@@ -25,7 +25,7 @@ from evermix.errors import ConvergenceError
 from evermix.ledger import content_hash
 from evermix.lifecycle.components import MixtureComponents
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.evidence.base import CountedTask, DecisionRequest, finite, named
+from evermix.lifecycle.evidence.base import CountedTask, DecisionRequest, Evidence, finite, named
 from evermix.lifecycle.evidence.modes import MODES
 from evermix.lifecycle.evidence.probe_budget import (
     ProbeNeeds,
@@ -56,7 +56,7 @@ Floats = npt.NDArray[np.float64]
 _RECOMPUTING_IS_WORTH = 1e-3  # of the predicted objective: what one domain's share of its own must gain
 
 
-class ProbeEvidence:
+class ProbeEvidence(Evidence):
     """LoRA probes of the current model."""
 
     name: EvidenceName = "probes"
@@ -100,14 +100,6 @@ class ProbeEvidence:
             n_decisions=len(recipe.decision.at),
             tasks=counted_tasks(context, phase),
         )
-
-    def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
-        """Nothing beyond the request."""
-        return ["probes", TRAINING_VERSION]
-
-    def is_complete(self, context: RunContext, request: DecisionRequest) -> bool:
-        """Always: a probe that fails ends the run."""
-        return True
 
     def measure(self, context: RunContext, state: ModelState, request: DecisionRequest) -> ProbesMeasured:
         """Train every probe that is not finished yet, one after the other, and score it."""
@@ -354,17 +346,16 @@ def decision_problem(
 
 
 def _guard(context: RunContext, request: DecisionRequest, asked: GuardRecipe) -> NoRegression:
-    """A guard over the components; its reference is `prior` or a mixture of the phase's domains.
+    """A guard over the components; domains at a fixed ratio count in its reference by their total.
 
     Raises:
-        ConstraintError: the reference is no mixture of the components, where domains keep a fixed ratio.
+        DomainError: the reference names a domain that the phase does not have.
     """
-    named = request.prior if asked.reference == "prior" else context.named_mixture(request.phase, asked.reference)
     components = request.components
-    if components.space is None:
-        reference = named
+    if asked.reference == "prior":
+        reference = components.prior(request.prior)
     else:
-        reference = components.prior(named) if asked.reference == "prior" else components.shares_of(named)
+        reference = components.shares_of(context.named_mixture(request.phase, asked.reference))
     return NoRegression(reference, asked.tolerance, asked.metrics, asked.absolute)
 
 
@@ -404,7 +395,7 @@ def _cross_checks(
             failures[name] = "cannot be asked: guards and retention are held by a law, and it has none"
             continue
         try:
-            outcomes[name] = MODES[name](replace(problem))
+            outcomes[name] = MODES[name](problem)
         except ConvergenceError as error:
             failures[name] = f"failed: {error}"
             continue
@@ -430,13 +421,15 @@ def _mode_compute(context: RunContext, part: str, outcome: ModeOutcome, seconds:
 def _references(context: RunContext, request: DecisionRequest, chosen: Mixture) -> dict[str, Mixture]:
     """Mixtures whose predictions stand beside the chosen one's, over the components.
 
-    Where domains keep a fixed ratio, natural and uniform are no mixtures of the components.
+    Where domains keep a fixed ratio, natural and uniform are no mixtures of the components; a mixture that names a
+    domain of another phase is left out.
     """
     found = {"chosen": chosen, "so far": request.components.old_shares}
     if request.components.space is None:
-        named_mixtures: dict[str, str | dict[str, float]] = {name: name for name in ("start", "natural", "uniform")}
-        named_mixtures |= context.recipe.decision.compare
-        found |= {name: context.named_mixture(request.phase, each) for name, each in named_mixtures.items()}
+        asked: dict[str, str | dict[str, float]] = {name: name for name in ("start", "natural", "uniform")}
+        there = set(map(base_name, request.phase.domains))
+        asked |= {name: shares for name, shares in context.recipe.decision.compare.items() if there >= set(shares)}
+        found |= {name: context.named_mixture(request.phase, each) for name, each in asked.items()}
     return found
 
 

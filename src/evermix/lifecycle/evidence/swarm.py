@@ -21,8 +21,8 @@ from evermix.deciding.fitting import fit
 from evermix.deciding.next_runs import DesignRequest, first_design, runs_for
 from evermix.deciding.proposing import propose
 from evermix.lifecycle.components import MixtureComponents
-from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.evidence.base import DecisionRequest
+from evermix.lifecycle.context import RunContext, by_label
+from evermix.lifecycle.evidence.base import DecisionRequest, Evidence
 from evermix.lifecycle.evidence.proxies import (
     all_failed,
     as_compute,
@@ -41,15 +41,14 @@ from evermix.mixture import Mixture
 from evermix.models.ladder import counted_parameters
 from evermix.observations import Observations
 from evermix.recipe import Recipe
-from evermix.recipe.decision import ConstraintRecipe, StudyRecipe
-from evermix.recipe.phases import Phase
+from evermix.recipe.decision import ConstraintRecipe, GroupRecipe, StudyRecipe
+from evermix.recipe.phases import Phase, base_name
 from evermix.results import Compute, Decision
 from evermix.results.run_result import EvidenceName
 from evermix.results.swarm import LeftOutRun, ProxyCompute
-from evermix.version import TRAINING_VERSION
 
 
-class SwarmEvidence:
+class SwarmEvidence(Evidence):
     """A swarm of small proxies, before a phase begins."""
 
     name: EvidenceName = "swarm"
@@ -68,14 +67,16 @@ class SwarmEvidence:
 
     def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
         """What the study knows, or which proxies the phase's swarm has."""
-        swarm = context.recipe.swarm.model_dump(mode="json", exclude={"workers", "checkpoints"})
+        recipe = context.recipe
+        swarm = recipe.swarm.model_dump(mode="json", exclude={"workers", "checkpoints"})
+        tasks = [task.model_dump(mode="json") for task in recipe.tasks]
         if context.swarm_project is not None:
             now = context.swarm_project.study.now()
             told = sorted((run.run_id, sorted(run.metrics)) for run in now.state.measured.values())
-            return ["study", TRAINING_VERSION, now.version.number, told, swarm]
+            return [now.version.number, told, swarm, tasks]
         phase_swarm = PhaseSwarm(context, request.phase)
         earlier = [phase.name for phase in request.earlier]
-        return ["swarm", TRAINING_VERSION, [proxy.run_id for proxy in phase_swarm.proxies], earlier, swarm]
+        return [[proxy.run_id for proxy in phase_swarm.proxies], earlier, swarm, tasks]
 
     def is_complete(self, context: RunContext, request: DecisionRequest) -> bool:
         """Not while a run that was asked for is missing: it failed, and is tried again."""
@@ -119,10 +120,11 @@ class PhaseSwarm:
 
     @cached_property
     def swarm(self) -> Swarm:
-        """What they share; tasks are scored where they decide."""
+        """What they share; the tasks that decide are scored, where tasks do."""
         context, recipe = self.context, self.context.recipe
-        there = {None, *(name for name in self.phase.domains)}
-        tasks = tuple(t for t in recipe.tasks if recipe.decision.by != "loss" and t.domain in there)
+        there = {None, *map(base_name, self.phase.domains)}
+        decide = recipe.decision.by != "loss"
+        tasks = tuple(task for task in recipe.tasks if decide and task.role == "fit" and task.domain in there)
         store = context.store.subset(self.phase.domains)
         asked = recipe.model_copy(update={"tasks": tasks})
         return swarm_of(asked, context.project, store, self.phase.n_rows * store.sequence_length)
@@ -134,11 +136,23 @@ class PhaseSwarm:
 
     @cached_property
     def asked(self) -> StudyRecipe:
-        """What is asked of the runs."""
-        names = {name: name for name in self.names}
-        recipe = self.context.recipe.model_copy(update={"tasks": self.swarm.tasks})
-        asked = study_recipe(recipe, names, self.swarm.store)
-        return asked.model_copy(update={"tokens": None})
+        """What is asked of the runs: what the recipe says of the domains that the phase has."""
+        context, names = self.context, self.names
+        recipe = context.recipe.model_copy(update={"tasks": self.swarm.tasks})
+        asked = study_recipe(recipe, {name: name for name in names}, self.swarm.store)
+        there = set(map(base_name, names))
+        changes: dict[str, Any] = {
+            "tokens": None,
+            "compare": {name: shares for name, shares in asked.compare.items() if there >= set(shares)},
+            "design": asked.design.model_copy(update={"caps": by_label(asked.design.caps, names)}),
+        }
+        if recipe.decision.prior == "start":
+            changes["prior"] = dict(context.named_mixture(self.phase).as_dict)
+        if recipe.decision.by == "loss":
+            weights = dict(zip(names, context.objective(names).weights, strict=True))
+            objective = {"weights": weights, "groups": None, "group_weights": None}
+            changes["objective"] = asked.objective.model_copy(update=objective)
+        return asked.model_copy(update=changes)
 
     @cached_property
     def proxies(self) -> tuple[Proxy, ...]:
@@ -234,7 +248,12 @@ class PhaseSwarmMeasured:
             max_epochs=None,
             floors=dict(zip(names, bounds.lower.tolist(), strict=True)),
             caps=dict(zip(names, bounds.upper.tolist(), strict=True)),
-            groups=context.recipe.constraints.groups,
+            groups={
+                group.name: GroupRecipe(
+                    members=tuple(np.array(names)[group.members].tolist()), least=group.lower, greatest=group.upper
+                )
+                for group in bounds.groups
+            },
         )
         asked = self.swarm.asked.model_copy(update={"constraints": rules})
         with context.reporter.part(

@@ -5,15 +5,13 @@ The choice is made on the held-out text that it is judged by. What it costs is c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from evermix.lifecycle.components import MixtureComponents
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.evidence.base import DecisionRequest, decide_by_best, decides
+from evermix.lifecycle.evidence.base import DecisionRequest, Evidence, decide_by_best, decides
 from evermix.lifecycle.scoring import score
 from evermix.lifecycle.state import ModelState, phase_piece, train
 from evermix.lifecycle.work import Work, scoring, training
@@ -22,34 +20,18 @@ from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
 from evermix.results import Compute, Decision
 from evermix.results.run_result import EvidenceName
-from evermix.version import TRAINING_VERSION
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
 
 
-class SweepEvidence:
+class SweepEvidence(Evidence):
     """The phase at every share of its new domains, the old ones in their proportions."""
 
     name: EvidenceName = "sweep"
 
-    def request(
-        self, context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str
-    ) -> DecisionRequest | None:
-        """The share of all new domains together."""
-        phase = phases[-1]
-        components = MixtureComponents.beside_known(context, state.history, phase)
-        if components is None:
-            return None
-        prior = context.named_mixture(phase, "start")
-        return DecisionRequest(arm, phase, components, phase.n_rows, prior, f"before {phase.name}")
-
     def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
         """The grid, and on how much text its models are scored."""
-        return ["sweep", TRAINING_VERSION, list(SHARES), context.recipe.corpus.heldout_sequences]
-
-    def is_complete(self, context: RunContext, request: DecisionRequest) -> bool:
-        """Always: a training that fails ends the run."""
-        return True
+        return [list(SHARES), context.recipe.corpus.heldout_sequences]
 
     def measure(self, context: RunContext, state: ModelState, request: DecisionRequest) -> SweepMeasured:
         """Train and score the phase at every share."""
