@@ -127,18 +127,18 @@ def _make(asked: UpdateArguments, update: em.TextUpdate) -> None:
     recipe, how = asked.recipe(), asked.how()
     progress = console(stderr=True)
     planned = em.plan_update(recipe, update, how, console=progress)
-    content = planned.as_dict
+    plan = planned.view
     if not (asked.json and asked.dry_run):
-        print_update_plan(content, console() if asked.dry_run else progress)
+        print_update_plan(plan, console() if asked.dry_run else progress)
     _ = planned.plan.chosen  # told before anything is recorded, if it cannot be had
     if asked.dry_run:
         if asked.json:
-            print_json(content)
+            print_json(plan.model_dump(mode="json"))
         return
     before = _mixture_now(recipe.project_folder)
     result = em.update(recipe, update, how, console=progress)
     shown = result.with_mixture_before(before)
-    show_result(recipe.project_folder, shown, asked.json, plan=content, mixture_before=before)
+    show_result(recipe.project_folder, shown, asked.json, plan=plan.model_dump(mode="json"), mixture_before=before)
 
 
 def _mixture_now(project: Path) -> dict[str, float] | None:

@@ -7,7 +7,6 @@ study plans and records the update; then the version's proxies are trained as `e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 
@@ -22,6 +21,7 @@ from evermix.lifecycle.swarm_project import SwarmProject, open_swarm_project, re
 from evermix.lifecycle.text import open_text
 from evermix.recipe import DomainRecipe, Recipe, TextUpdate
 from evermix.results import RunResult
+from evermix.results.plan import UpdateView
 from evermix.study import Strategy, UpdatePlan
 
 
@@ -35,15 +35,14 @@ class PlannedUpdate:
     seconds_per_proxy: float | None
 
     @property
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        content = self.plan.as_dict
+    def view(self) -> UpdateView:
+        """What tables and JSON show of it."""
+        content, seconds = self.plan.as_dict, self.seconds_per_proxy
         for strategy in content["strategies"].values():
             strategy["flops"] = strategy["n_runs"] * self.flops_per_proxy
-            strategy["seconds"] = (
-                None if self.seconds_per_proxy is None else strategy["n_runs"] * self.seconds_per_proxy
-            )
-        return content | {"tokens_per_proxy": self.tokens_per_proxy, "flops_per_proxy": self.flops_per_proxy}
+            strategy["seconds"] = None if seconds is None else strategy["n_runs"] * seconds
+        cost = {"tokens_per_proxy": self.tokens_per_proxy, "flops_per_proxy": self.flops_per_proxy}
+        return UpdateView.model_validate(content | cost)
 
 
 @dataclass(frozen=True)

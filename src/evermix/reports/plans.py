@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +10,7 @@ from evermix.domain_updates import DomainUpdate
 from evermix.reports import units
 from evermix.reports.layout import Cell, Grid, cells, facts_table, items, note, plain_table, show
 from evermix.reports.units import figure, listed
-from evermix.results.plan import PhasePlan, RunPlan, SwarmPlan
+from evermix.results.plan import PhasePlan, RunPlan, StrategyView, SwarmPlan, UpdateView
 from evermix.study.history import in_words
 
 _LINEAGE = {"none": "new text", "part of": "part of {}, whose runs speak for it", "same content": "{} as it was"}
@@ -103,24 +100,24 @@ def arms_grid(plan: RunPlan) -> Grid | None:
     return Grid(title, ["arm", *(part.replace("_", " ") for part in parts), "all"], rows) if rows else None
 
 
-def print_update_plan(plan: Mapping[str, Any], console: Console) -> None:
+def print_update_plan(plan: UpdateView, console: Console) -> None:
     """Every strategy with its cost, the chosen one marked; what keeps a fixed ratio; where new domains come from."""
-    console.print(Text(f"Update: {change_words(plan['update'])}", style="bold"))
+    console.print(Text(f"Update: {in_words(DomainUpdate.from_dict(plan.update))}", style="bold"))
     console.print(strategy_table(plan))
-    chosen = plan["strategies"].get(plan["strategy"])
-    lines = [f"{plan['strategy']}: {plan['unavailable'].get(plan['strategy'])}"] if chosen is None else []
-    if chosen is not None and chosen["fixed_ratio"]:
-        shares = sorted(chosen["fixed_ratio"].items(), key=lambda pair: -pair[1])
-        lines.append("at a fixed ratio: " + listed([f"{name} {units.share(s)}" for name, s in shares], 12))
-    if chosen is not None and chosen["carried"] is not None:
-        lines.append("no runs: the remaining shares are scaled to sum to one")
-    if chosen is not None and plan["strategy"] == "auto" and chosen["fixed_ratio"] and chosen["n_runs"]:
-        lines.append("more runs follow for domains at a fixed ratio that prove worth recomputing")
-    lines += lineage_lines(plan)
-    items(console, "What it does", lines)
+    chosen = plan.chosen
+    lines = [f"{plan.strategy}: {plan.unavailable[plan.strategy]}"] if chosen is None else []
+    if chosen is not None:
+        if chosen.fixed_ratio:
+            shares = sorted(chosen.fixed_ratio.items(), key=lambda pair: -pair[1])
+            lines.append("at a fixed ratio: " + listed([f"{name} {units.share(s)}" for name, s in shares], 12))
+        if chosen.carried is not None:
+            lines.append("no runs: the remaining shares are scaled to sum to one")
+        if plan.strategy == "auto" and chosen.fixed_ratio and chosen.n_runs:
+            lines.append("more runs follow for domains at a fixed ratio that prove worth recomputing")
+    items(console, "What it does", lines + _lineage(plan))
 
 
-def strategy_table(plan: Mapping[str, Any]) -> Table:
+def strategy_table(plan: UpdateView) -> Table:
     """Rows strategies; what keeps a fixed ratio, what is measured, runs new and reused, FLOPs and time of new ones."""
     table = plain_table("Strategies")
     table.add_column("strategy")
@@ -128,33 +125,24 @@ def strategy_table(plan: Mapping[str, Any]) -> Table:
     table.add_column("measured anew", overflow="fold")
     for column in ("runs\nneeded", "reused", "new", "FLOPs", "work"):
         table.add_column(column, justify="right", no_wrap=True)
-    for name, row in plan["strategies"].items():
-        style = "bold" if name == plan["strategy"] else ""
-        label = f"> {name}" if name == plan["strategy"] else f"  {name}"
+    for name, row in plan.strategies.items():
+        style = "bold" if name == plan.strategy else ""
+        label = f"> {name}" if name == plan.strategy else f"  {name}"
         table.add_row(Text(label, style), *_strategy_cells(plan, row))
-    for name, why in plan["unavailable"].items():
-        label = f"> {name}" if name == plan["strategy"] else f"  {name}"
+    for name, why in plan.unavailable.items():
+        label = f"> {name}" if name == plan.strategy else f"  {name}"
         table.add_row(Text(label, "dim"), units.NOTHING, Text(why, "dim"), *[""] * 5)
     return table
 
 
-def _strategy_cells(plan: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
-    fixed, needed = len(row["fixed_ratio"]), row["n_needed"]
-    measured = listed(row["measured"], 5) if row["measured"] else "all domains" if needed else "none"
-    counts = [str(needed), str(row["n_reused"]), str(row["n_runs"])]
-    spent = [units.flops(row["flops"]) if row["n_runs"] else "0", units.seconds(row["seconds"])]
-    return [f"{fixed} of {len(plan['domains'])}" if fixed else units.NOTHING, measured, *counts, *spent]
+def _strategy_cells(plan: UpdateView, row: StrategyView) -> list[str]:
+    fixed = len(row.fixed_ratio)
+    measured = listed(row.measured, 5) if row.measured else "all domains" if row.n_needed else "none"
+    counts = [str(row.n_needed), str(row.n_reused), str(row.n_runs)]
+    spent = [units.flops(row.flops) if row.n_runs else "0", units.seconds(row.seconds)]
+    return [f"{fixed} of {len(plan.domains)}" if fixed else units.NOTHING, measured, *counts, *spent]
 
 
-def change_words(update: Mapping[str, Any]) -> str:
-    """`add papers; remove spam`, from an update's plain values."""
-    return in_words(DomainUpdate.from_dict(dict(update)))
-
-
-def lineage_lines(plan: Mapping[str, Any]) -> list[str]:
+def _lineage(plan: UpdateView) -> list[str]:
     """Where the evidence about every domain that is not just as before may come from."""
-    return [
-        f"{each['name']}: {_LINEAGE[each['kind']].format(each['source'])}"
-        for each in plan["lineage"]
-        if each["kind"] in _LINEAGE
-    ]
+    return [f"{each.name}: {_LINEAGE[each.kind].format(each.source)}" for each in plan.lineage if each.kind in _LINEAGE]

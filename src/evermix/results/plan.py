@@ -1,15 +1,13 @@
-"""RunPlan: what a run would do and cost, before any text is read."""
+"""Plans: what a run would do and cost, before any text is read; and what an update of the domains would."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from evermix.results.record import Record, Shares
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class PhasePlan(_Record):
+class PhasePlan(Record):
     """A phase: its domains and length, and what arm evermix decides in it.
 
     Attributes:
@@ -33,7 +31,7 @@ class PhasePlan(_Record):
     n_proxies: int = 0
 
 
-class ArmPlan(_Record):
+class ArmPlan(Record):
     """Tokens and FLOPs by part over all phases, means over orders; FLOPs None where the model's size is unknown."""
 
     tokens_by_part: dict[str, float]
@@ -50,7 +48,7 @@ class ArmPlan(_Record):
         return None if self.flops_by_part is None else sum(self.flops_by_part.values())
 
 
-class SwarmPlan(_Record):
+class SwarmPlan(Record):
     """The proxies of one decision over all domains of the first phase.
 
     Attributes:
@@ -72,7 +70,7 @@ class SwarmPlan(_Record):
     n_told: int = 0
 
 
-class RunPlan(_Record):
+class RunPlan(Record):
     """What `evermix run` would do.
 
     Attributes:
@@ -96,3 +94,64 @@ class RunPlan(_Record):
     registry: tuple[str, ...] = ()
     swarm: SwarmPlan | None = None
     not_estimated: tuple[str, ...] = ()
+
+
+class StrategyView(Record):
+    """One way to the mixture after an update.
+
+    Attributes:
+        fixed_ratio: domain -> share within the domains that keep their proportions; empty without such.
+        components: what is mixed: domains, and those at a fixed ratio by their common name.
+        measured: domains that the new runs are about; empty for all alike.
+        recomputed: those of them that the update leaves alone.
+        n_needed, n_reused, n_runs: runs that the law wants, that are in hand, and that are to be made.
+        carried: the mixture, where it needs no runs.
+        flops, seconds: of the runs to be made; seconds None where no proxy was measured before.
+    """
+
+    strategy: str
+    fixed_ratio: Shares
+    components: tuple[str, ...]
+    measured: tuple[str, ...]
+    recomputed: tuple[str, ...]
+    n_needed: int
+    n_reused: int
+    n_runs: int
+    carried: Shares | None
+    flops: float
+    seconds: float | None
+
+
+class LineageView(Record):
+    """Where the evidence about a domain may come from (see domain_updates.Lineage)."""
+
+    name: str
+    source: str | None
+    kind: str
+
+
+class UpdateView(Record):
+    """An update of the domain set as it would be made.
+
+    Attributes:
+        version: of the domain set that it changes.
+        update: its plain values (DomainUpdate.as_dict).
+        domains: after it; `lineage` of each.
+        strategy: the one asked for.
+        strategies: those that can be had; `unavailable` the others, and why.
+    """
+
+    version: int
+    update: dict[str, Any]
+    domains: tuple[str, ...]
+    lineage: tuple[LineageView, ...]
+    strategy: str
+    strategies: dict[str, StrategyView]
+    unavailable: dict[str, str]
+    tokens_per_proxy: int
+    flops_per_proxy: float
+
+    @property
+    def chosen(self) -> StrategyView | None:
+        """The strategy asked for; None if it cannot be had."""
+        return self.strategies.get(self.strategy)
