@@ -23,7 +23,7 @@ def proposed(**asked: object) -> AssessedProposal:
 def test_the_view_is_of_the_proposal_and_survives_json() -> None:
     found = proposed()
     view = found.view
-    assert ProposalView.of_dict(json.loads(json.dumps(view.model_dump(mode="json"), allow_nan=False))) == view
+    assert ProposalView.model_validate(json.loads(json.dumps(view.model_dump(mode="json"), allow_nan=False))) == view
     assert view.mixture == dict(found.mixture.as_dict)
     assert view.runs is not None
     assert (view.runs.n_runs, len(view.runs.domains)) == (40, 6)

@@ -365,7 +365,7 @@ def proposal(**changes: Any) -> ProposalView:
         "calibration": {"law": "log-linear", "n_folds": 5, "objective": {"name": "objective", "n_runs": 8}},
         "warnings": [{"kind": "vertex", "severity": "note", "message": "Mind this.", "remedy": "Do that."}],
     }
-    return ProposalView.of_dict({**content, **changes})
+    return ProposalView.model_validate({**content, **changes})
 
 
 SPENT = {"n_runs": 8, "n_trained": 8, "n_tokens": 80_000, "flops": 4e10, "seconds": 42.0}

@@ -163,7 +163,7 @@ def test_metric_changes_are_in_the_metrics_own_units() -> None:
 def test_the_view_holds_what_the_proposal_says() -> None:
     found = recommendation()
     view = found.view
-    assert ProposalView.of_dict(json.loads(json.dumps(view.model_dump(mode="json")))) == view
+    assert ProposalView.model_validate(json.loads(json.dumps(view.model_dump(mode="json")))) == view
     assert view.mixture == dict(found.mixture.as_dict)
     assert view.runs is not None
     assert (view.runs.n_runs, len(view.runs.domains)) == (40, 6)

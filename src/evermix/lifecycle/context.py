@@ -167,8 +167,7 @@ def open_context(recipe: Recipe, project: Project, reporter: Reporter) -> RunCon
     """
     if recipe.model.checkpoint is None:
         find_rung(recipe.model.rung)
-    decided_once = recipe.method == "olmix" and not recipe.phases
-    swarm_project = open_swarm_project(recipe, project, reporter) if decided_once else None
+    swarm_project = open_swarm_project(recipe, project, reporter) if recipe.keeps_study else None
     today = recipe if swarm_project is None else swarm_project.recipe
     if swarm_project is None:
         first = today.timeline(today.phase_orders[0])[0].domains

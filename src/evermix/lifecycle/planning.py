@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from evermix.lifecycle.arms import ARMS
-from evermix.lifecycle.arms.base import evidence_of
 from evermix.lifecycle.evidence.probe_budget import decided_at, planned_probes
 from evermix.lifecycle.evidence.swarm import planned_runs
 from evermix.lifecycle.work import Work
@@ -39,7 +38,7 @@ def plan(recipe: Recipe) -> RunPlan:
         arms={arm: _arm(recipe, arm, orders, counted) for arm in recipe.arms},
         tasks={task.name: task.role for task in recipe.tasks},
         registry=tuple(dict.fromkeys(d.registry for d in recipe.labels.sources.values() if d.registry is not None)),
-        swarm=_swarm(recipe, orders[0][0]) if recipe.method == "olmix" else None,
+        swarm=_swarm(recipe, orders[0][0]) if recipe.decided_by == "swarm" else None,
         not_estimated=_not_estimated(recipe),
     )
 
@@ -55,7 +54,7 @@ def _phase(recipe: Recipe, phase: Phase) -> PhasePlan:
         n_steps=phase.n_steps,
         n_tokens=phase.n_rows * recipe.corpus.sequence_length,
     )
-    if evidence_of(recipe) == "swarm":
+    if recipe.decided_by == "swarm":
         if len(phase.domains) < 2:
             return described
         return described.model_copy(update={"decided_at": (0,), "n_proxies": planned_runs(recipe, len(phase.domains))})
@@ -116,6 +115,6 @@ def _not_estimated(recipe: Recipe) -> tuple[str, ...]:
     found = []
     if any(phase.trainer == "sdft" for phase in recipe.phases):
         found.append("generation: what the model writes in trainer sdft")
-    if recipe.decision.by != "loss" and recipe.method == "op-mix" and "evermix" in recipe.arms:
+    if recipe.decision.by != "loss" and recipe.decided_by == "probes" and "evermix" in recipe.arms:
         found.append("evaluation: what base and probes (or candidates) answer to the tasks before every decision")
     return tuple(found)

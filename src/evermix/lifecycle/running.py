@@ -9,7 +9,6 @@ from rich.console import Console
 from evermix.errors import ProjectError
 from evermix.ledger import Project
 from evermix.lifecycle.arms import ARMS
-from evermix.lifecycle.arms.base import evidence_of
 from evermix.lifecycle.arms.decided import BestRunArm, Evermix, decide_before
 from evermix.lifecycle.assembling import PhaseResults, assemble, phase_result
 from evermix.lifecycle.changes import check_unchanged, note_begun
@@ -97,7 +96,7 @@ def _decide_without_training(context: RunContext) -> tuple[Decision, ...]:
     if context.swarm_project is None:
         return ()
     first: Sequence[Phase] = context.orders[0][:1]
-    evidence = evidence_of(context.recipe)
+    evidence = context.recipe.decided_by
     decision = decide_before(context, ModelState.initial(context), first, Evermix.name, evidence)
     return () if decision is None else (decision,)
 

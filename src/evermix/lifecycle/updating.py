@@ -108,7 +108,7 @@ def undo(recipe: Recipe, *, console: Console | None = None) -> RunResult:
 
 
 def _project(recipe: Recipe) -> Project:
-    if recipe.method != "olmix" or recipe.phases:
+    if not recipe.keeps_study:
         raise RecipeError(
             "an update needs a recipe of method olmix with one phase, whose swarm is kept",
             received=f"method {recipe.method}" + (f" with {len(recipe.phases)} phases" if recipe.phases else ""),

@@ -127,11 +127,6 @@ class Observations:
         costs.flags.writeable = False
         return costs
 
-    @property
-    def cost_errors(self) -> Floats | None:
-        """Standard errors of `costs`: those of the values, since a cost is +-value plus a constant."""
-        return self.standard_errors
-
     @cached_property
     def replicates(self) -> tuple[Ints, ...]:
         """Positions of runs of one mixture (and one budget and model size), for each mixture with two runs or more."""

@@ -194,8 +194,8 @@ class TaskRecipe(Model):
     )
     domain: str | None = Field(
         None,
-        description="of a recipe with phases: the domain that the task belongs to; it is scored at the end of every "
-        "phase from the first that has this domain; default: at the end of every phase",
+        description="the domain that the task belongs to; it is scored at the end of every phase from the first that "
+        "has this domain; default: at the end of every phase",
     )
     role: TaskRole = Field("fit", description="fit: the mixture is fitted on it; held-out: only the report sees it")
     weight: Weight = Field(1.0, description="its part in the objective; 0 fits it without counting it")

@@ -61,9 +61,10 @@ Arm = Literal[
     "wsd-restart",
     "oracle",
 ]
-_OF_EVIDENCE: dict[str, dict[str, tuple[str, ...]]] = {
+EvidenceKind = Literal["probes", "swarm"]
+_OF_EVIDENCE: dict[EvidenceKind, dict[str, tuple[str, ...]]] = {
     "probes": {"decision": ("at", "mode", "candidates", "gradient_evaluations", "cross_checks", "probes")},
-    "a swarm": {
+    "swarm": {
         "decision": ("law", "resamples"),
         "objective": ("maximise", "drop", "unit", "aggregate"),
     },
@@ -164,15 +165,24 @@ class Recipe(Model):
         return any(metric == task.name or metric.startswith(f"{task.name}:") for task in self.tasks)
 
     @property
-    def evidence(self) -> frozenset[str]:
-        """Which kinds of evidence this recipe's method and arms decide by: probes, a swarm."""
-        probes = self.method == "op-mix" or "lora-merge" in self.arms
-        swarm = self.method == "olmix" or "proxy-swarm" in self.arms
-        return frozenset((["probes"] if probes else []) + (["a swarm"] if swarm else []))
+    def decided_by(self) -> EvidenceKind:
+        """What the method decides by."""
+        return "swarm" if self.method == "olmix" else "probes"
+
+    @property
+    def keeps_study(self) -> bool:
+        """Whether the project keeps a study: a swarm decides one phase, whose domains may be updated."""
+        return self.decided_by == "swarm" and not self.phases
+
+    @property
+    def evidence(self) -> frozenset[EvidenceKind]:
+        """All kinds that the method or an arm decides by."""
+        of_arms: dict[str, EvidenceKind] = {"lora-merge": "probes", "proxy-swarm": "swarm"}
+        return frozenset({self.decided_by, *(of_arms[arm] for arm in self.arms if arm in of_arms)})
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:
-        if "swarm" in self.model_fields_set and "a swarm" not in self.evidence and not self.phases:
+        if "swarm" in self.model_fields_set and "swarm" not in self.evidence and not self.phases:
             raise LocatedError(("swarm",), f"belongs to method olmix (this recipe's method: {self.method})")
         for part in ("replay", "retention"):
             if part in self.model_fields_set and "probes" not in self.evidence:
@@ -181,7 +191,8 @@ class Recipe(Model):
             for section, keys in sections.items():
                 given = [key for key in keys if key in getattr(self, section).model_fields_set]
                 if kind not in self.evidence and given:
-                    message = f"belongs to decisions by {kind} (this recipe's method: {self.method})"
+                    decisions = "decisions by a swarm" if kind == "swarm" else "decisions by probes"
+                    message = f"belongs to {decisions} (this recipe's method: {self.method})"
                     raise LocatedError((section, given[0]), message)
         if not self.phases:
             wrong = next((arm for arm in self.arms if arm in _ARMS_OF_PHASES), None)
@@ -192,7 +203,7 @@ class Recipe(Model):
                 raise LocatedError((of_phases,), "belongs to a recipe with phases")
         if self.method == "op-mix" and "best-run" in self.arms:
             raise LocatedError(("arms",), "arm best-run belongs to method olmix")
-        if not self.arms and (self.method == "op-mix" or self.phases):
+        if not self.arms and not self.keeps_study:
             raise LocatedError(("arms",), "at least one arm must be trained")
         return self
 
@@ -212,7 +223,7 @@ class Recipe(Model):
     def _conversations_are_rows(self) -> Self:
         """The study of a swarm counts domains in tokens, and a conversation is a row of any length."""
         for position, domain in enumerate(self.domains):
-            if domain.format == "chat" and not self.phases and self.method == "olmix":
+            if domain.format == "chat" and self.keeps_study:
                 message = "format chat belongs to method op-mix, or to a recipe with phases"
                 raise LocatedError(("domains", position, "format"), message)
         return self
@@ -230,7 +241,7 @@ class Recipe(Model):
         if by == "loss":
             return self
         fitted = [task for task in self.tasks if task.role == "fit" and task.weight > 0]
-        if self.method == "op-mix" and self.decision.mode == "gradient":
+        if "probes" in self.evidence and self.decision.mode == "gradient":
             raise LocatedError(key, f"{by} has no gradient: take mode probe-law or interpolation")
         if not fitted:
             raise LocatedError(key, f"{by} needs a task of role fit and a weight above 0")

@@ -341,10 +341,6 @@ class RunView:
         return [decision for decision in self.result.decisions if decision.order == 0]
 
 
-def _forgetting(row: PhaseResult) -> float | None:
-    return row.mean_forgetting_nats if row.number else None
-
-
 def pareto_front(points: Sequence[tuple[float, float]], lower_is_better: bool = True) -> list[int]:
     """Positions of the points (cost, quality) that no other one beats in one and matches in the other, by cost."""
     sign = 1.0 if lower_is_better else -1.0

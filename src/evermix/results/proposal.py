@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from evermix.objective import Quantity
 from evermix.results.record import Ends, Known, Record, Shares
@@ -299,11 +298,6 @@ class ProposalView(Record):
     unsampled_domains: tuple[str, ...] = ()
     fixed_ratio: Shares | None = None
     left_out: tuple[tuple[str, str, str], ...] = ()
-
-    @classmethod
-    def of_dict(cls, content: Mapping[str, Any]) -> Self:
-        """From the plain values of an assessed proposal."""
-        return cls.model_validate(content)
 
     @property
     def references(self) -> tuple[ComparedMixture, ...]:

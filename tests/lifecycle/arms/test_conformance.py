@@ -72,7 +72,7 @@ def test_an_arm_books_the_parts_that_it_has_estimated(
 @pytest.fixture(scope="module")
 def reached(lived: tuple[Path, RunResult], life: Make) -> tuple[RunContext, ModelState]:
     """The context of the finished run, and the model after its first phase, which is the same for every arm."""
-    context = opened(life(lived[0], arms=list(OF_PHASES)))
+    context = opened(life(lived[0], arms=list(lived[1].arms)))
     outcome = Uniform().run(context, ModelState.initial(context), context.orders[0][:1])
     return context, outcome.state
 

@@ -16,7 +16,6 @@ from evermix.mixture import Mixture
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
 from evermix.results import Compute, Decision
-from evermix.results.run_result import EvidenceName
 
 ArmRecord = dict[str, float | str | dict[str, float]]
 
@@ -44,11 +43,6 @@ class PhaseOutcome:
     first_row: int
     decisions: tuple[Decision, ...] = ()
     record: ArmRecord = field(default_factory=dict)
-
-
-def evidence_of(recipe: Recipe) -> EvidenceName:
-    """What the recipe's method decides by."""
-    return "swarm" if recipe.method == "olmix" else "probes"
 
 
 class Arm(ABC):
@@ -101,7 +95,7 @@ def on_mixture(context: RunContext, state: ModelState, phase: Phase, mixture: Mi
     """
     over_all, reached, computes = context.over_all(mixture), state.with_new_optimizer(), list[Compute]()
     whole = phase_piece(context, phase, over_all)
-    shared = evidence_of(context.recipe) == "probes" and phase.recipe.kind == "pretrain"
+    shared = context.recipe.decided_by == "probes" and phase.recipe.kind == "pretrain"
     is_start = mixture == context.named_mixture(phase)
     ends = decided_at(context.recipe, phase) if shared and is_start else ()
     for end in (*ends, phase.n_steps):

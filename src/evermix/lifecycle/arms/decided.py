@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from evermix.errors import RecipeError
-from evermix.lifecycle.arms.base import Arm, PhaseOutcome, evidence_of, on_mixture, trained
+from evermix.lifecycle.arms.base import Arm, PhaseOutcome, on_mixture, trained
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.deciding import decide
 from evermix.lifecycle.evidence import EVIDENCE
@@ -46,14 +46,14 @@ class Evermix(Arm):
 
     def run(self, context: RunContext, state: ModelState, phases: Sequence[Phase]) -> PhaseOutcome:
         """Decide the last phase's mixture, then train it; in a pretraining decide on the way."""
-        evidence, phase = evidence_of(context.recipe), phases[-1]
+        evidence, phase = context.recipe.decided_by, phases[-1]
         if evidence == "probes" and phase.recipe.kind == "pretrain":
             return _on_the_way(context, state, phase)
         return _before(context, state, phases, self.name, evidence)
 
     def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
         """Decisions, and one training of the phase."""
-        phase, evidence = phases[-1], evidence_of(recipe)
+        phase, evidence = phases[-1], recipe.decided_by
         work = EVIDENCE[evidence].estimate(recipe, phase)
         at = decided_at(recipe, phase) if evidence == "probes" and phase.recipe.kind == "pretrain" else ()
         if not at:
