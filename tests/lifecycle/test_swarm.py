@@ -98,6 +98,7 @@ def test_a_swarm_becomes_a_mixture(finished: Finished) -> None:
     assert swarm.this_version.n_runs == planned.n_runs == 6  # 2 (m + 1) for power-link
     assert swarm.this_version == swarm.all_versions
     assert swarm.tokens_per_proxy == planned.tokens_per_proxy == 12 * 4 * 32
+    assert swarm.n_tokens == _recipe(content).training.tokens  # of the run that the mixture is for
     n = swarm.non_embedding + swarm.output_projection
     assert n == planned.n_parameters
     assert planned.flops == 6 * n * 12 * 4 * 32 * 6

@@ -30,17 +30,6 @@ class Agreement(Record):
     n_runs: int
 
 
-class SwarmDomain(Record):
-    """A domain as the decision saw it: its text, its share, and the passes over it in the target run."""
-
-    name: str
-    n_tokens: int | None = None
-    n_bytes: int | None = None
-    n_documents: int | None = None
-    share: float = 0.0
-    epochs: Known = None
-
-
 class EstimateView(Record):
     """A loss or gain in the objective's quantity, with its interval of 80%; high None: nothing is known of it."""
 
@@ -104,6 +93,5 @@ class SwarmRecord(Record):
     recomputed: tuple[str, ...] = ()
     n_tokens: int | None = None
     before: Shares | None = None
-    domains: tuple[SwarmDomain, ...] = ()
     diagnosis: DiagnosisView | None = None
     held_out_tasks: dict[str, Agreement] = {}

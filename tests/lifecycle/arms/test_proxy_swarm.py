@@ -39,6 +39,7 @@ def test_the_phase_is_trained_on_the_proposal(rows: Rows) -> None:
         assert decision.evidence == "swarm"
         assert decision.swarm is not None
         assert decision.swarm.this_version.n_runs == 6
+        assert decision.swarm.n_tokens == 10 * 4 * 32  # of the phase
         assert decision.mode == "power-link"
         assert not decision.swarm.left_out
 

@@ -46,7 +46,7 @@ def swarm_decision(
         predicted_objective={
             ("chosen" if name == "proposal" else name): finite(row.objective_value) for name, row in rows.items()
         },
-        assessment_absent=None if found.bootstrap is not None else "no resamples were asked for",
+        assessment_absent=found.assessment_absent,
         proposal=found.view,
         swarm=record,
         compute=compute,
@@ -54,8 +54,9 @@ def swarm_decision(
 
 
 def swarm_record(
-    swarm: Swarm, here: ProxyCompute, everywhere: ProxyCompute, left_out: Sequence[LeftOutRun]
+    swarm: Swarm, n_tokens: int, here: ProxyCompute, everywhere: ProxyCompute, left_out: Sequence[LeftOutRun]
 ) -> SwarmRecord:
+    """What a decision keeps of its proxies; `n_tokens` are those that the mixture is for."""
     size = swarm.size()
     return SwarmRecord(
         rung=swarm.training.rung,
@@ -63,11 +64,12 @@ def swarm_record(
         output_projection=size.output_projection,
         steps=swarm.steps,
         tokens_per_proxy=swarm.n_tokens,
-        simulated_epoching=False,
+        simulated_epoching=swarm.store.train_limits is not None,
         metrics=tuple(name for metric in swarm.metrics for name in metric.names),
         this_version=here,
         all_versions=everywhere,
         left_out=tuple(left_out),
+        n_tokens=n_tokens,
     )
 
 

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from evermix.deciding.proposing import AssessedProposal
 from evermix.errors import ConstraintError, ConvergenceError, ObservationError
 from evermix.executors import Failure, Job
-from evermix.ledger import content_hash
+from evermix.ledger import Ledger, content_hash
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.evidence.base import DecisionRequest
 from evermix.lifecycle.evidence.proxies import (
@@ -201,7 +201,7 @@ class StudySwarm:
         now = self.project.study.now()
         numbers = {now.version.number} | ({now.version.parent} if now.version.is_recomputation else set())
         here = [run_id for run_id, told in now.state.measured.items() if told.version in numbers]
-        return proxy_compute([proxies[key] for key in here if key in proxies]), proxy_compute(
+        return _proxy_compute([proxies[key] for key in here if key in proxies]), _proxy_compute(
             list(proxies.values()), rescored
         )
 
@@ -230,7 +230,7 @@ class StudySwarm:
         return agreements
 
     @property
-    def _ledger(self) -> Any:
+    def _ledger(self) -> Ledger:
         return self.context.project.ledger
 
 
@@ -267,14 +267,14 @@ class StudySwarmMeasured:
     def _record(self, diagnosis: Diagnosis | None, agreements: dict[str, Agreement]) -> SwarmRecord:
         study = self.swarm.project.study
         here, everywhere = self.swarm.compute()
-        record = swarm_record(self.swarm.project.swarm, here, everywhere, self.left_out)
+        project = self.swarm.project
+        record = swarm_record(project.swarm, project.recipe.training.tokens, here, everywhere, self.left_out)
         return record.model_copy(
             update={
-                "simulated_epoching": self.swarm.project.recipe.swarm.simulated_epoching,
                 "version": study.version.number,
                 "strategy": study.version.strategy,
                 "recomputed": tuple(study.version.recomputed),
-                "diagnosis": None if diagnosis is None else _diagnosis_view(diagnosis),
+                "diagnosis": None if diagnosis is None else DiagnosisView.model_validate(diagnosis.as_dict),
                 "held_out_tasks": agreements,
             }
         )
@@ -292,7 +292,7 @@ class StudySwarmMeasured:
         )
 
 
-def proxy_compute(proxies: Sequence[Mapping[str, Any]], rescored: float = 0.0) -> ProxyCompute:
+def _proxy_compute(proxies: Sequence[Mapping[str, Any]], rescored: float = 0.0) -> ProxyCompute:
     """Runs, tokens, FLOPs and seconds, each distinct training once; and FLOPs of scoring old runs anew."""
     distinct = {proxy["proxy"]: proxy for proxy in proxies}.values()
     return ProxyCompute(
@@ -302,10 +302,6 @@ def proxy_compute(proxies: Sequence[Mapping[str, Any]], rescored: float = 0.0) -
         flops=sum(proxy["flops"] for proxy in distinct) + rescored,
         seconds=sum(proxy["seconds"] for proxy in distinct),
     )
-
-
-def _diagnosis_view(diagnosis: Diagnosis) -> DiagnosisView:
-    return DiagnosisView.model_validate(diagnosis.as_dict)
 
 
 def _task_of(metric: str, tasks: frozenset[str]) -> str:

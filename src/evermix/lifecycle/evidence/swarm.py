@@ -127,7 +127,12 @@ class PhaseSwarm:
         tasks = tuple(task for task in recipe.tasks if decide and task.role == "fit" and task.domain in there)
         store = context.store.subset(self.phase.domains)
         asked = recipe.model_copy(update={"tasks": tasks})
-        return swarm_of(asked, context.project, store, self.phase.n_rows * store.sequence_length)
+        return swarm_of(asked, context.project, store, self.n_tokens)
+
+    @property
+    def n_tokens(self) -> int:
+        """That the mixture is for: a row counts the most that it may have."""
+        return self.phase.n_rows * self.context.store.sequence_length
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -260,5 +265,5 @@ class PhaseSwarmMeasured:
             "decision", f"deciding {request.label} by a swarm", asked.resamples or None
         ) as report:
             found = propose(fit(self.observations, asked), progress=lambda done, total: report(done))
-        record = swarm_record(self.swarm.swarm, self.proxies, self.proxies, self.left_out)
+        record = swarm_record(self.swarm.swarm, self.swarm.n_tokens, self.proxies, self.proxies, self.left_out)
         return swarm_decision(context, state, request, found, record, self.compute, {name: name for name in names})
