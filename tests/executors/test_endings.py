@@ -128,6 +128,15 @@ def test_a_run_cut_by_kills_of_the_parent_is_taken_up(tmp_path: Path, seed: int)
     assert not list(tmp_path.glob("logs/*"))
 
 
+def test_the_log_of_a_job_that_a_killed_run_finished_is_gone(tmp_path: Path) -> None:
+    job = Job("a", "tests.executors.jobs:touch", {"marker": str(tmp_path / "a.done")}, tmp_path / "a.done")
+    (tmp_path / "logs").mkdir()
+    for file in ("a.done", "logs/a.log", "logs/other.log"):
+        (tmp_path / file).touch()
+    assert LocalProcesses(1, logs=tmp_path / "logs").run([job]) == []
+    assert [log.name for log in (tmp_path / "logs").iterdir()] == ["other.log"]
+
+
 def start_worker(folder: Path, parent: int) -> tuple[subprocess.Popen[bytes], int]:
     """A worker without an executor, and the descriptor on which its messages come."""
     results, given = os.pipe()

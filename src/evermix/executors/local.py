@@ -118,6 +118,7 @@ class _Run:
         for job in jobs:
             task = _Task(job, self._executor.logs / log_name(job.key))
             if job.finished:
+                task.log.unlink(missing_ok=True)  # a run killed between a marker and its notice of it left one
                 self._tell(task, "skipped")
             else:
                 self._pending.append(task)
