@@ -1,5 +1,7 @@
 """fit, propose and what_if from a table of runs, on a planted world."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from evermix.deciding import FittedLaw, fit, moved, named_mixture, propose, what
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ConstraintError, MixtureError, ObservationError, RecipeError
 from evermix.mixture import Mixture
-from evermix.observations import Observations
+from evermix.observations import Observations, read_observations
 from evermix.recipe.decision import StudyRecipe
 from tests.study.planted import DOMAINS, METRICS, measure, true_objective
 
@@ -213,3 +215,60 @@ def test_moving_shares() -> None:
     ):
         with pytest.raises(MixtureError):
             moved(start, shares, raises)
+
+
+def with_constant(name: str = "quiz", value: float = 0.25) -> Observations:
+    """The same runs with one more metric, on which all score alike."""
+    runs = swarm()
+    values = np.column_stack([runs.values, np.full(runs.n_runs, value)])
+    return Observations(SET, runs.weights, (*METRICS, name), values, maximised=frozenset({name}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "same_as"),
+    [
+        ({}, {}),
+        ({"weights": {METRICS[0]: 2.0, "quiz": 3.0}}, {"weights": {METRICS[0]: 1.0}}),
+        (
+            {"groups": {"text": {"prose": [METRICS[0], METRICS[1]], "quizzes": ["quiz"]}, "rest": [METRICS[2]]}},
+            {"groups": {"text": [METRICS[0], METRICS[1]], "rest": [METRICS[2]]}},
+        ),
+        (
+            {"groups": {"prose": METRICS, "quizzes": ["quiz"]}, "group_weights": {"prose": 1.0, "quizzes": 5.0}},
+            {"groups": {"prose": METRICS}},
+        ),
+    ],
+)
+def test_a_metric_on_which_all_runs_score_alike_leaves_the_objective(asked: dict, same_as: dict) -> None:
+    guards = [{"reference": "natural", "tolerance": 0.1, "metrics": ["quiz", METRICS[1]]}]
+    found = propose(fit(with_constant(), recipe(objective=asked, guards=guards)))
+    guards = [{"reference": "natural", "tolerance": 0.1, "metrics": [METRICS[1]]}]
+    without = propose(fit(swarm(), recipe(objective=same_as, guards=guards)))
+    np.testing.assert_array_equal(found.mixture.weights, without.mixture.weights)
+    (told,) = (w for w in found.warnings if w.kind == "metric left out")
+    assert "'quiz'" in told.message
+    assert "0.25 in every run" in told.message
+    assert not any(w.kind == "metric left out" for w in without.warnings)
+
+
+def test_a_constant_metric_in_a_table_leaves_the_objective_too(tmp_path: Path) -> None:
+    with_constant().to_csv(tmp_path)
+    reading = read_observations(tmp_path)
+    asked = recipe(objective={"weights": {METRICS[0]: 1.0, "quiz": 1.0}}, resamples=0)
+    found = propose(fit(reading.observations, asked, reading.left_out))
+    assert [w.kind for w in found.warnings] == ["metric left out"]
+    dropped = recipe(objective={"drop": ["quiz"]}, resamples=0)
+    assert propose(fit(with_constant(), dropped)).warnings == ()
+
+
+def test_an_objective_without_a_metric_that_differs_is_an_error() -> None:
+    with pytest.raises(ConstraintError, match=r"objective must be one that a law can learn, got 'quiz: .*every run"):
+        fit(with_constant(), recipe(objective={"weights": {"quiz": 1.0}}))
+    with pytest.raises(ConstraintError, match="objective must be one that a law can learn"):
+        fit(with_constant(), recipe(objective={"groups": {"all": ["quiz"]}}))
+    runs = with_constant()
+    runs = Observations(SET, runs.weights, ("a", "b"), np.ones((runs.n_runs, 2)))
+    with pytest.raises(ObservationError, match=r"at least one metric must differ between runs.*a: .*b: .*Hint"):
+        fit(runs, recipe())
+    with pytest.raises(ConstraintError, match="an objective weight must name a metric"):
+        fit(with_constant(), recipe(objective={"weights": {METRICS[0]: 1.0, "quizz": 1.0}}))

@@ -1,7 +1,7 @@
 """Deciding: from a request and runs, whoever made them, to a law, a problem, and a mixture with what it is worth."""
 
 from evermix.deciding.by_law import AssessedRuns, KlStrength, LawDecision, LawProblem, decide_by_law, resampled_laws
-from evermix.deciding.fitting import FittedLaw, Prior, build_objective, choose_prior, chosen_law, fit
+from evermix.deciding.fitting import FittedLaw, Prior, choose_prior, chosen_law, fit
 from evermix.deciding.next_runs import (
     Designed,
     DesignRequest,
@@ -28,7 +28,6 @@ __all__ = [
     "Prior",
     "WhatIf",
     "best_mixture",
-    "build_objective",
     "check_measured",
     "choose_prior",
     "chosen_law",

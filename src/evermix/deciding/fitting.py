@@ -6,12 +6,13 @@ that the optimum over leaves does too (laws.mapped).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from evermix.deciding.by_law import Progress, resampled_laws
+from evermix.deciding.objectives import build_objective, over_what_is_left
 from evermix.domain_updates import CollapsedSpace
 from evermix.errors import ConstraintError, ObservationError
 from evermix.laws.automatic import AutoLaw
@@ -20,7 +21,7 @@ from evermix.laws.mapped import LinearlyMappedLaw, on_sampled, on_totals
 from evermix.laws.registry import law_class
 from evermix.mixture import Mixture
 from evermix.objective import Objective
-from evermix.observations import LeftOut, Observations
+from evermix.observations import LeftOut, Observations, without_mute_metrics
 from evermix.recipe.decision import ObjectiveRecipe, PriorName, StudyRecipe
 from evermix.trust.calibration import Calibration, calibrate
 
@@ -116,12 +117,12 @@ def fit(
     """
     recipe = recipe or StudyRecipe()
     kept, dropped = _without_dropped_metrics(observations, recipe.objective)
-    varying, constant = _without_constant_metrics(kept)
+    varying, mute = without_mute_metrics(kept)
+    left_out = (*left_out, *dropped, *mute)
     prior = _prior(varying, recipe, space, retired)
-    objective = build_objective(varying, recipe.objective)
+    objective = build_objective(varying, over_what_is_left(recipe.objective, left_out))
     law = _law_over_all(varying, recipe, prior.mixture, space).fit(varying.runs)
     calibration = calibrate(law, varying, objective, seed=recipe.seed)
-    left_out = left_out + dropped + constant
     return FittedLaw(recipe, varying, law, objective, prior, calibration, left_out, space, retired)
 
 
@@ -136,22 +137,6 @@ def chosen_law(name: str, seed: int = 0) -> MixingLaw:
     if name == AutoLaw.name:
         return AutoLaw(seed=seed, convex=True)
     return law_class(name)()
-
-
-def build_objective(observations: Observations, asked: ObjectiveRecipe) -> Objective:
-    """The recipe's weights over the observations' metrics."""
-    metrics = observations.metrics
-    if asked.groups is not None:
-        objective = Objective.from_groups(metrics, asked.groups, asked.group_weights, "metric")
-    else:
-        objective = Objective.from_dict(metrics, asked.weights, "metric")
-    given = asked.bits_per_byte_factor
-    factor = None if given is None else tuple(given.get(name, 1.0) for name in metrics)
-    objective = replace(objective, quantity=asked.quantity, bits_per_byte_factor=factor)
-    if asked.unit == "deviations":
-        spread = np.nanstd(objective.transform(observations.costs), axis=0)
-        return replace(objective, weights=tuple(np.array(objective.weights) / spread))
-    return objective
 
 
 def choose_prior(observations: Observations, asked: PriorName | dict[str, float]) -> Prior:
@@ -234,18 +219,3 @@ def _without_dropped_metrics(
         raise ObservationError("at least one metric must be left", received=", ".join(asked.drop))
     left_out = tuple(LeftOut("metric", name, "asked for with drop") for name in observations.metrics if name in dropped)
     return observations.subset(metrics=kept), left_out
-
-
-def _without_constant_metrics(observations: Observations) -> tuple[Observations, tuple[LeftOut, ...]]:
-    costs = observations.costs
-    known = np.isfinite(costs)
-    spread = np.where(known, costs, -np.inf).max(axis=0) - np.where(known, costs, np.inf).min(axis=0)
-    varies = spread > 0
-    if varies.all():
-        return observations, ()
-    if not varies.any():
-        raise ObservationError("at least one metric must differ between runs", received=", ".join(observations.metrics))
-    kept = tuple(name for name, good in zip(observations.metrics, varies, strict=True) if good)
-    reason = "the same value in every run: no law can learn from it"
-    dropped = (name for name, good in zip(observations.metrics, varies, strict=True) if not good)
-    return observations.subset(metrics=kept), tuple(LeftOut("metric", name, reason) for name in dropped)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from evermix.constraints import Bounds, Constraints, NoRegression
 from evermix.deciding.by_law import AssessedRuns, Ceilings, LawDecision, LawProblem, Progress, decide_by_law, optimum
 from evermix.deciding.fitting import FittedLaw
+from evermix.deciding.objectives import objective_warnings
 from evermix.deciding.views import proposal_view
 from evermix.domain_updates import CollapsedSpace
 from evermix.errors import ConstraintError
@@ -23,6 +24,7 @@ from evermix.mixture import Mixture
 from evermix.notebook import html_table
 from evermix.recipe.decision import GuardRecipe, StudyRecipe
 from evermix.results.proposal import ProposalView
+from evermix.trust.assessment import by_severity
 from evermix.trust.comparison import Comparison
 from evermix.trust.references import Request, best_run, run_objective
 
@@ -107,7 +109,8 @@ def propose(
     recipe = recipe or fitted.recipe
     found = decide_by_law(replace(law_problem(fitted, recipe), kl_before=kl_before), progress)
     assert found.comparison is not None  # there are runs
-    return AssessedProposal(**{**vars(found), "fitted": fitted, "recipe": recipe})
+    warnings = (*objective_warnings(fitted.recipe.objective, fitted.left_out), *found.warnings)
+    return AssessedProposal(**{**vars(found), "warnings": by_severity(warnings), "fitted": fitted, "recipe": recipe})
 
 
 def best_mixture(fitted: FittedLaw, law: MixingLaw | None = None) -> Mixture:
@@ -183,7 +186,10 @@ def _guards(fitted: FittedLaw, recipe: StudyRecipe) -> Ceilings | None:
 
 
 def _guard(fitted: FittedLaw, asked: GuardRecipe) -> NoRegression:
-    return NoRegression(named_mixture(fitted, asked.reference), asked.tolerance, asked.metrics, asked.absolute)
+    """The guard, but for metrics that no law can learn: nothing is predicted of them."""
+    gone = {item.name for item in fitted.left_out if item.kind == "metric"}
+    metrics = None if asked.metrics is None else tuple(name for name in asked.metrics if name not in gone)
+    return NoRegression(named_mixture(fitted, asked.reference), asked.tolerance, metrics, asked.absolute)
 
 
 def _bounds(fitted: FittedLaw, recipe: StudyRecipe) -> Bounds:

@@ -34,6 +34,7 @@ from evermix.observations.table import Observations
 
 _HIGHER_IS_BETTER = frozenset(("acc", "accuracy", "f1", "em", "bleu", "rouge", "mcc", "auc", "winrate"))
 Floats = npt.NDArray[np.float64]
+_ROUNDING = 1e-12  # values closer than this, relative to their size, are one value
 
 
 def inspect(observations: Observations, where: str) -> tuple[Observations, list[LeftOut], list[Finding]]:
@@ -46,6 +47,19 @@ def inspect(observations: Observations, where: str) -> tuple[Observations, list[
     Raises:
         ObservationError: if no metric remains.
     """
+    observations, left_out = without_mute_metrics(observations, f"{where}: ")
+    return observations, left_out, _findings(observations)
+
+
+def without_mute_metrics(observations: Observations, where: str = "") -> tuple[Observations, list[LeftOut]]:
+    """Observations without metrics that no law can learn and runs that are then without any; left out.
+
+    Args:
+        where: begins the message.
+
+    Raises:
+        ObservationError: if no metric remains.
+    """
     left_out: list[LeftOut] = []
     while True:
         reasons = _mute_metrics(observations)
@@ -53,13 +67,14 @@ def inspect(observations: Observations, where: str) -> tuple[Observations, list[
         left_out += [LeftOut("metric", name, reason) for name, reason in reasons.items()]
         if not kept:
             raise ObservationError(
-                f"{where}: at least one metric must differ between runs, of {observations.n_runs} that were read",
+                f"{where}at least one metric must differ between runs, of {observations.n_runs} that were read",
                 received="; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:5]),
+                hint="look at what scores them; runs of other mixtures, or longer ones, may tell them apart",
             )
         observations = observations.subset(metrics=kept)
         measured = ~np.isnan(observations.values).all(axis=1)
         if measured.all():
-            return observations, left_out, _findings(observations)
+            return observations, left_out
         ids = np.array(observations.run_ids, dtype=object)[~measured]
         left_out += [LeftOut("run", str(name), "it has no metric at all but those left out") for name in ids]
         observations = observations.subset(runs=measured)
@@ -74,7 +89,7 @@ def _mute_metrics(observations: Observations) -> dict[str, str]:
             reasons[name] = "it has no value in any run"
         elif len(known) == 1:
             reasons[name] = "it has a value in one run only"
-        elif known.min() == known.max():
+        elif np.ptp(known) <= _ROUNDING * np.abs(known).max():
             reasons[name] = f"it is {known[0]:.6g} in every run: no law can learn from a constant"
     return reasons
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -100,6 +100,18 @@ class ObjectiveRecipe(Model):
         """Those of `metrics` that are left out."""
         return frozenset(m for m in metrics if any(fnmatchcase(m, pattern) for pattern in self.drop))
 
+    def without(self, metrics: Collection[str]) -> Self:
+        """The same without some metrics, and without the groups that are then empty."""
+        weights, groups, shares = self.weights, self.groups, self.group_weights
+        if weights is not None:
+            weights = {name: weight for name, weight in weights.items() if name not in metrics}
+        if groups is not None:
+            before, groups = _group_paths(groups), _groups_without(groups, metrics)
+            emptied = before - _group_paths(groups)
+            if shares is not None:
+                shares = {name: weight for name, weight in shares.items() if name not in emptied}
+        return self.model_copy(update={"weights": weights, "groups": groups, "group_weights": shares})
+
     @model_validator(mode="after")
     def _weights_or_groups(self) -> Self:
         if self.weights is not None and self.groups is not None:
@@ -107,6 +119,25 @@ class ObjectiveRecipe(Model):
         if self.group_weights is not None and self.groups is None:
             raise LocatedError(("group_weights",), "group_weights need groups")
         return self
+
+
+def _groups_without(groups: Groups, metrics: Collection[str]) -> Groups:
+    left: Groups = {}
+    for family, inner in groups.items():
+        if isinstance(inner, dict):
+            tasks = {task: tuple(n for n in names if n not in metrics) for task, names in inner.items()}
+            kept: tuple[str, ...] | dict[str, tuple[str, ...]] = {task: names for task, names in tasks.items() if names}
+        else:
+            kept = tuple(name for name in inner if name not in metrics)
+        if kept:
+            left[family] = kept
+    return left
+
+
+def _group_paths(groups: Groups) -> set[str]:
+    """Names and paths of all groups, as weights may give them."""
+    tasks = [(family, task) for family, inner in groups.items() if isinstance(inner, dict) for task in inner]
+    return {*groups, *(task for _, task in tasks), *(f"{family}/{task}" for family, task in tasks)}
 
 
 def _members(inner: tuple[str, ...] | dict[str, tuple[str, ...]]) -> tuple[str, ...]:

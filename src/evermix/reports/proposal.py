@@ -28,6 +28,7 @@ from evermix.results.record import Ends
 
 _DOMAINS, _DUALS, _METRICS = 30, 10, 12
 _SEVERITY = {"serious": "bold red", "warning": "yellow", "note": "dim"}
+_NOT_LOOKED_FOR = "none were looked for, since nothing was resampled (--resamples)"
 _VERDICTS = {"better": "a gain", "even": "not certain", "worse": "a loss"}
 
 
@@ -378,16 +379,16 @@ def warnings_of(view: ProposalView) -> tuple[WarningView, ...]:
 
 def print_warnings(view: ProposalView, console: Console) -> None:
     """Each with what to do about it; that none were looked for, where nothing was resampled."""
-    if view.bootstrap is None:
-        items(console, "Warnings", ["none were looked for, since nothing was resampled (--resamples)"])
-        if view.fixed_ratio:
-            note(console, ratio_note(view))
-        return
+    unknown = view.bootstrap is None
     if not view.warnings:
-        items(console, "Warnings", ["none"])
-        return
-    console.print(Text("Warnings", style="bold"))
+        items(console, "Warnings", [_NOT_LOOKED_FOR if unknown else "none"])
+    else:
+        console.print(Text("Warnings", style="bold"))
     for each in warnings_of(view):
         text = Text.assemble((f"{each.severity}: ", _SEVERITY[each.severity]), each.message, " ")
         text.append(each.remedy, style="italic")
         console.print(Padding(text, (0, 0, 0, 2), expand=False))
+    if unknown and view.warnings:
+        note(console, _NOT_LOOKED_FOR)
+    if unknown and view.fixed_ratio:
+        note(console, ratio_note(view))

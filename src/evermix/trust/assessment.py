@@ -5,7 +5,7 @@ A warning is a reason to doubt, a plain sentence with its numbers and what to do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ Kind = Literal[
     "metrics in conflict",
     "resamples failed",
     "fixed ratio",
+    "metric left out",
 ]
 _ORDER = {"serious": 0, "warning": 1, "note": 2}
 _FIXED_RATIO = "the domains at a fixed ratio"
@@ -149,7 +150,12 @@ def find_warnings(facts: ProposalFacts, thresholds: WarningThresholds | None = N
     """Every warning that applies, the gravest first."""
     limits = thresholds or WarningThresholds()
     found = [warning for check in _CHECKS for warning in check(facts, limits)]
-    return tuple(sorted(found, key=lambda warning: _ORDER[warning.severity]))
+    return by_severity(found)
+
+
+def by_severity(warnings: Iterable[ProposalWarning]) -> tuple[ProposalWarning, ...]:
+    """The gravest first."""
+    return tuple(sorted(warnings, key=lambda warning: _ORDER[warning.severity]))
 
 
 def _gain(facts: ProposalFacts, limits: WarningThresholds) -> list[ProposalWarning]:
@@ -394,8 +400,13 @@ def _fixed_ratio(facts: ProposalFacts, limits: WarningThresholds) -> list[Propos
 
 
 def _listed(known: Sequence[str], positions: npt.NDArray[np.intp]) -> str:
-    names = ", ".join(f"'{known[int(j)]}'" for j in positions[:_NAMED])
-    return names + (f" and {len(positions) - _NAMED} more" if len(positions) > _NAMED else "")
+    return quoted([known[int(j)] for j in positions])
+
+
+def quoted(names: Sequence[str]) -> str:
+    """`'a', 'b'`, of many the first five and how many more."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(f"'{name}'" for name in names[:_NAMED]) + more
 
 
 def _plain(number: float) -> float | None:
