@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from evermix import lifecycle
 from evermix.cli.app import main
@@ -357,6 +358,24 @@ def test_checkpoint_that_is_torn(
     changes = {"model": {"checkpoint": "checkpoint"}, "tokenizer": {"path": str(tokenizer)}}
     line = error_line(evermix("run", write_recipe(tmp_path, recipe | changes)))
     assert words in line
+    assert list(tmp_path.rglob("done.json")) == []
+    if (checkpoint / "config.json").is_file() and words == "config":
+        assert words in error_line(evermix("run", write_recipe(tmp_path, recipe | changes), "--dry-run"))
+
+
+def test_checkpoint_with_too_few_positions(
+    tmp_path: Path, recipe: dict[str, Any], evermix: Call, text_folder: Path
+) -> None:
+    """Said before any text is read where its configuration is at hand, and before anything is trained in any case."""
+    tokenizer = next((text_folder / "tokens").glob("tokenizer-*.json"))
+    GPT2LMHeadModel(GPT2Config(vocab_size=300, n_positions=16, n_embd=8, n_layer=1, n_head=1)).save_pretrained(
+        tmp_path / "short"
+    )
+    changes = {"model": {"checkpoint": "short"}, "tokenizer": {"path": str(tokenizer)}}
+    file = write_recipe(tmp_path, recipe | changes)
+    for line in (error_line(evermix("run", file, *flags)) for flags in (["--dry-run"], [])):
+        assert "short: a checkpoint must have positions for a sequence: it has 16, not 32" in line
+        assert "corpus.sequence_length" in line
     assert list(tmp_path.rglob("done.json")) == []
 
 

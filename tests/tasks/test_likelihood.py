@@ -13,11 +13,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import BloomConfig, BloomForCausalLM
 
 from evermix.corpus.tokenizer import TextTokenizer
+from evermix.models.loading import context_length
 from evermix.tasks import likelihood
 from evermix.tasks.likelihood import (
     Continuation,
     beginning_id,
-    context_length,
     cut_to_context,
     encoded_windows,
     log_likelihoods,
@@ -120,14 +120,14 @@ def test_greedy_is_what_greedy_decoding_writes() -> None:
 
 def test_what_the_model_s_configuration_says() -> None:
     tokenizer = byte_tokenizer()
-    assert context_length(llama(257, context=48)) == 48
-    assert context_length(gpt2(257, context=32)) == 32
+    assert context_length(llama(257, context=48).config) == 48
+    assert context_length(gpt2(257, context=32).config) == 32
     assert beginning_id(gpt2(257), tokenizer) == tokenizer.end_id  # its own would be beyond the vocabulary
     model = llama(257)
     model.config.bos_token_id = 5
     assert beginning_id(model, tokenizer) == 5
     unlimited = BloomForCausalLM(BloomConfig(vocab_size=257, hidden_size=32, n_layer=1, n_head=2))
-    assert context_length(unlimited) is None
+    assert context_length(unlimited.config) is None
     assert log_likelihoods(unlimited, tokenizer, [Continuation("", "a" * 200, "here")]).nats[0] < 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from evermix.constraints import Bounds, Constraints, GroupTotal
 from evermix.corpus.store import TokenStore
@@ -18,12 +18,19 @@ from evermix.lifecycle.swarm_project import SwarmProject, open_swarm_project
 from evermix.lifecycle.text import chat_template, open_text, pin_tokenizer, tokenizer_of
 from evermix.mixture import Mixture
 from evermix.models.ladder import ModelSize, build_model, find_rung
-from evermix.models.loading import check_tokenizer, check_vocabulary, load_model, resolve_checkpoint
+from evermix.models.loading import (
+    check_context,
+    check_tokenizer,
+    check_vocabulary,
+    load_model,
+    resolve_checkpoint,
+)
 from evermix.objective import Objective
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase, base_name
 from evermix.tasks import Task, open_tasks
 from evermix.training.evaluation import HeldoutText
+from evermix.training.sdft import TEACHER_SEQUENCES
 from evermix.version import TRAINING_VERSION
 
 
@@ -192,7 +199,7 @@ def initial_model(recipe: Recipe, store: TokenStore) -> PreTrainedModel:
     """The model that a recipe begins with: a rung of the ladder with random weights, or a checkpoint.
 
     Raises:
-        CheckpointError: if the checkpoint cannot be read or belongs to another tokenizer.
+        CheckpointError: if the checkpoint cannot be read, belongs to another tokenizer or has too few positions.
     """
     checkpoint = recipe.model.checkpoint
     if checkpoint is None:
@@ -202,7 +209,20 @@ def initial_model(recipe: Recipe, store: TokenStore) -> PreTrainedModel:
     check_tokenizer(source, store.tokenizer_fingerprint, own.fingerprint if own else None)
     model = load_model(source)
     check_vocabulary(model, store.vocab_size, source)
+    check_positions(recipe, model.config)
     return model
+
+
+def check_positions(recipe: Recipe, config: PreTrainedConfig) -> None:
+    """The recipe's checkpoint, whose configuration this is, must have positions for all that it will read at once.
+
+    Raises:
+        CheckpointError: if it has not; before anything is trained.
+    """
+    checkpoint, length = str(recipe.model.checkpoint), recipe.corpus.sequence_length
+    check_context(config, length, checkpoint)
+    if any(phase.trainer == "sdft" for phase in recipe.phases):
+        check_context(config, TEACHER_SEQUENCES * length, checkpoint, "the three sequences of trainer sdft")
 
 
 def by_label(shares: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from evermix.lifecycle.arms import ARMS
+from evermix.lifecycle.context import check_positions
 from evermix.lifecycle.evidence.probe_budget import decided_at, planned_probes
 from evermix.lifecycle.evidence.swarm import planned_runs
 from evermix.lifecycle.work import Work
 from evermix.models.ladder import counted_parameters
+from evermix.models.loading import config_at_hand
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
 from evermix.results.plan import ArmPlan, PhasePlan, RunPlan, SwarmPlan
@@ -23,7 +25,12 @@ def plan(recipe: Recipe) -> RunPlan:
 
     Raises:
         RecipeError: if a pretraining has too few steps for its decisions.
+        CheckpointError: if the checkpoint is on this machine and has too few positions for the recipe's sequences.
     """
+    checkpoint = recipe.model.checkpoint
+    config = None if checkpoint is None else config_at_hand(checkpoint, recipe.base)
+    if config is not None:
+        check_positions(recipe, config)
     orders = [recipe.timeline(order) for order in recipe.phase_orders]
     known = recipe.model.checkpoint is None and recipe.tokenizer.path is None
     counted = counted_parameters(recipe.model.rung, recipe.tokenizer.vocab_size) if known else None

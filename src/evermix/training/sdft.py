@@ -50,9 +50,12 @@ from transformers import (
 from evermix.corpus.chat import TARGET, ChatEncoder
 from evermix.corpus.conversation import ChatTemplate, Conversation
 from evermix.corpus.tokenizer import TextTokenizer
-from evermix.errors import CheckpointError, RecipeError
+from evermix.errors import CheckpointError
 from evermix.training.data import IGNORE_INDEX, Example, SequenceDataset, trimmed
 from evermix.training.segment import TEACHER_FILE, StreamTrainer, TrainerParts
+
+TEACHER_SEQUENCES = 3
+"""What a teacher may read at once, in sequences: the conversation, its question again, and what was written."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +112,8 @@ def sdft_trainer(parts: TrainerParts, how: SelfDistillation) -> Trainer:
     It counts the tokens that the student is trained on, that it reads and writes to write, and that the teacher reads:
     `n_student_tokens`, `n_generation_tokens`, `n_teacher_tokens`, and the seconds of the latter two.
 
-    Raises:
-        RecipeError: the model's positions do not suffice for the teacher's prompt.
+    The model must have positions for `TEACHER_SEQUENCES` sequences (`models.loading.check_context`).
     """
-    config = parts.model.config.get_text_config()
-    context, needed = getattr(config, "max_position_embeddings", None), 3 * parts.store.sequence_length
-    if getattr(config, "rope_parameters", None) is None and context is not None and context < needed:
-        raise RecipeError(
-            f"trainer sdft must have a context of three sequences: the model's has {context} tokens, not {needed}",
-            hint="lower corpus.sequence_length",
-        )
     return _SelfDistillationTrainer(parts, how)
 
 
