@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import DomainError
+from evermix.wording import composed
 
 Unit = Literal["tokens", "rows"]
 
@@ -22,7 +23,7 @@ class Domain:
     """One body of text. Its size is counted in tokens or in rows, sequences of a token store; never in both.
 
     Attributes:
-        name: unique in its set; nested names are joined by colons, `source:topic:quality`.
+        name: unique in its set, kept in composed form (NFC); nested names are joined by colons, `source:topic:quality`.
         n_tokens: tokens available for training, or None when unknown or counted in rows.
         fingerprint: hash of the content, or None when unknown; a revised domain has another one.
         n_rows: rows available for training, or None when unknown or counted in tokens.
@@ -34,6 +35,7 @@ class Domain:
     n_rows: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", composed(self.name))
         if not self.name or self.name != self.name.strip() or any(not part for part in self.name.split(":")):
             raise DomainError(
                 "a domain name must be non-empty, without outer blanks or empty parts between colons",

@@ -5,9 +5,13 @@ The command line prints them as one line and exits with code 2; the library rais
 
 from __future__ import annotations
 
+from evermix.wording import LONGEST_MESSAGE, shortened, visible, without_secrets
+
 
 class EvermixError(Exception):
     """Base of every error that evermix raises on purpose.
+
+    Its message holds no secret, spells out control characters, and repeats only the ends of what is very long.
 
     Args:
         rule: what must hold, naming the file, row, field or domain concerned.
@@ -22,12 +26,12 @@ class EvermixError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        message = self.rule
+        message = shortened(self.rule, LONGEST_MESSAGE)
         if self.received is not None:
-            message += f", got {self.received!r}"
+            message += f", got {shortened(repr(without_secrets(self.received)))}"
         if self.hint:
-            message += f". Hint: {self.hint}"
-        return message
+            message += f". Hint: {shortened(self.hint, LONGEST_MESSAGE)}"
+        return visible(without_secrets(message), lines=False)
 
 
 class RecipeError(EvermixError):

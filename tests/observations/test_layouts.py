@@ -174,3 +174,22 @@ def test_options_precede_the_layout(tmp_path: Path) -> None:
     assert read_observations(tmp_path).observations.maximised == {"acc"}
     other = read_observations(tmp_path, options=ReadOptions(maximise=("l*",)))
     assert other.observations.maximised == {"loss"}
+
+
+@pytest.mark.parametrize("cell", ["9" * 10**5 + "x", "9" * 10**5, "1." + "0" * 10**5, "1" * 10**5 + ",5"])
+def test_a_cell_without_end_is_refused(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "ratios.csv").write_text(f"run,web,code\na,0.5,0.5\nb,0.2,{cell.replace(',', '.')}\n")
+    (tmp_path / "metrics.csv").write_text("run,loss\na,3\nb,2\n")
+    with pytest.raises(ObservationError, match=r"ratios.csv, line 3, column 'code': .*100,00\d characters") as caught:
+        read_observations(tmp_path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_names_and_counts_meet_however_they_are_spelt(tmp_path: Path) -> None:
+    """NFC in one file, NFD in the other; counts as recipes write amounts."""
+    (tmp_path / "ratios.csv").write_text("run,caf\u00e9,code\nr\u00e9,0.5,0.5\nb,0.2,0.8\n", encoding="utf-8")
+    (tmp_path / "metrics.csv").write_text("run,loss\nre\u0301,3\nb,2\n", encoding="utf-8")
+    (tmp_path / "tokens.yaml").write_text("cafe\u0301: 1_000_000\ncode: 1.5B\n", encoding="utf-8")
+    found = read_observations(tmp_path).observations
+    assert found.run_ids == ("r\u00e9", "b")
+    assert [(d.name, d.n_tokens) for d in found.domains] == [("caf\u00e9", 10**6), ("code", 15 * 10**8)]

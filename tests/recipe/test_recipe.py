@@ -62,13 +62,52 @@ def test_fingerprint_ignores_the_project_folder(tmp_path: Path) -> None:
         (GOOD + "decision: {at: [0.5, 0.2]}\n", "decision points must strictly increase"),
         (GOOD + "arms: [evermix, evermix]\n", "arms must be unique"),
         ("- a\n", "must be a mapping of keys, got 'list'"),
-        ("a: [\n", r"r\.yaml:2: the recipe must be valid YAML"),
+        ("a: [\n", r"r\.yaml:2: the text must be valid YAML"),
+        (GOOD + "start: {no: 0.5, a: 0.5}\n", r"yaml:9: .*reads no as true or false. Hint: quote the name: 'no'"),
+        (GOOD + "start:\n  a: .5\n  2024: .5\n", r"yaml:11: .*reads 2024 as a number. Hint: quote the name: '2024'"),
+        (GOOD + "constraints: {caps: {010: 0.5}}\n", r"yaml:9: .*reads 010 as a number. Hint: quote the name: '010'"),
+        (GOOD + "constraints: {groups: {~: {members: [a]}}}\n", r"reads ~ as nothing. Hint: quote the name: '~'"),
+        (GOOD + "decision: {compare: {x: {2024-01-01: 1}}}\n", "a date. Hint: quote the name: '2024-01-01'"),
+        (GOOD + "constraints: {fixed: {1.50: 0.5}}\n", "reads 1.50 as a number. Hint: quote the name: '1.50'"),
+        (GOOD + "constraints: {fixed: {[a]: 0.5}}\n", "a key must be a name, not a list"),
+        (GOOD.replace("name: b", "name: off"), r"yaml:5: domains\.1\.name: .*quote it if it is a name: 'off'"),
+        (GOOD.replace("name: b", "name: 2024"), r"yaml:5: domains\.1\.name: .*quote it if it is a name: '2024'"),
+        (GOOD + "seed: 010\n", "yaml:9: YAML reads 010 as 8"),
+        (GOOD + "decision: {at: [1:30]}\n", "yaml:9: YAML reads 1:30 as 90"),
+        (GOOD + "phases: [{name: x, tokens: 20,000}]\n", "yaml:9: .*20,000 is no number. Hint: write 20000"),
+        (GOOD + "phases: [{name: x, tokens: 1,500,000, remove: [a]}]\n", "1,500,000 is no number. Hint: write 1500000"),
+        (GOOD.replace("1.5M", "1,500"), r"yaml:8: training\.tokens: must be an amount .*without commas"),
+        (GOOD.replace("1.5M", "1.5.2"), r"yaml:8: training\.tokens: must be an amount"),
+        (GOOD + 'start: {"\\ud83d": 1}\n', "yaml:9: half a surrogate pair is no character"),
+        ("a: &a [*a]\n", "yaml:1: an alias .* must not stand within what it repeats"),
     ],
 )
 def test_errors_name_line_and_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message) as caught:
         load(tmp_path, text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("repeat", ["[{}]", "{{<<: [{}]}}", "{{a: [{}]}}"])
+def test_aliases_cannot_grow_without_end(tmp_path: Path, repeat: str) -> None:
+    """A thousand characters that stand for 9^12 values are refused where that many would begin."""
+    levels = [f"  - &a{k} {repeat.format(', '.join([f'*a{k - 1}'] * 9))}\n" for k in range(1, 13)]
+    with pytest.raises(RecipeError, match=r"r\.yaml:\d+: aliases .* must not repeat the text into more than"):
+        load(tmp_path, GOOD + "x:\n  - &a0 {k: 1}\n" + "".join(levels))
+
+
+def test_what_an_alias_repeats_is_there(tmp_path: Path) -> None:
+    text = GOOD + "constraints: {caps: &shares {a: 0.5}, floors: {<<: *shares, b: 0.1}}\n"
+    assert load(tmp_path, text).constraints.floors == {"a": 0.5, "b": 0.1}
+
+
+def test_names_meet_however_they_are_spelt(tmp_path: Path) -> None:
+    """Composed and decomposed letters (NFC, NFD) are one name; an emoji may be written as JSON escapes it."""
+    for spelt in ("caf\u00e9", "cafe\u0301"):
+        text = GOOD.replace("name: b", "name: caf\u00e9") + f"start: {{a: 0.5, {spelt}: 0.5}}\n"
+        assert load(tmp_path, text).start == {"a": 0.5, "caf\u00e9": 0.5}
+    emoji = GOOD.replace("runs/x", '"runs/\\ud83d\\ude00"')
+    assert load(tmp_path, emoji).project == "runs/\N{GRINNING FACE}"
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from evermix.errors import ObservationError
+from evermix.wording import composed
 
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+NUMBER = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MISSING = frozenset(("", "nan", "null", "none", "na", "n/a", "<na>"))
 _INFINITE = frozenset(("inf", "infinity", "+inf", "+infinity", "-inf", "-infinity"))
 UNNAMED = "(unnamed column {})"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _DEEPEST = 20
+_LONGEST_NUMBER = 400  # 1e308 in full has 309 digits
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def parse(cell: object) -> Parsed:
 
 
 def _parse_text(text: str) -> Parsed:
+    if len(text) > _LONGEST_NUMBER:
+        return Fault(f"text of {len(text):,} characters")
     if NUMBER.fullmatch(text):
         return float(text)
     folded = text.lower()
@@ -77,12 +81,12 @@ def _parse_text(text: str) -> Parsed:
 
 
 def label(cell: object) -> str:
-    """An id or seed as text: stripped; whole floats without their point, since tables differ in that; "" if missing."""
+    """An id or seed as text: stripped, composed; whole floats without their point; "" if missing."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
-    return str(cell).strip()
+    return composed(str(cell).strip())
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ class RawTable:
 
 def named(header: Sequence[str]) -> tuple[str, ...]:
     """Column names, stripped, with a stand-in for each empty one."""
-    return tuple(name.strip() or UNNAMED.format(j) for j, name in enumerate(header, start=1))
+    return tuple(composed(name.strip()) or UNNAMED.format(j) for j, name in enumerate(header, start=1))
 
 
 def stem_and_suffix(path: Path) -> tuple[str, str]:
@@ -300,7 +304,7 @@ def _flattened(where: str, record: Mapping[str, object]) -> dict[str, object]:
                 raise ObservationError(f"{where}: objects must be nested at most {_DEEPEST} deep", received=key[:60])
             waiting += [(f"{key}.{inner}", part, depth + 1) for inner, part in reversed(list(value.items()))]
             continue
-        name = key.strip()
+        name = composed(key.strip())
         if name in flat:
             raise ObservationError(f"{where}: keys must be unique once joined by points", received=name)
         flat[name] = value

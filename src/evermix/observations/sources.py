@@ -5,19 +5,21 @@ By default a reader finds everything by itself: weights, metrics, token counts (
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
 from evermix.domains import Domain, DomainSet
 from evermix.errors import DomainError, ObservationError
-from evermix.observations.raw import Fault, decoded, file_bytes, parse, stem_and_suffix
+from evermix.observations.raw import decoded, file_bytes, stem_and_suffix
+from evermix.wording import amount, composed
+from evermix.yaml_text import YamlTextError, yaml_data, yaml_node
 
+T = TypeVar("T")
 Kind = Literal["run", "metric", "column", "row", "rule"]
 _NOT_IN_LAYOUT = ("tokens_file",)
 _RATIOS = ("ratios", "ratio", "mixtures", "mixture", "weights")
@@ -100,10 +102,7 @@ class ReadOptions:
 
 def read_layout(path: Path) -> ReadOptions:
     """Options kept beside a table in layout.yaml; ObservationError naming the file and key."""
-    try:
-        record = yaml.safe_load(decoded(path, file_bytes(path)))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ObservationError(f"{path}: a layout must be valid YAML ({' '.join(str(error).split())})") from error
+    record = _yaml(path, lambda text: yaml_data(yaml_node(text)))
     if not isinstance(record, Mapping):
         raise ObservationError(f"{path}: a layout must be a mapping of options", received=type(record).__name__)
     default = ReadOptions()
@@ -132,6 +131,7 @@ def _checked(path: Path, key: str, value: object, default: object) -> object:
 
 def matching(pattern: str, names: Sequence[str]) -> list[str]:
     """Names that a pattern means: the equal one if there is one, else by glob or by prefix."""
+    pattern = composed(pattern)
     if pattern in names:
         return [pattern]
     if pattern[-1:] in tuple("./:_-"):
@@ -279,10 +279,7 @@ def domain_set(
 
 def read_token_counts(path: Path) -> tuple[dict[str, int], list[LeftOut]]:
     """Name -> tokens of a YAML file, and what else the file has; ObservationError naming file, line and key."""
-    try:
-        root = yaml.compose(decoded(path, file_bytes(path)), Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ObservationError(f"{path}: token counts must be valid YAML ({' '.join(str(error).split())})") from error
+    root = _yaml(path, lambda text: yaml_node(text, names=False))
     entries = _entries(path, root)
     left_out = []
     if _KEY in entries:
@@ -292,6 +289,14 @@ def read_token_counts(path: Path) -> tuple[dict[str, int], list[LeftOut]]:
     return {key: _count(path, key, node) for key, node in entries.items()}, left_out
 
 
+def _yaml(path: Path, read: Callable[[str], T]) -> T:
+    try:
+        return read(decoded(path, file_bytes(path)))
+    except YamlTextError as fault:
+        line = "" if fault.line is None else f", line {fault.line}"
+        raise ObservationError(f"{path}{line}: {fault.rule}", hint=fault.hint) from fault
+
+
 def _entries(path: Path, node: yaml.Node | None) -> dict[str, yaml.Node]:
     line = 1 if node is None else node.start_mark.line + 1
     if not isinstance(node, yaml.MappingNode) or not node.value:
@@ -299,7 +304,7 @@ def _entries(path: Path, node: yaml.Node | None) -> dict[str, yaml.Node]:
     entries: dict[str, yaml.Node] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
-        name = key.value.strip() if isinstance(key, yaml.ScalarNode) else ""
+        name = composed(key.value.strip()) if isinstance(key, yaml.ScalarNode) else ""
         if not name or name in entries:
             raise ObservationError(f"{path}, line {line}: names must be unique and not empty", received=str(name))
         entries[name] = value
@@ -307,12 +312,13 @@ def _entries(path: Path, node: yaml.Node | None) -> dict[str, yaml.Node]:
 
 
 def _count(path: Path, name: str, node: yaml.Node) -> int:
-    text = node.value if isinstance(node, yaml.ScalarNode) else "a nested value"
-    number = parse(text)
-    good = not isinstance(number, Fault) and not math.isnan(number) and 0 <= number <= _MOST and number == int(number)
-    if not good or isinstance(number, Fault):
-        raise ObservationError(
-            f"{path}, line {node.start_mark.line + 1}: the token count of {name!r} must be a whole number >= 0",
-            received=text,
-        )
-    return int(text) if text.strip().lstrip("+").isdecimal() else int(number)
+    where = f"{path}, line {node.start_mark.line + 1}: the token count of {name!r}"
+    if not isinstance(node, yaml.ScalarNode):
+        raise ObservationError(f"{where} must be a number", received="a nested value")
+    try:
+        number = amount(node.value)
+    except ValueError as error:
+        raise ObservationError(f"{where} {error}", received=node.value) from error
+    if number > _MOST:
+        raise ObservationError(f"{where} must be at most {_MOST:g}", received=node.value)
+    return number

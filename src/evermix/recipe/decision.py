@@ -15,10 +15,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from evermix.constraints import Constraints, GroupTotal
 from evermix.objective import Objective, Quantity
 from evermix.recipe.measured import DesignRecipe
-from evermix.recipe.parts import Amount, Fraction, Model, Share, Weight
+from evermix.recipe.parts import Amount, Fraction, Model, Name, Share, Weight
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error
 
-Groups = dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]]
+Groups = dict[Name, tuple[Name, ...] | dict[Name, tuple[Name, ...]]]
 PriorName = Literal["auto", "natural", "uniform", "start", "swarm"]
 Mode = Literal["probe-law", "interpolation", "gradient"]
 Kl = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"]
@@ -32,20 +32,20 @@ class ObjectiveRecipe(Model):
         description="what held-out text is counted in; metric, as it was measured: for a table of runs, whose unit is "
         "unknown, and its default; any other says of the table that it holds losses in nats per token",
     )
-    weights: dict[str, Weight] | None = Field(
+    weights: dict[Name, Weight] | None = Field(
         None, description="domain (of a table: metric) -> weight; default: all alike; 0 leaves out"
     )
     groups: Groups | None = Field(
         None, description="instead of weights: family -> names, or family -> task -> names; means of means"
     )
-    group_weights: dict[str, Weight] | None = Field(None, description="family -> weight; default: all alike")
-    bits_per_byte_factor: dict[str, Weight] | None = Field(
+    group_weights: dict[Name, Weight] | None = Field(None, description="family -> weight; default: all alike")
+    bits_per_byte_factor: dict[Name, Weight] | None = Field(
         None,
         description="of a table of runs counted in bits_per_byte: metric -> tokens / (bytes ln 2) of its text; a "
         "recipe's own text tells it",
     )
-    maximise: tuple[str, ...] = Field((), description="metrics where higher is better; names or patterns (`*acc*`)")
-    drop: tuple[str, ...] = Field((), description="metrics to leave out; names or patterns")
+    maximise: tuple[Name, ...] = Field((), description="metrics where higher is better; names or patterns (`*acc*`)")
+    drop: tuple[Name, ...] = Field((), description="metrics to leave out; names or patterns")
     unit: Literal["metric", "deviations"] = Field(
         "metric", description="count every metric in its own unit, or in standard deviations over the runs"
     )
@@ -147,7 +147,7 @@ def _members(inner: tuple[str, ...] | dict[str, tuple[str, ...]]) -> tuple[str, 
 class GroupRecipe(Model):
     """A rule on the summed share of several domains; `code:` as a member means every domain nested under it."""
 
-    members: tuple[str, ...] = Field(min_length=1, description="domains, or `code:` for every domain nested under it")
+    members: tuple[Name, ...] = Field(min_length=1, description="domains, or `code:` for every domain nested under it")
     least: Share = Field(0.0, description="of the sum of their shares")
     greatest: Share = Field(1.0, description="of the sum of their shares")
 
@@ -159,10 +159,10 @@ class ConstraintRecipe(Model):
         4.0, description="most passes over any domain's text, those already made included; null: no such rule"
     )
     floor: Share = Field(0.0, description="least share of every domain")
-    floors: dict[str, Share] = Field({}, description="domain -> least share, instead of floor")
-    caps: dict[str, Share] = Field({}, description="domain -> greatest share")
-    fixed: dict[str, Share] = Field({}, description="domain -> exact share")
-    groups: dict[str, GroupRecipe] = Field({}, description="rules on summed shares")
+    floors: dict[Name, Share] = Field({}, description="domain -> least share, instead of floor")
+    caps: dict[Name, Share] = Field({}, description="domain -> greatest share")
+    fixed: dict[Name, Share] = Field({}, description="domain -> exact share")
+    groups: dict[Name, GroupRecipe] = Field({}, description="rules on summed shares")
 
     def build(self) -> Constraints:
         """The same rules as a `Constraints`; ConstraintError if they contradict each other."""
@@ -173,12 +173,12 @@ class ConstraintRecipe(Model):
 class GuardRecipe(Model):
     """No metric worse than under a reference mixture by more than a tolerance."""
 
-    reference: Literal["natural", "uniform", "prior", "best observed"] | dict[str, Weight] = Field(
+    reference: Literal["natural", "uniform", "prior", "best observed"] | dict[Name, Weight] = Field(
         "natural", description="the mixture to compare with; best observed is the best run"
     )
     tolerance: Weight = Field(0.0, description="a fraction of the metric's value; in its own unit if absolute")
     absolute: bool = Field(False, description="whether the tolerance is in the unit of the metric")
-    metrics: tuple[str, ...] | None = Field(None, description="default: every metric")
+    metrics: tuple[Name, ...] | None = Field(None, description="default: every metric")
 
 
 class ProbeRecipe(Model):
@@ -210,7 +210,7 @@ class ProposalRecipe(Model):
         description="of runs: a family of `evermix list-laws`; auto: the convex one that cross-validation prefers; "
         "auto-any: of all",
     )
-    prior: PriorName | dict[str, Weight] = Field(
+    prior: PriorName | dict[Name, Weight] = Field(
         "auto",
         description="what the KL pulls towards: natural, uniform, start (the recipe's), swarm (the runs' mean), or "
         "domain -> share; auto: start for probes; for runs natural where token counts are known, else swarm",
@@ -225,7 +225,7 @@ class ProposalRecipe(Model):
         None, description="instead of kl: the pull in the objective's unit per nat (Olmix: 0.05)"
     )
     guards: tuple[GuardRecipe, ...] = ()
-    compare: dict[str, dict[str, Weight]] = Field({}, description="name -> mixture to compare the proposal with")
+    compare: dict[Name, dict[Name, Weight]] = Field({}, description="name -> mixture to compare the proposal with")
     resamples: Annotated[int, Field(ge=0)] = Field(200, description="bootstrap resamples of the runs; 0: no intervals")
 
     @property

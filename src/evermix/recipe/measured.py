@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from evermix.recipe.parts import Amount, Model, Schedule, Share, Weight, check_schedule
+from evermix.recipe.parts import Amount, Model, Name, Schedule, Share, Weight, check_schedule
 from evermix.recipe.yaml_faults import LocatedError
 
 TOKENS_PER_PARAMETER = 20  # Chinchilla (arXiv 2203.15556)
@@ -40,10 +40,10 @@ class ScatterRecipe(Model):
 class LevelRecipe(ScatterRecipe):
     """One level of nested names: how a node's share is divided among its children."""
 
-    prior: dict[str, Weight] = Field(
+    prior: dict[Name, Weight] = Field(
         {}, description="path of a node of this level (`web:science`) -> amount; default: the prior of the decision"
     )
-    fixed_ratio: bool | tuple[str, ...] = Field(
+    fixed_ratio: bool | tuple[Name, ...] = Field(
         False, description="true: no node of this level is divided anew, each keeps its prior's proportions; or names"
     )
 
@@ -64,7 +64,7 @@ class DesignRecipe(ScatterRecipe):
     )
     coverage: Annotated[int, Field(ge=0)] = Field(1, description="least runs with every domain")
     floor: Share = Field(0.0, description="least share of every domain in every run")
-    caps: dict[str, Share] = Field({}, description="domain -> greatest share in every run")
+    caps: dict[Name, Share] = Field({}, description="domain -> greatest share in every run")
 
     @model_validator(mode="after")
     def _grid_and_levels_fit(self) -> Self:
@@ -143,7 +143,7 @@ def _metric_name(value: str) -> str:
     return value
 
 
-TaskName = Annotated[str, AfterValidator(_metric_name)]
+TaskName = Annotated[Name, AfterValidator(_metric_name)]
 
 StopText = Annotated[str, Field(min_length=1)]
 
@@ -192,7 +192,7 @@ class TaskRecipe(Model):
         description="of kind scorer: module:function or file.py:function, called as function(item, answer) for a "
         "number in [0, 1]; a file is relative to the recipe's folder",
     )
-    domain: str | None = Field(
+    domain: Name | None = Field(
         None,
         description="the domain that the task belongs to; it is scored at the end of every phase from the first that "
         "has this domain; default: at the end of every phase",

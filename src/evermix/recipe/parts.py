@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error
-
-_SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
+from evermix.wording import amount, composed
 
 
 def parse_amount(value: object) -> object:
     """`1.5M` -> 1500000; numbers and anything else pass through for pydantic to judge."""
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*([0-9][0-9_.]*(?:e[0-9]+)?)\s*([kmbgt]?)\s*", value.lower())
-        if not match:
-            raise ValueError("must be an amount such as 250000, 1.5M or 20B")
-        amount = float(match[1].replace("_", "")) * _SUFFIXES[match[2]]
-        if not math.isfinite(amount):
-            raise ValueError("must be a finite amount")
-        return round(amount)
+        return amount(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
 
 
+Name = Annotated[str, AfterValidator(composed)]
 Amount = Annotated[int, BeforeValidator(parse_amount), Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -69,7 +61,7 @@ _NOT_READ: dict[str, tuple[str, ...]] = {
 class DomainRecipe(Model):
     """One domain and where its text comes from: exactly one of `files`, `registry`, `dataset`."""
 
-    name: str = Field(min_length=1, description="of the domain; names may nest: `source:topic:quality`")
+    name: Name = Field(min_length=1, description="of the domain; names may nest: `source:topic:quality`")
     files: tuple[str, ...] | None = Field(None, description="paths or globs, relative to the recipe's folder")
     registry: str | None = Field(None, description="a corpus of a package registry; see `evermix list-corpora`")
     dataset: dict[str, Any] | None = Field(None, description="arguments of datasets.load_dataset (path, name, split)")
@@ -236,9 +228,9 @@ class _UpdateFile(Model):
     """The YAML file."""
 
     add: tuple[DomainRecipe, ...] = ()
-    remove: tuple[str, ...] = ()
+    remove: tuple[Name, ...] = ()
     revise: tuple[DomainRecipe, ...] = ()
-    partition: dict[str, tuple[DomainRecipe, ...]] = Field(default_factory=dict)
+    partition: dict[Name, tuple[DomainRecipe, ...]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:

@@ -14,6 +14,7 @@ from evermix.recipe.parts import (
     Amount,
     DomainRecipe,
     Model,
+    Name,
     Schedule,
     Share,
     TrainingRecipe,
@@ -32,7 +33,7 @@ def _phase_name(value: str) -> str:
     return value
 
 
-PhaseName = Annotated[str, AfterValidator(_phase_name)]
+PhaseName = Annotated[Name, AfterValidator(_phase_name)]
 
 
 _AS_THERE = "default: as in training"
@@ -66,7 +67,7 @@ class PhaseRecipe(Model):
         "instruct: conversations or prompts with answers (format chat), likewise",
     )
     add: tuple[DomainRecipe, ...] = Field((), description="domains that are new")
-    remove: tuple[str, ...] = Field((), description="names of domains that are gone")
+    remove: tuple[Name, ...] = Field((), description="names of domains that are gone")
     revise: tuple[DomainRecipe, ...] = Field((), description="domains under their old names, with their text now")
     tokens: Amount | None = Field(None, description="budget in tokens; default: training.tokens")
     examples: Amount | None = Field(None, description="budget in conversations, for kind instruct, instead of tokens")
@@ -125,7 +126,7 @@ Recompute = Literal["none", "auto", "all"]
 class ReplayRecipe(Model):
     """How domains learnt before are mixed in."""
 
-    recompute: Recompute | tuple[str, ...] = Field(
+    recompute: Recompute | tuple[Name, ...] = Field(
         "all",
         description="all: the share of every domain is decided anew; none: those learnt before keep the proportions in "
         "which they were learnt, as one virtual domain; auto: those that are predicted to be worth a share of "

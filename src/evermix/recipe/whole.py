@@ -22,6 +22,7 @@ from evermix.recipe.parts import (
     DomainRecipe,
     Model,
     ModelRecipe,
+    Name,
     TokenizerRecipe,
     TrainingRecipe,
     Weight,
@@ -80,7 +81,7 @@ _ARMS_OF_PHASES: tuple[Arm, ...] = (
     "wsd-restart",
     "oracle",
 )
-Start = Literal["natural", "uniform"] | dict[str, Weight]
+Start = Literal["natural", "uniform"] | dict[Name, Weight]
 
 
 class Recipe(Model):
@@ -105,7 +106,7 @@ class Recipe(Model):
     phases: tuple[PhaseRecipe, ...] = Field(
         (), description="several phases, each with another domain set; none: one pretraining"
     )
-    orders: tuple[tuple[str, ...], ...] | Annotated[int, Field(ge=1)] = Field(
+    orders: tuple[tuple[Name, ...], ...] | Annotated[int, Field(ge=1)] = Field(
         1, description="orders of the phases by name, or how many to draw; a phase of kind pretrain stays first"
     )
     replay: ReplayRecipe = ReplayRecipe()

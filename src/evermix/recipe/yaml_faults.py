@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from evermix.errors import RecipeError
+from evermix.yaml_text import YamlTextError, misread, yaml_data, yaml_node
 
 
 class LocatedError(ValueError):
@@ -27,18 +28,11 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     """
     text = _read(path)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-        _refuse_twice_given_keys(path, node)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise RecipeError(f"{path}{line}: the recipe must be valid YAML ({problem})") from error
-    except ValueError as error:
-        raise RecipeError(f"{path}: every value of the recipe must be valid ({error})") from error
-    except RecursionError as error:
-        raise RecipeError(f"{path}: the recipe must not be nested without end") from error
+        node = yaml_node(text)
+        data = yaml_data(node)
+    except YamlTextError as fault:
+        line = "" if fault.line is None else f":{fault.line}"
+        raise RecipeError(f"{path}{line}: {fault.rule}", hint=fault.hint) from fault
     if not isinstance(data, dict):
         raise RecipeError(
             f"{path}: a recipe must be a mapping of keys",
@@ -63,20 +57,6 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def _refuse_twice_given_keys(path: Path, node: yaml.Node | None) -> None:
-    """YAML keeps the last of two equal keys in silence; we do not."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise RecipeError(f"{path}:{key.start_mark.line + 1}: {key.value}: a key must be given once")
-            seen.add(key.value)
-            _refuse_twice_given_keys(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_twice_given_keys(path, item)
-
-
 def recipe_error(path: Path, node: yaml.Node | None, error: ValidationError, root: type[BaseModel]) -> RecipeError:
     """The most telling of pydantic's faults as one line with file, line and key."""
     faults = sorted(
@@ -91,7 +71,19 @@ def recipe_error(path: Path, node: yaml.Node | None, error: ValidationError, roo
     if first["type"] == "missing":
         return RecipeError(f"{path}:{line}: {key}: required key is missing")
     received = first["input"] if isinstance(first["input"], str | int | float | bool) else None
-    return RecipeError(f"{path}:{line}: {key}: {message}", received=received)
+    word = _unquoted(node, first)
+    hint = None if word is None else f"quote it if it is a name: '{word}'"
+    return RecipeError(f"{path}:{line}: {key}: {message}", received=received, hint=hint)
+
+
+def _unquoted(node: yaml.Node | None, fault: Any) -> str | None:
+    """The word at the fault, where text is wanted and YAML took the word for something else."""
+    if fault["type"] != "string_type":
+        return None
+    for part in _location(fault):
+        child, _ = _child(node, part)
+        node = child if child is not None else node
+    return node.value if misread(node) and isinstance(node, yaml.ScalarNode) else None
 
 
 def unknown_key(path: Path, node: yaml.Node | None, key: str, root: type[BaseModel]) -> RecipeError:
