@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
-from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer, train_bpe
+from evermix.corpus.tokenizer import TextTokenizer, declared_tokens, load_tokenizer, train_bpe
 from evermix.errors import TokenizerError
 
 PROSE = ["The quick brown fox jumps over the lazy dog. " * 20, "Größe und Maß, naïve café — 語学 🙂. " * 20]
@@ -93,5 +94,56 @@ def test_bad_tokenizers_are_refused(tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(TokenizerError, match="end token"):
         TextTokenizer(Tokenizer(models.BPE({"a": 0}, [])))
-    with pytest.raises(TokenizerError, match="looked for <stop>"):
+    with pytest.raises(TokenizerError, match=r"none called <stop>.*set tokenizer\.end_token.*are <\|endoftext\|>"):
         TextTokenizer(Tokenizer.from_str(BPE.backend.to_str()), end_token="<stop>")
+    BPE.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text("{")
+    with pytest.raises(TokenizerError, match=r"tokenizer_config\.json must be valid JSON"):
+        load_tokenizer(tmp_path)
+
+
+def _with_tokens(folder, *tokens, **declared):
+    backend = Tokenizer.from_str(BPE.backend.to_str())
+    backend.add_special_tokens(list(tokens))
+    folder.mkdir(exist_ok=True)
+    backend.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(declared))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("declared", "asked", "expected"),
+    [
+        ({"eos_token": "</s>"}, None, "</s>"),
+        ({"eos_token": {"content": "<stop>", "lstrip": False}}, None, "<stop>"),
+        ({"eos_token": "</s>"}, "<stop>", "<stop>"),
+        ({"eos_token": None}, None, "<|endoftext|>"),
+        ({}, None, "<|endoftext|>"),
+    ],
+)
+def test_the_end_token_is_the_asked_one_then_the_declared_one_then_a_guess(tmp_path, declared, asked, expected):
+    folder = _with_tokens(tmp_path, "</s>", "<stop>", **declared)
+    for place in (folder, folder / "tokenizer.json"):
+        tokenizer = load_tokenizer(place, asked)
+        assert tokenizer.backend.id_to_token(tokenizer.end_id) == expected
+
+
+def test_a_declared_token_that_is_not_there_is_no_reason_to_guess(tmp_path):
+    with pytest.raises(TokenizerError, match=r"none called <gone>.*set tokenizer\.end_token"):
+        load_tokenizer(_with_tokens(tmp_path, eos_token="<gone>"))
+
+
+def test_a_transformers_checkpoint_and_a_hub_name_declare_theirs(tmp_path, monkeypatch):
+    backend = Tokenizer.from_str(BPE.backend.to_str())
+    backend.add_special_tokens(["<s>", "</s>"])
+    PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>").save_pretrained(tmp_path / "m")
+    assert load_tokenizer(tmp_path / "m").end_id == backend.token_to_id("</s>")
+    assert declared_tokens(tmp_path / "m") == {"bos_token": "<s>", "eos_token": "</s>"}
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    kept = tmp_path / "models--some--model"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("0" * 40)
+    (kept / "snapshots").mkdir()
+    (tmp_path / "m").rename(kept / "snapshots" / ("0" * 40))
+    assert declared_tokens("some/model") == {"bos_token": "<s>", "eos_token": "</s>"}
+    assert declared_tokens("some/model-that-is-nowhere") == {}

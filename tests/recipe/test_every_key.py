@@ -79,6 +79,7 @@ def domain(**keys: object) -> dict[str, Any]:
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (BASE, {"model": {"rung": "4M", "checkpoint": "some/model"}}, "model.rung: a checkpoint has its own size"),
     (BASE, {"tokenizer": {"vocab_size": 512, "path": "t"}}, "tokenizer.vocab_size: an existing tokenizer"),
+    (BASE, {"tokenizer": {"end_token": "</s>"}}, "tokenizer.end_token: belongs to an existing tokenizer"),
     (BASE, {"training": {"tokens": "10M", "schedule": "cosine", "decay_fraction": 0.1}}, "belongs to schedule wsd"),
     (SWARM, {"swarm": {"schedule": "cosine", "decay_fraction": 0.1}}, "swarm.decay_fraction: belongs to schedule wsd"),
     (SWARM, {"swarm": {"tokens": "1M", "chinchilla": 2}}, "swarm.chinchilla: give tokens or chinchilla"),

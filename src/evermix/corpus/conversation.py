@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from evermix.corpus.readers import encodable
+from evermix.corpus.tokenizer import checkpoint_file, checkpoint_record, declared_tokens
 from evermix.errors import CorpusError
-from evermix.files import read_record
 
 ROLES = ("system", "user", "assistant", "tool")
 _FORMS = 'write {"prompt": ..., "answer": ...} or {"messages": [{"role": ..., "content": ...}, ...]}'
@@ -131,7 +131,6 @@ def _brief(value: object) -> object:
 # ---- templates
 
 _PRIVATE_USE = range(0xE000, 0xF8FF)
-_VARIABLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 _CONFIG = "tokenizer_config.json"
 _HINT = "set corpus.chat_template to `plain`, or to a template that renders these messages"
 
@@ -183,16 +182,19 @@ class ChatTemplate:
         return cls()
 
     @classmethod
-    def from_checkpoint(cls, folder: Path) -> ChatTemplate | None:
+    def from_checkpoint(cls, checkpoint: str | Path) -> ChatTemplate | None:
         """The template in `chat_template.jinja`, else in `tokenizer_config.json`; None if the checkpoint has none.
+
+        Args:
+            checkpoint: a folder or a hub name.
 
         Raises:
             CorpusError: if it is no Jinja.
-            ProjectError: if a JSON file is damaged.
+            TokenizerError: if a JSON file is damaged.
         """
-        file = folder / "chat_template.jinja"
-        source = _read(file) if file.is_file() else _named_default(_configuration(folder).get("chat_template"))
-        return None if source is None else cls(source, _variables(folder))
+        file = checkpoint_file(checkpoint, "chat_template.jinja")
+        source = _read(file) if file else _named_default(checkpoint_record(checkpoint, _CONFIG).get("chat_template"))
+        return None if source is None else cls(source, _variables(checkpoint))
 
     @classmethod
     def from_path(cls, path: Path) -> ChatTemplate:
@@ -314,13 +316,6 @@ def _named_default(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _configuration(folder: Path) -> dict[str, Any]:
-    return read_record(folder / _CONFIG) if (folder / _CONFIG).is_file() else {}
-
-
-def _variables(folder: Path) -> tuple[tuple[str, str], ...]:
-    """(name, text) of the special tokens that the tokenizer's configuration names."""
-    config = _configuration(folder)
-    values = ((name, config.get(name)) for name in _VARIABLES)
-    texts = ((name, value.get("content") if isinstance(value, dict) else value) for name, value in values)
-    return tuple((name, text) for name, text in texts if isinstance(text, str))
+def _variables(checkpoint: str | Path) -> tuple[tuple[str, str], ...]:
+    """(name, text) of the special tokens that the checkpoint declares."""
+    return tuple(declared_tokens(checkpoint).items())

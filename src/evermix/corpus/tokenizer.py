@@ -7,6 +7,7 @@ import heapq
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,11 @@ from evermix.errors import TokenizerError
 from evermix.files import write_atomically
 
 END_TOKEN = "<|endoftext|>"
-_END_TOKENS = (END_TOKEN, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[EOS]", "<|im_end|>")
+_END_TOKENS = (
+    *(END_TOKEN, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[EOS]", "<EOS>", "<|im_end|>", "<|eot_id|>"),
+    *("<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "<EOS_TOKEN>", "<end_of_turn>"),
+)
+_SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 _BYTE_ALPHABET_SIZE = 256
 
 
@@ -32,20 +37,22 @@ class TextTokenizer:
         end_token: the token put after each document; found among the usual names if None.
 
     Raises:
-        TokenizerError: if it has no end token.
+        TokenizerError: if it does not have that token, or none of the usual names.
     """
 
     def __init__(self, backend: Any, end_token: str | None = None) -> None:
         # Set, so that a later fork (data loader workers) neither warns nor changes the setting.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-        backend.no_padding()
-        backend.no_truncation()
-        backend.encode_special_tokens = True
-        self.backend = backend
+        self.backend = _plain(backend)
         names = (end_token,) if end_token else _END_TOKENS
         ids = [i for i in map(backend.token_to_id, names) if i is not None]
         if not ids:
-            raise TokenizerError("a tokenizer must have an end token", hint=f"looked for {', '.join(names)}")
+            special = [t.content for t in backend.get_added_tokens_decoder().values() if t.special]
+            raise TokenizerError(
+                "a tokenizer must have an end token, which stands after each document",
+                received=f"none called {end_token}" if end_token else "none of the usual names",
+                hint=f"set tokenizer.end_token; its special tokens are {', '.join(special[:12]) or 'none'}",
+            )
         self.end_id: int = ids[0]
 
     @cached_property
@@ -56,7 +63,7 @@ class TextTokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the tokenizer's JSON, first 16 hex digits."""
-        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()[:16]
+        return _fingerprint(self.backend)
 
     @cached_property
     def token_bytes(self) -> npt.NDArray[np.int64]:
@@ -126,9 +133,83 @@ def train_bpe(
 def load_tokenizer(path_or_name: str | Path, end_token: str | None = None) -> TextTokenizer:
     """A tokenizer from a tokenizer.json file, a folder that holds one, or a hub name.
 
+    The token after each document is `end_token`; else the `eos_token` that the checkpoint declares; else one of the
+    usual names.
+
     Raises:
-        TokenizerError: it cannot be found or read, or has no end token.
+        TokenizerError: it cannot be found or read, or does not have that end token.
     """
+    backend = _load(path_or_name)
+    place = Path(path_or_name).expanduser()
+    checkpoint = place.parent if place.name == "tokenizer.json" else path_or_name
+    return TextTokenizer(backend, end_token or declared_tokens(checkpoint).get("eos_token"))
+
+
+def fingerprint_of(path: Path) -> str:
+    """The fingerprint of the tokenizer in a tokenizer.json file, whatever its end token is.
+
+    Raises:
+        TokenizerError: it cannot be read.
+    """
+    return _fingerprint(_plain(_load(path)))
+
+
+def declared_tokens(checkpoint: str | Path) -> dict[str, str]:
+    """Name -> text of the special tokens that a checkpoint declares, such as `eos_token`.
+
+    Args:
+        checkpoint: a folder or a hub name; anything else declares nothing.
+
+    Raises:
+        TokenizerError: a file that declares them is damaged.
+    """
+    found: dict[str, str] = {}
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        declared = checkpoint_record(checkpoint, name)
+        for key in _SPECIAL_TOKENS:
+            value = declared.get(key)
+            text = value.get("content") if isinstance(value, dict) else value
+            if isinstance(text, str) and text:
+                found.setdefault(key, text)
+    return {key: found[key] for key in _SPECIAL_TOKENS if key in found}
+
+
+def checkpoint_file(checkpoint: str | Path, name: str) -> Path | None:
+    """A file of a checkpoint folder, or of a hub name through the hub's cache; None if there is none."""
+    folder = Path(checkpoint).expanduser()
+    if folder.exists() or not isinstance(checkpoint, str) or not _HUB_NAME.fullmatch(checkpoint):
+        return folder / name if (folder / name).is_file() else None
+    from transformers.utils import cached_file
+
+    quiet = ("missing_entries", "connection_errors", "gated_repo")
+    try:
+        found = cached_file(checkpoint, name, **{f"_raise_exceptions_for_{reason}": False for reason in quiet})
+    except OSError:  # the hub does not know the name
+        return None
+    return None if found is None else Path(found)
+
+
+def checkpoint_record(checkpoint: str | Path, name: str) -> dict[str, Any]:
+    """A JSON file of a checkpoint (see `checkpoint_file`), empty if there is none.
+
+    Raises:
+        TokenizerError: it is damaged.
+    """
+    file = checkpoint_file(checkpoint, name)
+    try:
+        record = {} if file is None else json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise TokenizerError(f"{file} must be valid JSON ({error})", hint="fetch the checkpoint again") from None
+    if not isinstance(record, dict):
+        raise TokenizerError(f"{file} must be a JSON object", hint="fetch the checkpoint again")
+    return record
+
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def _load(path_or_name: str | Path) -> Any:
+    """The backend of `load_tokenizer`."""
     from tokenizers import Tokenizer
 
     path = Path(path_or_name).expanduser()
@@ -140,13 +221,24 @@ def load_tokenizer(path_or_name: str | Path, end_token: str | None = None) -> Te
             "a tokenizer file must exist", received=str(path), hint="give tokenizer.json or a hub name"
         )
     try:
-        backend = Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(str(path_or_name))
+        return Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(str(path_or_name))
     except Exception as error:  # noqa: BLE001  the tokenizers library raises bare Exception for every failure
         reason = " ".join(str(error).split())[:200]
         raise TokenizerError(
             f"tokenizer {path_or_name} must be loadable ({reason})", hint="give tokenizer.json or a hub name"
         ) from None
-    return TextTokenizer(backend, end_token)
+
+
+def _plain(backend: Any) -> Any:
+    """The same backend, which takes text as data and neither pads nor cuts it."""
+    backend.no_padding()
+    backend.no_truncation()
+    backend.encode_special_tokens = True
+    return backend
+
+
+def _fingerprint(backend: Any) -> str:
+    return hashlib.sha256(backend.to_str().encode()).hexdigest()[:16]
 
 
 def _sample(texts: Iterable[str], limit_bytes: int) -> list[str]:

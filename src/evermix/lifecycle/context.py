@@ -15,7 +15,7 @@ from evermix.ledger import Project, content_hash
 from evermix.lifecycle.history import DataHistory
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.swarm_project import SwarmProject, open_swarm_project
-from evermix.lifecycle.text import chat_template, open_text, pin_tokenizer, tokenizer_of
+from evermix.lifecycle.text import chat_template, fingerprint_beside, open_text, pin_tokenizer
 from evermix.mixture import Mixture
 from evermix.models.ladder import ModelSize, build_model, find_rung
 from evermix.models.loading import (
@@ -205,8 +205,7 @@ def initial_model(recipe: Recipe, store: TokenStore) -> PreTrainedModel:
     if checkpoint is None:
         return build_model(recipe.model.rung, store.vocab_size, store.sequence_length, store.end_id, recipe.seed)
     source = resolve_checkpoint(checkpoint, recipe.base)
-    own = tokenizer_of(source)
-    check_tokenizer(source, store.tokenizer_fingerprint, own.fingerprint if own else None)
+    check_tokenizer(source, store.tokenizer_fingerprint, fingerprint_beside(source))
     model = load_model(source)
     check_vocabulary(model, store.vocab_size, source)
     check_positions(recipe, model.config)

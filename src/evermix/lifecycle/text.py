@@ -11,7 +11,7 @@ from evermix.corpora import prepare
 from evermix.corpus.conversation import ChatTemplate
 from evermix.corpus.source import TextSource, iterate, survey
 from evermix.corpus.store import StoreProgress, StoreSettings, TokenStore, build_store
-from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer, train_bpe
+from evermix.corpus.tokenizer import TextTokenizer, checkpoint_file, fingerprint_of, load_tokenizer, train_bpe
 from evermix.ledger import Project, content_hash
 from evermix.lifecycle.progress import Reporter
 from evermix.models.loading import resolve_checkpoint
@@ -82,8 +82,7 @@ def chat_template(recipe: Recipe) -> ChatTemplate:
         return ChatTemplate.from_path(Path(resolve_checkpoint(named, recipe.base)))
     if checkpoint is None:
         return ChatTemplate.plain()
-    folder = Path(resolve_checkpoint(checkpoint, recipe.base))
-    return (ChatTemplate.from_checkpoint(folder) if folder.is_dir() else None) or ChatTemplate.plain()
+    return ChatTemplate.from_checkpoint(resolve_checkpoint(checkpoint, recipe.base)) or ChatTemplate.plain()
 
 
 def pin_tokenizer(project: Project, store: TokenStore) -> None:
@@ -101,7 +100,7 @@ def _tokenizer(
         return load_tokenizer(folder / f"tokenizer-{pinned.payload['fingerprint']}.json")
     if path is not None:
         with reporter.part("corpus", f"opening {path}", None):
-            return load_tokenizer(resolve_checkpoint(path, recipe.base))
+            return load_tokenizer(resolve_checkpoint(path, recipe.base), recipe.tokenizer.end_token)
     with reporter.part("corpus", "reading the text", None) as report:
         surveys = [asdict(survey(source, recipe.base, folder / "surveys", report)) for source in sources]
     key = content_hash([[found["fingerprint"] for found in surveys], recipe.tokenizer.vocab_size])
@@ -113,10 +112,10 @@ def _tokenizer(
     return load_tokenizer(kept)
 
 
-def tokenizer_of(checkpoint: str) -> TextTokenizer | None:
-    """The tokenizer that lies beside a checkpoint's weights, or None if there is none."""
-    file = Path(checkpoint) / "tokenizer.json"
-    return load_tokenizer(file) if file.is_file() else None
+def fingerprint_beside(checkpoint: str) -> str | None:
+    """The fingerprint of the tokenizer that lies beside a checkpoint's weights, or None if there is none."""
+    file = checkpoint_file(checkpoint, "tokenizer.json")
+    return fingerprint_of(file) if file else None
 
 
 def corpus_record(store: TokenStore) -> dict[str, object]:

@@ -96,6 +96,12 @@ class TokenizerRecipe(Model):
 
     vocab_size: Annotated[int, Field(ge=260)] = Field(1024, description="of the BPE that is trained on the corpus")
     path: str | None = Field(None, description="of an existing tokenizer, instead: a file, a folder or a hub name")
+    end_token: str | None = Field(
+        None,
+        min_length=1,
+        description="the token of an existing tokenizer that ends a document; default: the `eos_token` it declares, or "
+        "one of the usual names",
+    )
 
     @model_validator(mode="after")
     def _trained_or_given(self) -> Self:

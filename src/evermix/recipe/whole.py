@@ -185,6 +185,8 @@ class Recipe(Model):
     def _nothing_is_ignored(self) -> Self:
         if "swarm" in self.model_fields_set and "swarm" not in self.evidence and not self.phases:
             raise LocatedError(("swarm",), f"belongs to method olmix (this recipe's method: {self.method})")
+        if self.tokenizer.end_token and self.tokenizer.path is None and self.model.checkpoint is None:
+            raise LocatedError(("tokenizer", "end_token"), "belongs to an existing tokenizer (path) or checkpoint")
         for part in ("replay", "retention"):
             if part in self.model_fields_set and "probes" not in self.evidence:
                 raise LocatedError((part,), f"belongs to decisions by probes (this recipe's method: {self.method})")
