@@ -5,6 +5,7 @@ Datasets go through the library's own local builders (no network).
 
 from __future__ import annotations
 
+import glob
 import gzip
 import json
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evermix.corpus import StoreSettings, TextSource, build_store, train_bpe
+from evermix.corpus.patterns import find_files, matches, remarks
 from evermix.corpus.readers import format_of, read_documents
 from evermix.corpus.source import iterate, source_files
 from evermix.errors import CorpusError
@@ -116,6 +118,105 @@ def test_globs_are_sorted_recursive_and_can_exclude(tmp_path):
     assert read(tmp_path, "b.txt", "*.txt") == ["b.txt", "a.txt", "odd[1].txt"]
     assert read(tmp_path, "odd[1].txt") == ["odd[1].txt"]
     assert source_files(TextSource("d", (str(tmp_path / "a.txt"),)), Path("elsewhere")) == (tmp_path / "a.txt",)
+
+
+TREE = ("a.txt", "b.md", "sub/c.txt", "sub/.hid/d.txt", "sub/deep/er/e.txt", ".top.txt", "odd[1].txt", "sub/x y/f.txt")
+SEGMENTS = ("**", "*", "sub", "*.txt", "?.txt", "[ab].*", "deep", ".hid", "s*", ".*", "..", "er", "odd[[]1].txt")
+
+
+@given(st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=5))
+@settings(max_examples=200, deadline=None)
+def test_a_glob_without_links_matches_as_the_standard_library_says(tmp_path_factory, segments):
+    folder = tmp_path_factory.getbasetemp() / "tree/1/2/3/4/5"
+    for name in TREE:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    pattern = "/".join(segments)
+    expected = {Path(p) for p in glob.glob(str(folder / pattern), recursive=True) if Path(p).is_file()}
+    found = matches(pattern, folder).files
+    assert {p.resolve() for p in found} == {p.resolve() for p in expected}
+    if ".." not in segments:
+        assert found == tuple(sorted(expected)) == matches(str(folder / pattern), Path("elsewhere")).files
+
+
+def linked(folder: Path) -> Path:
+    """a.txt and sub/b.txt; links to the folder itself, to its parent and to both files; three names of sub."""
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    (folder / "sub" / "b.txt").write_text("b")
+    for name, target in (
+        ("sub/up", ".."),
+        ("self", "."),
+        ("also", "sub"),
+        ("sub/c.txt", "../a.txt"),
+        ("z.txt", "a.txt"),
+    ):
+        (folder / name).symlink_to(target)
+    return folder
+
+
+def test_every_file_counts_once_whatever_leads_to_it(tmp_path):
+    folder = linked(tmp_path / "data")
+    for patterns in (
+        ["data/**/*.txt"],
+        ["data/**/*"],
+        ["data/**"],
+        ["data/*.txt", "data/sub/*.txt", "data/also/*.txt"],
+    ):
+        found = find_files("d", patterns, tmp_path)
+        assert {path.resolve() for path in found.files} == {folder / "a.txt", folder / "sub" / "b.txt"}
+        assert len(found.files) == 2
+        (remark,) = remarks({"d": found})
+        assert "the same files are found by another name" in remark
+    assert read(folder, "sub/../a.txt", "a.txt", "./a.txt", "self/self/a.txt") == ["a"]
+    assert find_files("d", ["a.txt", "a.txt"], folder).repeated == ()
+
+
+def test_a_folder_that_a_link_leads_to_is_read(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "part.txt").write_text("far")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "near").symlink_to("../far")
+    (tmp_path / "data" / "again").symlink_to("../far")
+    assert read(tmp_path, "data/**/*.txt") == read(tmp_path, "data/near/*") == ["far"]
+
+
+def test_a_link_or_its_file_can_be_left_out(tmp_path):
+    folder = linked(tmp_path / "data")
+    assert read(tmp_path, "data/**/*.txt", "!data/z.txt", "!data/sub/c.txt") == ["a", "b"]
+    assert read(tmp_path, "data/**/*.txt", "!data/a.txt") == ["b"]
+    assert read(tmp_path, "data/**/*.txt", "!data/also/**") == ["a", "b"]
+    (tmp_path / "link").symlink_to(folder)
+    assert read(tmp_path / "link", "**/*.txt", "!a.txt") == ["b"]
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").symlink_to("gone.txt")
+    (tmp_path / "c.txt").symlink_to("c.txt")
+    assert f"link {tmp_path / 'b.txt'} must lead to a file, got 'a link to gone.txt'" in refused(tmp_path, "*.txt")
+    assert "c.txt" in refused(tmp_path, "a.txt", "c.txt")
+    assert read(tmp_path, "*.txt", "!b.txt", "!c.txt") == ["a"]
+
+
+def test_domains_that_share_a_file_are_named(tmp_path):
+    folder = linked(tmp_path / "data")
+    found = {"x": find_files("x", ["a.txt"], folder), "y": find_files("y", ["z.txt", "sub/b.txt"], folder)}
+    assert list(remarks(found)) == [
+        f"domains 'x' and 'y' both read {folder / 'z.txt'}; that text counts in each of them"
+    ]
+    assert list(remarks({"x": found["x"]})) == []
+
+
+def test_many_links_between_folders_end(tmp_path):
+    """Every folder links to every other: paths are without number, folders are twelve."""
+    for i in range(12):
+        (tmp_path / f"f{i}").mkdir()
+        (tmp_path / f"f{i}" / "t.txt").write_text(f"{i}")
+        for j in range(12):
+            (tmp_path / f"f{i}" / f"to{j}").symlink_to(f"../f{j}")
+    assert sorted(read(tmp_path, "**/*.txt"), key=int) == [str(i) for i in range(12)]
+    assert sorted(read(tmp_path, "*/*/**/*.txt"), key=int) == [str(i) for i in range(12)]
 
 
 def test_max_bytes_is_exact_and_never_splits_a_character(tmp_path):

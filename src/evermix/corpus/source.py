@@ -8,7 +8,6 @@ compressing files changes nothing.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evermix.corpus.conversation import Conversation
+from evermix.corpus.patterns import find_files
 from evermix.corpus.readers import Documents, format_of, read_dataset, read_documents, read_records, read_rows
 from evermix.corpus.split import content_key
 from evermix.errors import CorpusError
@@ -29,7 +29,8 @@ class TextSource:
 
     Attributes:
         name: the domain's name.
-        files: paths or globs (`**` crosses folders), relative to the caller's base folder; `!pattern` leaves files out.
+        files: paths or globs (`**` crosses folders), relative to the caller's base folder; `!pattern` leaves files out;
+            each file counts once (see `patterns`).
         dataset: arguments of `datasets.load_dataset`, instead of files.
         text_field: field or column of the text in JSONL, Parquet and datasets.
         format: how files are read; "auto" goes by file name; "chat" is JSONL of conversations (see `conversation`).
@@ -128,16 +129,9 @@ def source_files(source: TextSource, base: Path) -> tuple[Path, ...]:
     """The files of `source`, sorted within each pattern, each once.
 
     Raises:
-        CorpusError: a path is missing, a folder, or empty, or a glob matches nothing.
+        CorpusError: as `find_files`.
     """
-    dropped = {path for pattern in source.files if pattern.startswith("!") for path in _match(pattern[1:], base)}
-    kept: dict[Path, None] = {}
-    for pattern in source.files:
-        if not pattern.startswith("!"):
-            kept.update(dict.fromkeys(p for p in _expand(source.name, pattern, base) if p not in dropped))
-    if not kept:
-        raise CorpusError(f"domain '{source.name}' must keep at least one file", received=source.files)
-    return tuple(kept)
+    return find_files(source.name, source.files, base).files
 
 
 def _documents(source: TextSource, base: Path) -> Iterator[str]:
@@ -156,29 +150,6 @@ def _records(source: TextSource, base: Path) -> Iterator[tuple[str, Mapping[str,
         return
     for path in source_files(source, base):
         yield from read_records(path)
-
-
-def _expand(name: str, pattern: str, base: Path) -> list[Path]:
-    literal = base / Path(pattern).expanduser()
-    if literal.is_dir():
-        raise CorpusError(
-            f"domain '{name}' must name files, not a folder", received=str(literal), hint=f"use '{pattern}/**/*'"
-        )
-    if literal.exists():
-        if literal.stat().st_size == 0:
-            raise CorpusError(f"domain '{name}': file {literal} must not be empty", hint="remove it from `files`")
-        return [literal]
-    found = _match(pattern, base)
-    if not found:
-        rule = "a glob must match at least one file" if glob.has_magic(pattern) else "a data file must exist"
-        raise CorpusError(f"domain '{name}': {rule}", received=str(literal), hint="check the path in `files`")
-    return found
-
-
-def _match(pattern: str, base: Path) -> list[Path]:
-    path = Path(pattern).expanduser()
-    full = str(path) if path.is_absolute() else str(Path(glob.escape(str(base))) / path)
-    return sorted(Path(p) for p in glob.glob(full, recursive=True, include_hidden=False) if Path(p).is_file())
 
 
 # ---- survey
@@ -246,7 +217,7 @@ def _read(source: TextSource, base: Path, report: Callable[[int], None]) -> Surv
 
 def _signature(source: TextSource, base: Path) -> str:
     """Hash of how the source is read and the state of its files; a hub dataset counts as its arguments."""
-    settings: dict[str, Any] = {**asdict(source), "name": None, "version": 1}
+    settings: dict[str, Any] = {**asdict(source), "name": None, "version": 2}
     files = source_files(source, base) if source.files else _local_files(source.dataset, base)
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     text = json.dumps([settings, stats], sort_keys=True, default=str)

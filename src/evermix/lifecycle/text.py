@@ -9,6 +9,7 @@ from pathlib import Path
 
 from evermix.corpora import prepare
 from evermix.corpus.conversation import ChatTemplate
+from evermix.corpus.patterns import find_files, remarks
 from evermix.corpus.source import TextSource, iterate, survey
 from evermix.corpus.store import StoreProgress, StoreSettings, TokenStore, build_store
 from evermix.corpus.tokenizer import TextTokenizer, checkpoint_file, fingerprint_of, load_tokenizer, train_bpe
@@ -33,6 +34,8 @@ def open_text(
     """
     folder = Path(recipe.corpus.store) if recipe.corpus.store else project.tokens
     sources = [_source(domain, reporter) for domain in recipe.domains]
+    for remark in remarks({s.name: find_files(s.name, s.files, recipe.base) for s in sources if s.files}):
+        reporter.say(remark)
     learnt_from = [source for source in sources if for_tokenizer is None or source.name in for_tokenizer]
     tokenizer = _tokenizer(recipe, project, learnt_from, folder, reporter)
     settings = StoreSettings(
