@@ -222,8 +222,11 @@ def test_tasks_make_up_the_objective_and_held_out_ones_are_only_seen(tmp_path: P
     assert -1 <= hidden["hidden"].agreement <= 1
 
 
-def test_what_tasks_count_is_part_of_a_decision(tmp_path: Path, swarm_recipe: Make) -> None:
-    """Other weights of the tasks, with the same runs, are another decision; the proxies stay."""
+def test_tasks_that_decide(tmp_path: Path, swarm_recipe: Make) -> None:
+    """A scorer that fails does so before a proxy is trained; one that says the same of all leaves the objective.
+
+    Other weights of the tasks, with the same runs, are another decision; the proxies stay.
+    """
     items = {"loops": ("for x in range({k}):\n", "    print({k})"), "words": ("The value {k} is", " a number")}
     for name, (prompt, answer) in items.items():
         lines = [json.dumps({"prompt": prompt.format(k=k), "answer": answer.format(k=k)}) for k in range(6)]
@@ -232,7 +235,17 @@ def test_what_tasks_count_is_part_of_a_decision(tmp_path: Path, swarm_recipe: Ma
     content["decision"] = content["decision"] | {"by": "tasks"}
     content["training"] = content["training"] | {"tokens": 10 * 4 * 32, "evaluations": 0}
     content["tasks"] = [{"name": name, "file": str(tmp_path / f"{name}.jsonl")} for name in items]
+    (tmp_path / "quiz.jsonl").write_text("\n".join(json.dumps({"prompt": f"for x in {k}"}) for k in range(3)))
+    quiz = {"file": str(tmp_path / "quiz.jsonl"), "scorer": f"{tmp_path}/rules.py:grade", "max_new_tokens": 2}
+    content["tasks"].append({"name": "quiz", "kind": "scorer", **quiz})
+    (tmp_path / "rules.py").write_text("def grade(item, answer):\n    return item['solution'] == answer\n")
+    with pytest.raises(ProjectError, match=r"untrained proxy before others are trained.*raised KeyError: 'solution'"):
+        run(_recipe(content))
+    assert not _trained(tmp_path / "project")  # nothing was paid for
+    (tmp_path / "rules.py").write_text("def grade(item, answer):\n    return 0.5\n")
     both = run(_recipe(content))
+    (told,) = (w for w in (_proposal(both).proposal or pytest.fail()).warnings if w.kind == "metric left out")
+    assert "without 'quiz': it is 0.5 in every run" in told.message
     trained = _trained(tmp_path / "project")
     content["tasks"][0]["weight"] = 0.0
     words = run(_recipe(content))

@@ -7,12 +7,16 @@ and no training. Layout of `runs/proxy-<id>/`:
     weights/              safetensors; `done.json` beside them is written last
     scores/<metric>/      one metric's values, named by the metric's content
     measured-<metrics>/   all wanted metrics together; its `done.json` is what an executor waits for
+
+Before the first of them is trained, tasks are tried on an untrained proxy (`runs/untrained-<tasks>/`): a scorer that
+fails does so before anything is paid for.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +28,7 @@ from transformers import PreTrainedModel
 
 from evermix.corpus.store import TokenStore
 from evermix.corpus.tokenizer import TextTokenizer
-from evermix.errors import CorpusError, RecipeError
+from evermix.errors import CorpusError, RecipeError, TaskError
 from evermix.executors.job import CachedJob
 from evermix.files import remove_tree, write_json
 from evermix.ledger import content_hash
@@ -155,7 +159,7 @@ def open_metrics(store: TokenStore, most: int, tasks: Sequence[TaskRecipe], base
 
 # ---- proxies
 
-JOB = "evermix.measure.swarm:measure_proxy"
+JOB, TRIAL = "evermix.measure.swarm:measure_proxy", "evermix.measure.swarm:try_tasks"
 Report = Callable[[int, int], None]
 
 
@@ -199,6 +203,27 @@ class Swarm:
     def metrics(self) -> tuple[Metric, ...]:
         """Everything a proxy is scored on: held-out text of every domain, then tasks."""
         return open_metrics(self.store, self.evaluation_sequences, self.tasks, self.base)
+
+    @property
+    def tasks_tried(self) -> CachedJob:
+        """The scoring of an untrained proxy on every task."""
+        tasks = [metric.key for metric in self.metrics if isinstance(metric, TaskMetric)]
+        model = [self.training.rung, self.store.vocab_size, self.store.sequence_length, self.store.end_id, self.seed]
+        return CachedJob(self.runs / f"untrained-{content_hash([TRAINING_VERSION, model, tasks])}", ("metrics",))
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What a worker needs, as JSON."""
+        return {
+            "store": {"folder": str(self.store.folder), **self.store.manifest, "limits": self.store.train_limits},
+            "training": self.training.model_dump(mode="json"),
+            "steps": self.steps,
+            "seed": self.seed,
+            "evaluation_sequences": self.evaluation_sequences,
+            "tasks": [task.model_dump(mode="json") for task in self.tasks],
+            "base": str(self.base),
+            "runs": str(self.runs),
+        }
 
     def proxy(self, mixture: Mixture) -> Proxy:
         """The proxy of one mixture over the store's domains.
@@ -281,19 +306,7 @@ class Proxy:
     @property
     def arguments(self) -> dict[str, Any]:
         """What a worker needs, as JSON."""
-        swarm = self.swarm
-        return {
-            "shares": dict(self.shares),
-            "kept_as": self.kept_as,
-            "store": {"folder": str(swarm.store.folder), **swarm.store.manifest, "limits": swarm.store.train_limits},
-            "training": swarm.training.model_dump(mode="json"),
-            "steps": swarm.steps,
-            "seed": swarm.seed,
-            "evaluation_sequences": swarm.evaluation_sequences,
-            "tasks": [task.model_dump(mode="json") for task in swarm.tasks],
-            "base": str(swarm.base),
-            "runs": str(swarm.runs),
-        }
+        return {"shares": dict(self.shares), "kept_as": self.kept_as, **self.swarm.arguments}
 
     def result(self) -> MeasuredProxy:
         """The finished proxy.
@@ -322,6 +335,34 @@ def measure_proxy(arguments: Mapping[str, Any], report: Report) -> None:
     swarm = _swarm(json.dumps({k: v for k, v in arguments.items() if k not in ("shares", "kept_as")}))
     proxy = Proxy(swarm, arguments["shares"], arguments["kept_as"])
     proxy.measurement.run(lambda _: _measure(proxy, report))
+
+
+def try_tasks(arguments: Mapping[str, Any], report: Report) -> None:
+    """Score an untrained proxy on every task, unless that was done; a worker's job.
+
+    Raises:
+        TaskError: a task cannot be scored, or gives what is no finite number.
+    """
+    swarm = _swarm(json.dumps(arguments))
+    swarm.tasks_tried.run(lambda folder: _try(swarm, folder, report))
+
+
+def _try(swarm: Swarm, folder: Path, report: Report) -> dict[str, Any]:
+    weights = folder / "weights"
+    with full_disk_named(folder):
+        swarm.build().save_pretrained(weights)
+    model, values = load_to_score(weights), dict[str, float]()
+    tasks = [metric for metric in swarm.metrics if isinstance(metric, TaskMetric)]
+    for done, metric in enumerate(tasks):
+        report(done, len(tasks))
+        values |= metric.score(model)
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise TaskError(
+                f"metric '{name}' must be a finite number of any model, an untrained one too", received=value
+            )
+    remove_tree(weights)
+    return {"metrics": values}
 
 
 def _measure(proxy: Proxy, report: Report) -> dict[str, Any]:

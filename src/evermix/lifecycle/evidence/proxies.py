@@ -12,7 +12,7 @@ from evermix.executors import Failure, Job, JobEvent, LocalProcesses
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.evidence.base import DecisionRequest, finite, positive
 from evermix.lifecycle.state import ModelState
-from evermix.measure.swarm import JOB, Proxy, Swarm
+from evermix.measure.swarm import JOB, TRIAL, Proxy, Swarm
 from evermix.mixture import Mixture
 from evermix.results import Compute, Decision
 from evermix.results.swarm import LeftOutRun, ProxyCompute, SwarmRecord
@@ -84,11 +84,31 @@ def run_jobs(
     part: str,
     n_tokens: int = 0,
     finished: Callable[[Job], None] | None = None,
+    retries: int = 1,
 ) -> list[Failure]:
     """Run jobs on the processes of this machine, as many at once as the recipe says."""
-    executor = LocalProcesses(context.recipe.swarm.workers, logs=context.project.folder / "logs")
+    executor = LocalProcesses(context.recipe.swarm.workers, retries, logs=context.project.folder / "logs")
     with context.reporter.part(part, label, len(jobs), n_tokens) as report:
         return executor.run(jobs, _Counter(report, {}, finished))
+
+
+def try_tasks(context: RunContext, swarm: Swarm, jobs: Sequence[Job]) -> None:
+    """Score an untrained proxy on the swarm's tasks, where there are any and a job is still to be done.
+
+    Raises:
+        ProjectError: if that fails; no proxy has been trained for it then.
+    """
+    if not swarm.tasks or all(job.finished for job in jobs):
+        return
+    trial = Job("untrained-proxy", TRIAL, swarm.arguments, swarm.tasks_tried.marker)
+    if trial.finished:
+        return
+    for failure in run_jobs(context, [trial], "trying the tasks on an untrained proxy", "swarm", retries=0):
+        raise ProjectError(
+            f"{context.project.folder}: every task must be scored on an untrained proxy before others are trained",
+            received=failure.reason,
+            hint=f"mend or leave out the task and run again; the whole trace: {failure.log}",
+        )
 
 
 @dataclass

@@ -24,6 +24,7 @@ from evermix.lifecycle.evidence.proxies import (
     run_jobs,
     swarm_decision,
     swarm_record,
+    try_tasks,
 )
 from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.swarm_project import SwarmProject, held_out_tasks
@@ -89,6 +90,7 @@ class StudySwarm:
                 self._tell(run_id, proxies[run_id].result())
 
         jobs = distinct_jobs([proxy_job(run_id, proxy) for run_id, proxy in proxies.items()])
+        try_tasks(self.context, self.project.swarm, jobs)
         failures = run_jobs(self.context, jobs, detail, "swarm", self.project.swarm.n_tokens, finished)
         for failure in failures:
             record = {"run": failure.job.key, "reason": failure.reason, "log": str(failure.log)}
@@ -110,6 +112,7 @@ class StudySwarm:
                 jobs.append(proxy_job(entry.key, proxy))
         if not jobs:
             return ()
+        try_tasks(self.context, self.project.swarm, jobs)
         failures = run_jobs(self.context, distinct_jobs(jobs), "scoring earlier proxies on what is new", "swarm")
         failed = {failure.job.marker for failure in failures}
         for run_id, proxy in proxies.items():

@@ -31,6 +31,7 @@ from evermix.lifecycle.evidence.proxies import (
     run_jobs,
     swarm_decision,
     swarm_record,
+    try_tasks,
 )
 from evermix.lifecycle.evidence.study_swarm import StudySwarm, StudySwarmMeasured
 from evermix.lifecycle.state import ModelState
@@ -174,6 +175,7 @@ class PhaseSwarm:
         """
         jobs = {proxy.run_id: proxy_job(f"proxy-{proxy.run_id}", proxy) for proxy in self.proxies}
         label = f"{self.phase.name}: {len(jobs)} proxies of {self.context.recipe.swarm.rung}"
+        try_tasks(self.context, self.swarm, list(jobs.values()))
         failures = run_jobs(self.context, list(jobs.values()), label, "proxies", self.swarm.n_tokens)
         found = {proxy.run_id: proxy.result() for proxy in self.proxies if jobs[proxy.run_id].finished}
         if not found:
