@@ -244,7 +244,9 @@ def test_tasks_that_decide(tmp_path: Path, swarm_recipe: Make) -> None:
     assert not _trained(tmp_path / "project")  # nothing was paid for
     (tmp_path / "rules.py").write_text("def grade(item, answer):\n    return 0.5\n")
     both = run(_recipe(content))
-    (told,) = (w for w in (_proposal(both).proposal or pytest.fail()).warnings if w.kind == "metric left out")
+    evidence = _proposal(both).proposal
+    assert evidence is not None
+    (told,) = (warning for warning in evidence.warnings if warning.kind == "metric left out")
     assert "without 'quiz': it is 0.5 in every run" in told.message
     trained = _trained(tmp_path / "project")
     content["tasks"][0]["weight"] = 0.0
