@@ -7,6 +7,7 @@ import importlib.util
 import re
 import shlex
 import sqlite3
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,21 @@ def test_named_modules_and_files_exist(page: Path) -> None:
         places = (ROOT, ROOT / "src" / "evermix", page.parent)
         if file.split("/")[0] in {"src", "tests", "docs", "benchmarks", "examples", "tools", *ROOMS}:
             assert any((place / file).exists() for place in places), file
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_pages_name_an_install_that_works(page: Path) -> None:
+    """Until an index has evermix, a checkout with an extra that there is."""
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"pip install ['\"]?evermix", text)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for named in re.findall(r"pip install -e '?\.\[([\w,]+)\]", text):
+        assert set(named.split(",")) <= set(extras)
+
+
+def test_hints_name_an_install_that_works() -> None:
+    for path in (ROOT / "src").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"pip install [^\n]*evermix", text), path
+        for extra in re.findall(r"to_install\([\"'](\w+)", text):
+            assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(encoding="utf-8"), path

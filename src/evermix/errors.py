@@ -34,6 +34,15 @@ class EvermixError(Exception):
         return visible(without_secrets(message), lines=False)
 
 
+def to_install(extra: str) -> str:
+    """How an optional part of evermix is installed; it is in no package index yet, so that a checkout is needed.
+
+    Args:
+        extra: of pyproject.toml.
+    """
+    return f"in the checkout of evermix: pip install -e '.[{extra}]'"
+
+
 class RecipeError(EvermixError):
     """The recipe, or a value given in its place, breaks a rule."""
 

@@ -10,9 +10,10 @@ import pytest
 
 from evermix.cli.app import VERBS
 from evermix.cli.reference import help_text
-from evermix.cli.terminal import describe, one_line_errors
+from evermix.cli.terminal import console, describe, one_line_errors
 from evermix.errors import CorpusError
 from evermix.ledger import Ledger
+from evermix.version import VERSION
 from tests.cli.called import Ended
 
 Run = Callable[..., Ended]
@@ -100,6 +101,17 @@ def test_list_corpora(run: Run) -> None:
     assert names[0] in run("list-corpora")[1]
 
 
+def test_the_width_asked_for_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for asked, width in (("77", 77), ("300", 300), ("1", 40), ("0", 120), ("wide", 120), ("", 120)):
+        monkeypatch.setenv("COLUMNS", asked)
+        assert console().width == width
+
+
+def test_python_m_evermix() -> None:
+    ended = subprocess.run([sys.executable, "-m", "evermix", "--version"], capture_output=True, text=True, check=True)
+    assert ended.stdout == f"evermix {VERSION}\n"
+
+
 def guarded(error: BaseException) -> None:
     def verb() -> None:
         raise error
@@ -114,8 +126,8 @@ def guarded(error: BaseException) -> None:
         (OSError(errno.ENOSPC, "No space left on device", "a.bin"), 2, "error: a.bin: the disk is full. Hint: free"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "error: the disk is full. Hint: free"),
         (PermissionError(errno.EACCES, "Permission denied", "a.txt"), 2, "error: a.txt: permission denied. Hint"),
-        (ModuleNotFoundError("No module named 'torch'", name="torch"), 2, "pip install 'evermix[train]'"),
-        (ModuleNotFoundError("No module named 'datasets.x'", name="datasets.x"), 2, "pip install 'evermix[datasets]'"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 2, "pip install -e '.[train]'"),
+        (ModuleNotFoundError("No module named 'datasets.x'", name="datasets.x"), 2, "pip install -e '.[datasets]'"),
         (KeyboardInterrupt(), 130, "interrupted: run the same command again to go on"),
     ],
 )

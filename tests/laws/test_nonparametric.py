@@ -76,5 +76,5 @@ def test_without_lightgbm_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ObservationError, match=r"pip install 'evermix\[regress\]'"):
+    with pytest.raises(ObservationError, match=r"pip install -e '\.\[regress\]'"):
         BoostedTreesLaw().fit(Runs.of(*world(50)))

@@ -56,5 +56,5 @@ def test_what_is_refused(keys: dict[str, Any], message: str) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="lm_eval is installed")
 def test_the_harness_is_an_extra(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=r"task 'arc': .*pip install 'evermix\[eval\]'"):
+    with pytest.raises(TaskError, match=r"task 'arc': .*pip install -e '\.\[eval\]'"):
         open_tasks([TaskRecipe(name="arc", kind="lm-eval")], tmp_path)

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from evermix.reports.decision_tables import binding_reasons, estimate_words
+from evermix.reports.layout import Cell, Grid, cells, show
 from evermix.reports.listings import print_corpora
 from evermix.reports.plans import print_plan
 from evermix.reports.run_tables import print_result
@@ -32,6 +33,36 @@ def test_narrow_terminal_loses_no_number() -> None:
     text = printed(print_result, one_phase(), width=80)
     assert "…" not in text
     assert "18.88" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+@pytest.mark.parametrize("n_domains", [3, 30])
+def test_no_number_is_folded_at_any_width(width: int, n_domains: int) -> None:
+    """Columns that do not fit go on below, each block beside the names of the rows."""
+    numbers = [f"{row}.{column:02}e+{row}{column:02}" for row in range(2) for column in range(n_domains)]
+    rows = [[Cell(f"row {row}"), *cells(*numbers[row * n_domains :][:n_domains])] for row in range(2)]
+    grid = Grid("Title", ["", *(f"c{i}" for i in range(n_domains))], rows)
+    text = printed(lambda console: show(console, [grid]), width=width)
+    assert all(line == line.rstrip() or len(line) <= width for line in text.splitlines())
+    assert sorted(word for word in text.split() if "e+" in word) == sorted(numbers)
+    assert text.count("row 0") == text.count("row 1") >= n_domains * 9 // width
+    assert text.count("Title") == 1
+
+
+def test_the_page_splits_a_wide_table_between_its_groups() -> None:
+    heads = [f"{group}{i}" for group in "abc" for i in range(4)]
+    rows, foot = [cells("row", *heads)], [cells("mean", *heads)]
+    grid = Grid("", ["", *heads], rows, groups=[("", 1), ("a", 4), ("b", 4), ("c", 4)], foot=foot, words=[1, 9])
+    first, second = grid.parts
+    assert [*first.columns, *second.columns] == ["", *heads[:8], "", *heads[8:]]
+    assert (list(first.groups), list(second.groups)) == ([("", 1), ("a", 4), ("b", 4)], [("", 1), ("c", 4)])
+    assert (first.words, second.words) == ([1], [1])
+    for part in (first, second):
+        for line, name in ((part.rows[0], "row"), (part.foot[0], "mean")):
+            assert [cell.text for cell in line] == [name, *part.columns[1:]]
+    wide = Grid("", ["", *map(str, range(35))], [cells("row", *map(str, range(35)))])
+    assert [len(part.columns) for part in wide.parts] == [11, 11, 11, 6]
+    assert first.parts == [first]
 
 
 def test_unfinished_result() -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
-from evermix.errors import EvermixError
+from evermix.errors import EvermixError, to_install
 from evermix.files import DISK_FULL
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ R = TypeVar("R")
 FAILED = 2
 INTERRUPTED = 130
 TERMINATED = 143
+_PIPED_WIDTH, _LEAST_WIDTH = 120, 40
 _AGAIN = "run the same command again to go on"
 _FREE_SPACE = "Hint: free some space and run the same command again; what was finished is kept"
 _EXTRAS = {
@@ -46,12 +47,15 @@ _EXTRAS = {
 def console(*, stderr: bool = False) -> Console:
     """A console for results (stdout) or for progress (stderr).
 
-    Piped output is wide enough for a whole table: nothing that reads it would wrap lines by itself.
+    It is as wide as $COLUMNS says, else as the terminal is, else `_PIPED_WIDTH`.
     """
     from rich.console import Console
 
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isascii() and asked.isdigit() and int(asked):
+        return Console(stderr=stderr, highlight=False, width=max(int(asked), _LEAST_WIDTH))
     made = Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=160)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=_PIPED_WIDTH)
 
 
 def print_json(value: Any) -> None:
@@ -156,7 +160,7 @@ def _missing_extra(error: ModuleNotFoundError) -> str | None:
     package = (error.name or "").split(".")[0]
     for extra, packages in _EXTRAS.items():
         if package in packages:
-            return f"this needs the package {package}, which is not installed. Hint: pip install 'evermix[{extra}]'"
+            return f"this needs the package {package}, which is not installed. Hint: {to_install(extra)}"
     return None
 
 

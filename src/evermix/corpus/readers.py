@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from evermix.errors import CorpusError
+from evermix.errors import CorpusError, to_install
 
 # ---- bytes and lines
 
@@ -321,7 +321,7 @@ def _load(arguments: Mapping[str, Any], label: str) -> Iterator[Mapping[str, obj
         import datasets
     except ModuleNotFoundError:
         raise CorpusError(
-            f"{label} needs the package `datasets`", hint="pip install 'evermix[datasets]', or name files instead"
+            f"{label} needs the package `datasets`", hint=f"{to_install('datasets')}; or name files instead"
         ) from None
     try:
         yield from datasets.load_dataset(**arguments)

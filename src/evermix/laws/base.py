@@ -32,7 +32,7 @@ class MixingLaw(ABC):
     name: ClassVar[str]
     formula: ClassVar[str]
     source: ClassVar[str]
-    extra: ClassVar[str | None] = None  # what to install beside evermix: pip install evermix[extra]
+    extra: ClassVar[str | None] = None  # what to install beside evermix: an extra of pyproject.toml
     of_probes: ClassVar[bool] = False  # fitted to the probes of one decision, never to a swarm
 
     n_domains_: int

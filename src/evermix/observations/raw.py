@@ -18,7 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from evermix.errors import ObservationError
+from evermix.errors import ObservationError, to_install
 from evermix.wording import composed
 
 NUMBER = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -324,7 +324,7 @@ def _parquet(path: Path, content: bytes) -> RawTable:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise ObservationError(f"{path}: Parquet needs pyarrow", hint="pip install 'evermix[parquet]'") from error
+        raise ObservationError(f"{path}: Parquet needs pyarrow", hint=to_install("parquet")) from error
     try:
         table = parquet.read_table(io.BytesIO(content))
         names = list(table.column_names)

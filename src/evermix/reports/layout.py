@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from evermix.reports.units import known
 
-_MOST_WHOLE = 8  # columns up to which numbers are never folded
+_MOST_COLUMNS = 10  # of numbers, side by side on the page
+_WORDS_WIDTH = 20  # of a column of words, from which on it is folded before the table is split
 _STYLES = {"best": "bold", "faint": "dim", "better": "green", "worse": "red"}
 
 
@@ -48,6 +52,32 @@ class Grid:
     words: Sequence[int] = ()
     rest: str = ""
 
+    @property
+    def parts(self) -> list[Grid]:
+        """For the page: of at most `_MOST_COLUMNS`, each with the first column; groups are whole where they can be."""
+        groups = self.groups or [("", 1) for _ in self.columns]
+        chosen: list[list[int]] = [[]]
+        position = groups[0][1]  # of the column that names the rows, and what stands over it
+        for _, width in groups[1:]:
+            for begin in range(position, position + width, _MOST_COLUMNS):
+                block = range(begin, min(begin + _MOST_COLUMNS, position + width))
+                if chosen[-1] and len(chosen[-1]) + len(block) > _MOST_COLUMNS:
+                    chosen.append([])
+                chosen[-1] += block
+            position += width
+        head = list(range(groups[0][1]))
+        return [self] if len(chosen) == 1 else [self._of([*head, *columns]) for columns in chosen]
+
+    def _of(self, columns: Sequence[int]) -> Grid:
+        """Some of the columns."""
+        over = [text for text, n in self.groups for _ in range(n)]
+        groups = [(text, len(list(each))) for text, each in groupby(over[i] for i in columns)] if over else ()
+        rows, foot = ([[row[i] for i in columns] for row in part] for part in (self.rows, self.foot))
+        words = [new for new, old in enumerate(columns) if old in self.words]
+        return replace(
+            self, columns=[self.columns[i] for i in columns], groups=groups, rows=rows, foot=foot, words=words
+        )
+
 
 def cells(*texts: str) -> list[Cell]:
     """Plain cells."""
@@ -68,8 +98,7 @@ def table(grid: Grid) -> Table:
     for number, (group, column) in enumerate(zip(over, grid.columns, strict=True)):
         heading = f"{column}\n{group}" if group else column
         words = not number or number in grid.words
-        whole = not words and len(grid.columns) <= _MOST_WHOLE
-        drawn.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=whole)
+        drawn.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     for row in grid.rows:
         drawn.add_row(*map(_text, row))
     if grid.rest:
@@ -94,9 +123,39 @@ def show(console: Console, grids: Iterable[Grid | None]) -> None:
                 note(console, grid.note)
 
 
+class SplitTable(Table):
+    """A table whose numbers are never folded: where it is too wide, its columns go on below, beside the first again."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for part in self._parts(console, options):
+            yield from Table.__rich_console__(part, console, options)
+
+    def _parts(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        needed = [self._needed(console, options, number) for number in range(len(self.columns))]
+        chosen = [0]
+        for number in range(1, len(self.columns)):
+            if len(chosen) > 1 and sum(needed[i] for i in (*chosen, number)) > options.max_width:
+                yield self._part(chosen)
+                chosen = [0]
+            chosen.append(number)
+        yield self._part(chosen)
+
+    def _needed(self, console: Console, options: ConsoleOptions, number: int) -> int:
+        """Characters that a column takes at least, with what parts it from the next."""
+        column = self.columns[number]
+        measured: Measurement = self._measure_column(console, options.update(width=10_000), column)
+        return 1 + (measured.maximum if column.no_wrap else min(measured.maximum, _WORDS_WIDTH))
+
+    def _part(self, chosen: Sequence[int]) -> Table:
+        part = copy(self)
+        part.columns = [replace(self.columns[number], _index=i) for i, number in enumerate(chosen)]
+        part.title = self.title if 1 in chosen or len(self.columns) == 1 else None
+        return part
+
+
 def plain_table(title: str) -> Table:
     """Title and head, no frame."""
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    return SplitTable(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def facts_table(rows: Iterable[tuple[str, str]]) -> Table:

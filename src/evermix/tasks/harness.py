@@ -27,7 +27,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from evermix.corpus.tokenizer import TextTokenizer
-from evermix.errors import TaskError
+from evermix.errors import TaskError, to_install
 from evermix.recipe.measured import TaskRecipe
 from evermix.tasks.base import MetricInfo, Render, Score, evenly_spaced, task_fingerprint
 from evermix.tasks.likelihood import Continuation, Likelihoods, count_tokens, log_likelihoods
@@ -72,7 +72,7 @@ class HarnessTask:
         if find_spec("lm_eval") is None:
             raise TaskError(
                 f"task '{recipe.name}': kind lm-eval must have lm-evaluation-harness",
-                hint="install it: pip install 'evermix[eval]'",
+                hint=to_install("eval"),
             )
         own_name = recipe.task or recipe.name
         with _faults_of(recipe.name), _harness_manners():
