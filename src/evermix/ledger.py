@@ -23,6 +23,7 @@ from typing import Any, TextIO
 from evermix.errors import ProjectError
 from evermix.files import write_json
 from evermix.version import SCHEMA_VERSION
+from evermix.wording import without_secrets
 
 # ---- the ledger
 
@@ -104,8 +105,8 @@ class Ledger:
             connection.close()
 
     def append(self, kind: str, key: str, payload: dict[str, Any]) -> bool:
-        """Add an entry unless (kind, key) is there already; True if it was added."""
-        text = json.dumps(payload, ensure_ascii=False, allow_nan=False)
+        """Add an entry, without secrets, unless (kind, key) is there already; True if it was added."""
+        text = json.dumps(without_secrets(payload), ensure_ascii=False, allow_nan=False)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._connect() as connection:
             cursor = connection.execute(

@@ -96,6 +96,36 @@ def without_secrets(value: Any) -> Any:
     return value
 
 
+def with_secrets(value: Any, environment: Mapping[str, str], key: str = "") -> Any:
+    """A value as it is used: secrets that refer to the environment, `token: $NAME`, are looked up there.
+
+    Raises:
+        ValueError: for a name that the environment does not have, and for a secret that was hidden when it was kept.
+    """
+    if isinstance(value, Mapping):
+        return {name: with_secrets(item, environment, str(name)) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(with_secrets(item, environment) for item in value)
+    if not isinstance(value, str) or _SECRET.search(key) is None:
+        return value
+    if value == HIDDEN:
+        raise ValueError(f"{key} was hidden when it was written down; give it again, best as `{key}: $NAME`")
+    if _OF_ENVIRONMENT.fullmatch(value) is None:
+        return value
+    name = value.strip("${}")
+    if name not in environment:
+        raise ValueError(f"{key} refers to the environment variable {name}, which is not set")
+    return environment[name]
+
+
+def secrets_in(value: Any) -> list[str]:
+    """All that `without_secrets` hides under the keys of mappings."""
+    if isinstance(value, Mapping):
+        own = [str(item) for key, item in value.items() if _is_secret(key, item)]
+        return own + [found for item in value.values() for found in secrets_in(item)]
+    return [found for item in value for found in secrets_in(item)] if isinstance(value, list | tuple) else []
+
+
 def _is_secret(key: object, value: object) -> bool:
     named = isinstance(key, str) and _SECRET.search(key) is not None
     return named and isinstance(value, str) and value != "" and _OF_ENVIRONMENT.fullmatch(value) is None

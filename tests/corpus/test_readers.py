@@ -378,3 +378,21 @@ def test_bad_datasets_are_refused(tmp_path):
         list(iterate(TextSource("hub", dataset={"path": str(tmp_path / "none")}), tmp_path))
     with pytest.raises(CorpusError, match="name its `path`"):
         list(iterate(TextSource("hub", dataset={"split": "train"}), tmp_path))
+
+
+def test_secrets_of_a_dataset_come_from_the_environment_and_are_not_shown(tmp_path, monkeypatch):
+    with pytest.raises(CorpusError, match="token refers to the environment variable A_TOKEN, which is not set"):
+        list(iterate(dataset(tmp_path, "json", token="$A_TOKEN"), tmp_path))
+    monkeypatch.setenv("A_TOKEN", "s3cret")
+    assert list(iterate(dataset(tmp_path, "json", token="${A_TOKEN}"), tmp_path)) == ROWS
+    with pytest.raises(CorpusError, match="token was hidden when it was written down"):
+        list(iterate(dataset(tmp_path, "json", token="***"), tmp_path))
+    for more in (
+        {"password": "s3cret"},
+        {"secret": "s3cret", "name": "s3cret"},
+        {"split": "s3cret", "token": "s3cret"},
+    ):
+        source = dataset(tmp_path, "json", **more)
+        with pytest.raises(CorpusError, match="must be loadable") as caught:
+            list(iterate(source, tmp_path))
+        assert "s3cret" not in str(caught.value) + repr(source)

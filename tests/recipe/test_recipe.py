@@ -1,5 +1,6 @@
 """Recipes: what is read, and errors that name file, line and key."""
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evermix.errors import RecipeError
+from evermix.ledger import Project
 from evermix.recipe import Recipe, StudyRecipe, parse_amount
 
 GOOD = """\
@@ -108,6 +110,26 @@ def test_names_meet_however_they_are_spelt(tmp_path: Path) -> None:
         assert load(tmp_path, text).start == {"a": 0.5, "caf\u00e9": 0.5}
     emoji = GOOD.replace("runs/x", '"runs/\\ud83d\\ude00"')
     assert load(tmp_path, emoji).project == "runs/\N{GRINNING FACE}"
+
+
+def test_secrets_are_used_but_neither_kept_nor_shown(tmp_path: Path) -> None:
+    secret = GOOD.replace("files: a.jsonl", "dataset: {path: 'https://me:s3cret@host.example/x', token: s3cret}")
+    recipe = load(tmp_path, secret)
+    assert (recipe.domains[0].dataset or {})["token"] == "s3cret"
+    assert recipe.with_arms(["uniform"]).domains == recipe.domains
+    project = Project(tmp_path / "p")
+    project.ledger.append("recipe", recipe.fingerprint(), recipe.model_dump(mode="json"))
+    project.ledger.append("source", "a", {"place": recipe.model_dump(mode="python")["domains"][0]["dataset"]})
+    assert all(b"s3cret" not in file.read_bytes() for file in (tmp_path / "p").iterdir())
+    for shown in (repr(recipe), str(recipe), recipe.model_dump_json(), str(recipe.domains)):
+        assert "s3cret" not in shown
+    for broken in ("    max_bytes: many\n", "    files: x\n"):
+        with pytest.raises(RecipeError) as caught:
+            load(tmp_path, secret.replace("  - name: b", broken + "  - name: b"))
+        assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+    for other in ("other", "$HF_TOKEN"):
+        assert load(tmp_path, secret.replace("token: s3cret", f"token: {other}")).domains != recipe.domains
+    assert load(tmp_path, secret.replace("s3cret", "other")).fingerprint() == recipe.fingerprint()
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from evermix.errors import CorpusError, to_install
+from evermix.wording import HIDDEN, secrets_in, with_secrets
 
 # ---- bytes and lines
 
@@ -311,6 +313,10 @@ def read_rows(spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, objec
         raise CorpusError(
             "a dataset must name its `path` and run no remote code", received=dict(spec), hint="dataset: {path: NAME}"
         )
+    try:
+        arguments = with_secrets(arguments, os.environ)
+    except ValueError as error:
+        raise CorpusError(f"{label} must have what it needs: its {error}") from error
     rows = _load(arguments, label)
     for row, record in enumerate(rows):
         yield f"{label} row {row}", record
@@ -326,5 +332,8 @@ def _load(arguments: Mapping[str, Any], label: str) -> Iterator[Mapping[str, obj
     try:
         yield from datasets.load_dataset(**arguments)
     except (OSError, ValueError, TypeError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())
+        for secret in secrets_in(arguments):
+            reason = reason.replace(secret, HIDDEN)
+        reason = reason[:300]
         raise CorpusError(f"{label} must be loadable ({reason})", hint="check its name, split and network") from None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from evermix.corpus.readers import Documents, format_of, read_dataset, read_docu
 from evermix.corpus.split import content_key
 from evermix.errors import CorpusError
 from evermix.files import read_record, write_json
+from evermix.wording import without_secrets
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class TextSource:
 
     name: str
     files: tuple[str, ...] = ()
-    dataset: Mapping[str, Any] | None = None
+    dataset: Mapping[str, Any] | None = field(default=None, repr=False)
     text_field: str = "text"
     format: Literal["auto", "jsonl", "parquet", "text", "chat"] = "auto"
     documents: Documents = "file"
@@ -217,7 +218,7 @@ def _read(source: TextSource, base: Path, report: Callable[[int], None]) -> Surv
 
 def _signature(source: TextSource, base: Path) -> str:
     """Hash of how the source is read and the state of its files; a hub dataset counts as its arguments."""
-    settings: dict[str, Any] = {**asdict(source), "name": None, "version": 2}
+    settings: dict[str, Any] = without_secrets({**asdict(source), "name": None, "version": 2})
     files = source_files(source, base) if source.files else _local_files(source.dataset, base)
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     text = json.dumps([settings, stats], sort_keys=True, default=str)

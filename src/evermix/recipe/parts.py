@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error
-from evermix.wording import amount, composed
+from evermix.wording import amount, composed, without_secrets
 
 
 def parse_amount(value: object) -> object:
@@ -31,9 +41,20 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Model(BaseModel):
-    """Base of every part of a recipe: frozen, and no unknown keys."""
+    """Base of every part of a recipe: frozen, no unknown keys, and without its secrets wherever it is written."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _kept(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        kept: dict[str, Any] = without_secrets(written(self))
+        return kept
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What `repr` shows."""
+        yield from (
+            (name, without_secrets({name: value})[name] if name else value) for name, value in super().__repr_args__()
+        )
 
     def changed(self, *keys: str) -> list[str]:
         """Those of `keys` that do not have their default."""
@@ -64,7 +85,10 @@ class DomainRecipe(Model):
     name: Name = Field(min_length=1, description="of the domain; names may nest: `source:topic:quality`")
     files: tuple[str, ...] | None = Field(None, description="paths or globs, relative to the recipe's folder")
     registry: str | None = Field(None, description="a corpus of a package registry; see `evermix list-corpora`")
-    dataset: dict[str, Any] | None = Field(None, description="arguments of datasets.load_dataset (path, name, split)")
+    dataset: dict[str, Any] | None = Field(
+        None,
+        description="arguments of datasets.load_dataset (path, name, split); secrets as `token: $NAME`",
+    )
     text_field: str = Field("text", description="the field that holds the text, for JSONL, Parquet and datasets")
     format: Literal["auto", "jsonl", "parquet", "text", "chat"] = Field(
         "auto",
