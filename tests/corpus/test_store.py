@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import normalizers
 
-from evermix.corpus import StoreSettings, TextSource, TokenStore, build_store, train_bpe
+from evermix.corpus import StoreSettings, TextSource, TextTokenizer, TokenStore, build_store, train_bpe
 from evermix.corpus.source import iterate
 from evermix.errors import CorpusError, DomainError
 
@@ -109,14 +111,30 @@ def test_flat_reads_equal_the_domains_sequences(corpus, tmp_path):
         store.read([len(flat)])
 
 
-def test_token_bytes_measure_the_packed_text(corpus, tmp_path):
+def test_bytes_measure_the_packed_text(corpus, tmp_path):
     store = build(corpus, tmp_path / "s")
     sequences = store.heldout(0)
-    assert store.token_bytes[sequences].sum() == len(
-        store.tokenizer.decode(sequences.reshape(-1)).replace(END, "").encode()
-    )
+    packed = store.tokenizer.decode(sequences.reshape(-1)).replace(END, "")
+    assert store.heldout_bytes(0).shape == sequences.shape
+    assert store.heldout_bytes(0).sum() == len(packed.encode())
     assert store.vocab_size == store.tokenizer.vocab_size
     assert store.end_id == 0
+
+
+def test_bytes_are_those_of_the_documents_whatever_the_tokenizer_makes_of_them(tmp_path):
+    texts = [f"{k} cafe\u0301 nai\u0308ve " + "u\u0308" * (k % 7) for k in range(400)]
+    (tmp_path / "nfd.txt").write_text("\n".join(texts), encoding="utf-8")
+    backend = train_bpe({"nfd": texts}, 300).backend
+    backend.normalizer = normalizers.NFC()
+    tokenizer = TextTokenizer(backend)
+    settings = StoreSettings(sequence_length=LENGTH, base=tmp_path, heldout_fraction=0.3)
+    store = build_store([TextSource("nfd", ("nfd.txt",), documents="line")], tokenizer, tmp_path / "s", settings)
+    n_bytes = {tuple(tokenizer.encode_batch([text])[0]): len(text.encode()) for text in texts}
+    flat, beside = store.heldout(0).reshape(-1), store.heldout_bytes(0).reshape(-1)
+    ends = [0, *(np.flatnonzero(flat == store.end_id) + 1)]
+    for start, end in pairwise(ends):
+        assert beside[start:end].sum() == n_bytes[tuple(flat[start : end - 1].tolist())]
+    assert len(ends) > 50
 
 
 def test_a_second_build_tokenises_nothing_and_a_new_domain_only_itself(corpus, tmp_path):
@@ -246,6 +264,7 @@ def test_a_full_disk_leaves_nothing_half_written(corpus, tmp_path):
 
 SLOW_BUILD = """
 import sys, time
+from itertools import pairwise
 from pathlib import Path
 from evermix.corpus import StoreSettings, TextSource, build_store, load_tokenizer
 data, store = Path(sys.argv[1]), Path(sys.argv[2])

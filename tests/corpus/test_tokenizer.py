@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from evermix.corpus.tokenizer import TextTokenizer, declared_tokens, load_tokenizer, train_bpe
@@ -24,15 +25,15 @@ BPE = train_bpe({"prose": PROSE, "code": CODE}, 400)
 @settings(deadline=None)
 def test_tokens_sum_to_the_bytes_of_the_text_and_decode_to_it(text):
     (ids,) = BPE.encode_batch([text])
-    assert BPE.token_bytes[ids].sum() == len(text.encode())
+    assert BPE.spelled_bytes[ids].sum() == len(text.encode())
     assert BPE.decode(ids) == text
     assert BPE.end_id not in ids  # a text that spells the end token does not end a document
 
 
 def test_ids_and_sizes():
-    assert (BPE.end_id, BPE.vocab_size, len(BPE.token_bytes)) == (0, 400, 400)
-    assert BPE.token_bytes[0] == 0
-    assert BPE.token_bytes[1:].min() == 1
+    assert (BPE.end_id, BPE.vocab_size, len(BPE.spelled_bytes)) == (0, 400, 400)
+    assert BPE.spelled_bytes[0] == 0
+    assert BPE.spelled_bytes[1:].min() == 1
 
 
 def test_training_is_deterministic_across_processes():
@@ -66,17 +67,83 @@ def test_padding_and_truncation_of_a_loaded_tokenizer_are_switched_off(tmp_path)
     assert load_tokenizer(tmp_path).fingerprint == BPE.fingerprint
 
 
-def test_sentencepiece_tokens_count_their_spelling():
-    vocab = {"<unk>": 0, "</s>": 1, "<0x0A>": 2, "▁": 3, "é": 4, "▁é": 5}
-    backend = Tokenizer(models.BPE(vocab, [("▁", "é")], unk_token="<unk>", byte_fallback=True))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
-    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    backend.add_special_tokens(["<unk>", "</s>"])
-    tokenizer = TextTokenizer(backend)
-    assert tokenizer.end_id == 1
-    (ids,) = tokenizer.encode_batch(["é é\né"])
-    assert tokenizer.token_bytes[ids].sum() == len("é é\né".encode())
-    assert tokenizer.token_bytes[:2].tolist() == [0, 0]
+def _byte_level(normalizer=None, prefix=False):
+    backend = Tokenizer.from_str(BPE.backend.to_str())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    if normalizer is not None:
+        backend.normalizer = normalizer
+    return TextTokenizer(backend)
+
+
+def _with_end(model, special=("</s>",), **parts):
+    backend = Tokenizer(model)
+    for name, part in parts.items():
+        setattr(backend, name, part)
+    backend.add_special_tokens(list(special))
+    return TextTokenizer(backend, "</s>")
+
+
+LETTERS = {letter: k for k, letter in enumerate("abcdefgé語 ", 10)}
+WORDS = {"[UNK]": 0, "naive": 1, "cafe": 2, "##s": 3, "the": 4}
+PIECES = {"<unk>": 0, "<0x0A>": 1, "▁": 2, "é": 3, "▁é": 4} | {f"<0x{b:02X}>": 100 + b for b in range(256) if b != 10}
+SPACED = {"u": 0, "u</w>": 1, "n": 2, "n</w>": 3, "un</w>": 4, "é</w>": 5}
+KINDS = {
+    "byte level": _byte_level(),
+    "NFC": _byte_level(normalizers.NFC()),
+    "NFKC": _byte_level(normalizers.NFKC()),
+    "lowercase without accents": _byte_level(normalizers.BertNormalizer(lowercase=True)),
+    "blank before": _byte_level(prefix=True),
+    "</w>": _with_end(
+        models.BPE(SPACED, [("u", "n</w>")], end_of_word_suffix="</w>"), pre_tokenizer=pre_tokenizers.WhitespaceSplit()
+    ),
+    "[UNK]": _with_end(
+        models.WordPiece(WORDS, unk_token="[UNK]"), ("</s>", "[UNK]"), pre_tokenizer=pre_tokenizers.BertPreTokenizer()
+    ),
+    "letters alone, others dropped": _with_end(models.BPE(LETTERS, [])),
+    "byte fallback": _with_end(
+        models.BPE(PIECES, [("▁", "é")], unk_token="<unk>", byte_fallback=True),
+        pre_tokenizer=pre_tokenizers.Metaspace(),
+    ),
+    "unigram": _with_end(
+        models.Unigram([("<unk>", 0.0), ("▁", -1.0), ("é", -2.0), ("▁un", -1.5)], 0, False),
+        pre_tokenizer=pre_tokenizers.Metaspace(),
+    ),
+}
+BITS = st.sampled_from(["e\u0301", "é", "ﬁ", "un", " ", "\n", "語", "🙂", "naive", "CAFÉ", "\x00"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.lists(BITS | st.text(st.characters(exclude_categories=["Cs"]), max_size=3), max_size=8).map("".join))
+@example("unun é\n語")
+@settings(deadline=None)
+def test_the_tokens_of_a_document_sum_to_its_own_bytes(kind, text):
+    tokenizer = KINDS[kind]
+    (ids,) = tokenizer.encode_batch([text])
+    n_bytes = tokenizer.bytes_of([*ids, tokenizer.end_id], len(text.encode()))
+    assert (n_bytes.shape, n_bytes.dtype) == ((len(ids) + 1,), np.int64)
+    assert n_bytes.sum() == len(text.encode())
+    assert n_bytes.min() >= 0
+    if ids:
+        assert n_bytes[-1] == 0  # the end token stands for nothing where there is another
+
+
+def test_bytes_go_to_the_tokens_that_stand_for_them():
+    nfc, words, spaced = KINDS["NFC"], KINDS["[UNK]"], KINDS["</w>"]
+    decomposed = "e\u0301" * 9 + "x"
+    (ids,) = nfc.encode_batch([decomposed])
+    assert nfc.spelled_bytes[ids].sum() == 19
+    assert nfc.bytes_of(ids, 28).sum() == 28
+    assert words.bytes_of(words.encode_batch(["naive語語cafe"])[0], 15).tolist() == [15]
+    assert words.bytes_of(words.encode_batch(["naive 語語 cafes"])[0], 17).tolist() == [5, 7, 4, 1]
+    assert spaced.bytes_of(spaced.encode_batch(["un un"])[0], 5).tolist() == [2, 3]
+    assert KINDS["letters alone, others dropped"].bytes_of([9], 4).tolist() == [4]
+
+
+def test_sentencepiece_tokens_spell_blanks_and_bytes():
+    tokenizer = KINDS["byte fallback"]
+    (ids,) = tokenizer.encode_batch([" é é\né"])
+    assert tokenizer.spelled_bytes[ids].tolist() == [3, 3, 1, 2]
+    assert tokenizer.bytes_of(ids, 9).tolist() == [3, 3, 1, 2]
 
 
 def test_bad_tokenizers_are_refused(tmp_path):

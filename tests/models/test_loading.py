@@ -77,7 +77,7 @@ def test_tokenizer_keeps_the_list_cuts_digits_and_reads_specials_as_text(convert
         ids = tokenizer.encode_batch([text])[0]
         assert tokenizer.decode(ids) == text
         assert not {tokenizer.backend.token_to_id(token) for token in CONTROL} & set(ids)
-        assert int(tokenizer.token_bytes[ids].sum()) == len(text.encode())
+        assert int(tokenizer.spelled_bytes[ids].sum()) == len(text.encode())
     digits = tokenizer.encode_batch(["12345"])[0]
     assert [tokenizer.decode([i]) for i in digits] == list("12345")
 

@@ -41,7 +41,7 @@ def test_the_scored_tokens_are_the_answer_s_bytes(prompt: str, answer: str) -> N
         asked = Continuation(prompt, answer, "here")
         (window,) = encoded_windows(tokenizer, [asked], tokenizer.end_id, None)
         cut = len(window.ids) - window.n_scored
-        assert tokenizer.token_bytes[list(window.ids[cut:])].sum() == asked.n_bytes
+        assert tokenizer.spelled_bytes[list(window.ids[cut:])].sum() == asked.n_bytes
         assert tokenizer.decode(window.ids[1:cut]) == prompt.rstrip()
         assert tokenizer.decode(window.ids[cut:]).strip() == answer.strip()
         assert window.ids[0] == tokenizer.end_id

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from evermix.corpus.chat import ChatEncoder, ChatShape, TokenisedChats, tokenise_chats, write_rows
 from evermix.corpus.conversation import ChatTemplate
-from evermix.corpus.packing import TokenisedDocuments, pack, tokenise
+from evermix.corpus.packing import TokenisedDocuments, pack, pack_bytes, tokenise
 from evermix.corpus.source import Survey, TextSource, iterate, serialised, survey
 from evermix.corpus.split import cut, heldout_mask, piece_bytes
 from evermix.corpus.tokenizer import TextTokenizer
@@ -27,8 +27,8 @@ from evermix.files import new_folder, read_record, write_json
 
 Result = TypeVar("Result")
 
-_VERSION = 2  # raise it when the same input would give other sequences
-_CHAT_VERSION = 1  # the same for chat domains alone
+_VERSION = 3  # raise it when the same input would give other sequences
+_CHAT_VERSION = 2  # the same for chat domains alone
 _LEAST_HELDOUT = 0.5  # of the wished-for share of tokens, whatever the documents' sizes
 
 
@@ -150,7 +150,7 @@ def _write_sequences(source: TextSource, found: Survey, job: _Job, folder: Path)
     held = heldout_mask(documents.keys, documents.n_tokens, settings.heldout_fraction, wanted)
     rng = np.random.default_rng(int(found.fingerprint[:16], 16))
     splits = {
-        split: _pack_split(documents, rng.permutation(np.flatnonzero(mask)), length, limit, folder / f"{split}.npy")
+        split: _pack_split(documents, rng.permutation(np.flatnonzero(mask)), job, limit, folder / f"{split}.npy")
         for split, mask, limit in (("train", ~held, None), ("heldout", held, settings.heldout_max_sequences))
     }
     _check_sizes(source.name, splits, length)
@@ -181,8 +181,8 @@ def _write_chats(source: TextSource, found: Survey, job: _Job, folder: Path) -> 
             received=f"{len(rows)} that fit a row, {chats.n_too_long} that are too long",
             hint="add conversations to this domain, or raise corpus.sequence_length",
         )
-    chats.documents.file.unlink()
-    chats.roles.unlink()
+    for file in (chats.documents.file, chats.roles, chats.token_bytes):
+        file.unlink()
     template = settings.chat_template.fingerprint
     return {**_meta(source, found, job), "chat_template": template, "n_too_long": chats.n_too_long, **splits}
 
@@ -192,7 +192,7 @@ def _write_split(
 ) -> dict[str, int]:
     """Write one side; its counts, of what is written: n_tokens without padding."""
     if len(chosen):
-        write_rows(chats, chosen, shape, target)
+        write_rows(chats, chosen, shape, target, with_bytes=target.stem == "heldout")
     return {
         "n_documents": len(chosen),
         "n_bytes": int(chats.documents.n_bytes[chosen].sum()),
@@ -216,6 +216,7 @@ def _meta(source: TextSource, found: Survey, job: _Job) -> dict[str, Any]:
         "fingerprint": found.fingerprint,
         "end_id": job.tokenizer.end_id,
         "end_token": job.tokenizer.backend.id_to_token(job.tokenizer.end_id),
+        "vocab_size": job.tokenizer.vocab_size,
         "sequence_length": job.settings.sequence_length,
         "dtype": _id_type(job).name,
         "n_duplicates": found.n_documents - found.n_distinct,
@@ -223,12 +224,18 @@ def _meta(source: TextSource, found: Survey, job: _Job) -> dict[str, Any]:
 
 
 def _pack_split(
-    documents: TokenisedDocuments, chosen: npt.NDArray[np.int64], length: int, limit: int | None, target: Path
+    documents: TokenisedDocuments, chosen: npt.NDArray[np.int64], job: _Job, limit: int | None, target: Path
 ) -> dict[str, int]:
+    """Write one side, at most `limit` sequences of it, and the bytes of each token if there is a limit; its counts."""
+    length = job.settings.sequence_length
     n_tokens = int(documents.n_tokens[chosen].sum())
     n_sequences = n_tokens // length if limit is None else min(n_tokens // length, limit)
     if n_sequences:
         pack(documents, chosen, (n_sequences, length), target)
+        if limit is not None:
+            pack_bytes(
+                documents, chosen, (n_sequences, length), job.tokenizer, target.with_stem(f"{target.stem}_bytes")
+            )
     return {
         "n_documents": len(chosen),
         "n_bytes": int(documents.n_bytes[chosen].sum()),

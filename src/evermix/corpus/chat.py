@@ -11,6 +11,7 @@ On disk a row is one conversation, padded on the right, beside an array of roles
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -23,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.corpus.conversation import ChatTemplate, Conversation, Messages, Span
-from evermix.corpus.packing import Integers, TokenisedDocuments, batches
+from evermix.corpus.packing import BYTES, TokenisedDocuments, batches
 from evermix.corpus.split import content_key
-from evermix.corpus.tokenizer import TextTokenizer
+from evermix.corpus.tokenizer import Integers, TextTokenizer
 from evermix.errors import CorpusError
 
 PADDING, CONTEXT, TARGET = 0, 1, 2
@@ -38,10 +39,13 @@ class ChatRow:
     Attributes:
         ids: token ids, shape (tokens,).
         roles: CONTEXT or TARGET for each, shape (tokens,).
+        n_bytes: UTF-8 bytes that each stands for, shape (tokens,); special tokens of the template have none. Those of
+            an answer sum to its own.
     """
 
-    ids: npt.NDArray[np.int64]
+    ids: Integers
     roles: npt.NDArray[np.uint8]
+    n_bytes: Integers
 
 
 @dataclass(frozen=True)
@@ -143,9 +147,23 @@ class ChatEncoder:
         for row in rows:
             parts = [[p.content] if isinstance(p.content, int) else next(encoded) for p in row]
             ids = np.array([i for part in parts for i in part], dtype=np.int64)
-            roles = np.repeat(np.array([p.role for p in row], np.uint8), [len(part) for part in parts])
-            made.append(ChatRow(ids, roles))
+            lengths = [len(part) for part in parts]
+            roles = np.repeat(np.array([p.role for p in row], np.uint8), lengths)
+            made.append(ChatRow(ids, roles, self._bytes(row, ids, lengths)))
         return made
+
+    def _bytes(self, row: Sequence[_Piece], ids: Integers, lengths: Sequence[int]) -> Integers:
+        """Bytes of each token: pieces of one role that follow each other share theirs."""
+        shares: list[Integers] = []
+        start = 0
+        for _, group in itertools.groupby(zip(row, lengths, strict=True), key=lambda pair: pair[0].role):
+            pieces = list(group)
+            end = start + sum(length for _, length in pieces)
+            n_bytes = sum(len(p.content.encode()) for p, _ in pieces if isinstance(p.content, str))
+            if end > start:
+                shares.append(self.tokenizer.bytes_of(ids[start:end], n_bytes))
+            start = end
+        return np.concatenate([np.zeros(0, dtype=np.int64), *shares])
 
 
 # ---- rows on disk
@@ -161,11 +179,13 @@ class TokenisedChats:
     Attributes:
         documents: their tokens and counts; `n_bytes` counts contents.
         roles: flat file of uint8, beside the tokens.
+        token_bytes: flat file of `BYTES`, beside the tokens.
         n_too_long: conversations left out.
     """
 
     documents: TokenisedDocuments
     roles: Path
+    token_bytes: Path
     n_too_long: int
 
 
@@ -186,18 +206,18 @@ def tokenise_chats(
     shape: ChatShape,
     report: Callable[[int], None],
 ) -> TokenisedChats:
-    """Write the tokens and roles of the `conversations` (canonical) that fit to flat files in `folder`.
+    """Write tokens, roles and bytes of the `conversations` (canonical) that fit to flat files in `folder`.
 
     Raises:
         CorpusError: the template cannot render one, or more than half of them do not fit `shape.length`.
     """
-    tokens, roles = folder / "flat.tokens", folder / "flat.roles"
+    tokens, roles, token_bytes = (folder / f"flat.{kind}" for kind in ("tokens", "roles", "bytes"))
     keys: list[int] = []
     n_bytes: list[int] = []
     n_tokens: list[int] = []
     lengths: list[int] = []
     done = 0
-    with tokens.open("wb") as out, roles.open("wb") as beside:
+    with tokens.open("wb") as out, roles.open("wb") as beside, token_bytes.open("wb") as counted:
         for batch in batches(conversations):
             read = [Conversation.from_canonical(text) for text in batch]
             for text, conversation, row in zip(batch, read, _encode(domain, read, encoder, len(lengths)), strict=True):
@@ -205,6 +225,7 @@ def tokenise_chats(
                 if len(row.ids) <= shape.length:
                     out.write(row.ids.astype(shape.dtype).tobytes())
                     beside.write(row.roles.tobytes())
+                    counted.write(row.n_bytes.astype(BYTES).tobytes())
                     keys.append(content_key(text))
                     n_tokens.append(len(row.ids))
                     n_bytes.append(conversation.n_bytes)
@@ -214,24 +235,23 @@ def tokenise_chats(
     documents = TokenisedDocuments(
         tokens, shape.dtype, np.array(keys, np.uint64), np.array(n_tokens, np.int64), np.array(n_bytes, np.int64)
     )
-    return TokenisedChats(documents, roles, len(lengths) - len(keys))
+    return TokenisedChats(documents, roles, token_bytes, len(lengths) - len(keys))
 
 
-def write_rows(chats: TokenisedChats, chosen: Integers, shape: ChatShape, target: Path) -> None:
-    """Write the chosen conversations in this order: `target`, (rows, length) ids padded with the end token, and
-    `roles_file(target)`, (rows, length) uint8."""
+def write_rows(chats: TokenisedChats, chosen: Integers, shape: ChatShape, target: Path, *, with_bytes: bool) -> None:
+    """Write the chosen conversations in this order: `target`, (rows, length) ids padded with the end token, beside it
+    `<stem>_roles.npy`, uint8, and with `with_bytes` `<stem>_bytes.npy`, `BYTES`, of the same shape."""
     documents = chats.documents
     starts = np.concatenate([[0], np.cumsum(documents.n_tokens)])
-    tokens = np.memmap(documents.file, dtype=documents.dtype, mode="r")
-    roles = np.memmap(chats.roles, dtype=np.uint8, mode="r")
     bounds = [(starts[i], starts[i + 1]) for i in chosen]
-    _write(target, tokens, bounds, shape.length, shape.end_id)
-    _write(roles_file(target), roles, bounds, shape.length, PADDING)
-
-
-def roles_file(target: Path) -> Path:
-    """Where the roles of the rows in `target` lie."""
-    return target.with_name(f"{target.stem}_roles.npy")
+    kinds: list[tuple[Path, np.dtype[Any], int, str]] = [
+        (documents.file, documents.dtype, shape.end_id, ""),
+        (chats.roles, np.dtype(np.uint8), PADDING, "_roles"),
+        (chats.token_bytes, BYTES, 0, "_bytes"),
+    ]
+    for file, dtype, padding, ending in kinds if with_bytes else kinds[:2]:
+        flat = np.memmap(file, dtype=dtype, mode="r")
+        _write(target.with_stem(target.stem + ending), flat, bounds, shape.length, padding)
 
 
 def _write(file: Path, flat: npt.NDArray[Any], bounds: list[tuple[int, int]], length: int, padding: int) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.corpus.split import content_key
-from evermix.corpus.tokenizer import TextTokenizer
+from evermix.corpus.tokenizer import Integers, TextTokenizer
 from evermix.errors import CorpusError
 
 _BATCH_BYTES = 1 << 20
@@ -27,7 +27,7 @@ _WRITE_TOKENS = 1 << 20
 _HEADER_BYTES = 128  # numpy pads every header of a two-dimensional integer array to this
 _REBUILD = "delete its folder and build the store again"
 
-Integers = npt.NDArray[np.int64]
+BYTES = np.dtype(np.uint32)  # of the files that say how many bytes each token stands for
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,38 @@ def pack(documents: TokenisedDocuments, chosen: Integers, shape: tuple[int, int]
         shape: (sequences, sequence length); together at most the tokens of the chosen documents.
         target: the .npy file.
     """
+    _write_pieces((ids for _, ids in _tokens_of(documents, chosen)), documents.dtype, shape, target)
+
+
+def pack_bytes(
+    documents: TokenisedDocuments, chosen: Integers, shape: tuple[int, int], tokenizer: TextTokenizer, target: Path
+) -> None:
+    """Write the bytes that each token of `pack` stands for, in the same places; the tokens of a whole document sum to
+    its bytes."""
+    shares = (tokenizer.bytes_of(ids, int(documents.n_bytes[i])) for i, ids in _tokens_of(documents, chosen))
+    _write_pieces((each.astype(BYTES) for each in shares), BYTES, shape, target)
+
+
+def _tokens_of(documents: TokenisedDocuments, chosen: Integers) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """(position, its tokens) of each document, in the order `chosen`."""
     starts = np.concatenate([[0], np.cumsum(documents.n_tokens)])
     flat = np.memmap(documents.file, dtype=documents.dtype, mode="r")
+    for i in chosen.tolist():
+        yield i, flat[starts[i] : starts[i + 1]]
+
+
+def _write_pieces(
+    pieces: Iterable[npt.NDArray[Any]], dtype: np.dtype[Any], shape: tuple[int, int], target: Path
+) -> None:
+    """The pieces one after the other as one .npy array; what goes beyond `shape` is dropped."""
     left = shape[0] * shape[1]
     with target.open("wb") as out:
-        header = {"descr": np.lib.format.dtype_to_descr(documents.dtype), "fortran_order": False, "shape": shape}
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(out, header)
         pending: list[npt.NDArray[Any]] = []
         held = 0
-        for i in chosen:
-            piece = flat[starts[i] : min(starts[i + 1], starts[i] + left - held)]
+        for whole in pieces:
+            piece = whole[: left - held]
             pending.append(piece)
             held += len(piece)
             if held >= min(left, _WRITE_TOKENS):

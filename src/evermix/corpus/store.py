@@ -2,9 +2,10 @@
 
 Layout of the folder (all readable with numpy and any JSON reader):
     store.json                        the domains of the last build, in order
-    tokenizer-<fingerprint>.json      the tokenizer; token_bytes-<fingerprint>.npy: bytes per token
+    tokenizer-<fingerprint>.json      the tokenizer
     surveys/<signature>.json          content fingerprints of sources, by file sizes and times
     <domain>-<key>/train.npy          (sequences, sequence_length) uint16 or uint32; heldout.npy likewise
+    <domain>-<key>/heldout_bytes.npy  uint32 beside each token: the bytes of the text that it stands for
     <domain>-<key>/train_roles.npy    of a chat domain: uint8 beside each token; heldout_roles.npy likewise
     <domain>-<key>/meta.json          counts; the folder appears by one rename when it is whole
 The key is a hash of the documents, the tokenizer and the settings: adding a domain tokenises only that one.
@@ -27,15 +28,16 @@ import numpy.typing as npt
 
 from evermix.corpus.builder import StoreProgress, StoreSettings, build_domains
 from evermix.corpus.chat import TARGET
-from evermix.corpus.packing import map_sequences
+from evermix.corpus.packing import BYTES, map_sequences
 from evermix.corpus.source import TextSource
 from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer
 from evermix.domains import Domain, DomainSet
 from evermix.errors import CorpusError
-from evermix.files import DISK_FULL, read_record, write_atomically, write_json
+from evermix.files import DISK_FULL, read_record, write_json
 
 __all__ = ["StoreProgress", "StoreSettings", "TokenStore", "build_store"]
 
+_BESIDE: dict[str, np.dtype[Any]] = {"_roles": np.dtype(np.uint8), "_bytes": BYTES}
 _OPEN_MAPS = 256  # files mapped at once; far below the usual limit on open files
 
 
@@ -142,16 +144,10 @@ class TokenStore:
             self.folder / f"tokenizer-{self.tokenizer_fingerprint}.json", self.entries[0]["end_token"]
         )
 
-    @cached_property
-    def token_bytes(self) -> npt.NDArray[np.int64]:
-        """UTF-8 bytes that each token stands for, shape (vocab,)."""
-        table: npt.NDArray[np.int64] = np.load(self.folder / f"token_bytes-{self.tokenizer_fingerprint}.npy")
-        return table
-
     @property
     def vocab_size(self) -> int:
         """Largest token id plus one."""
-        return len(self.token_bytes)
+        return int(self.entries[0]["vocab_size"])
 
     @property
     def end_id(self) -> int:
@@ -165,6 +161,13 @@ class TokenStore:
     def heldout(self, j: int) -> npt.NDArray[Any]:
         """Held-out sequences of domain j, memory-mapped, shape (sequences, sequence_length)."""
         return self._map(j, "heldout")
+
+    def heldout_bytes(self, j: int) -> npt.NDArray[np.uint32]:
+        """Beside each token of `heldout(j)` the UTF-8 bytes of the text that it stands for, of the same shape.
+
+        The tokens of a document sum to its bytes, those of an answer to the answer's.
+        """
+        return self._map(j, "heldout", beside="_bytes")
 
     @cached_property
     def has_chat(self) -> bool:
@@ -254,14 +257,14 @@ class TokenStore:
         return {**self.__dict__, "_maps": {}}
 
     def _map(self, j: int, split: str, beside: str = "") -> npt.NDArray[Any]:
-        """The array of a split, or the one `beside` it: `_roles`."""
+        """The array of a split, or the one `beside` it: `_roles` or `_bytes`."""
         name = split + beside
         if (j, name) not in self._maps:
             if len(self._maps) >= _OPEN_MAPS:
                 self._maps.pop(next(iter(self._maps)))
             entry = self.entries[j]
             shape = (entry[split]["n_sequences"], self.sequence_length)
-            dtype = np.dtype(np.uint8 if beside else entry["dtype"])
+            dtype = _BESIDE.get(beside) or np.dtype(entry["dtype"])
             self._maps[j, name] = map_sequences(self.folder / entry["folder"] / f"{name}.npy", dtype, shape)
         return self._maps[j, name]
 
@@ -290,19 +293,10 @@ def build_store(
     folder = Path(folder)
     with _full_disk_named(folder):
         entries = build_domains(sources, tokenizer, folder, settings, progress or (lambda _: None))
-        _keep_tokenizer(tokenizer, folder)
+        tokenizer.save(folder / f"tokenizer-{tokenizer.fingerprint}.json")
         store = TokenStore(folder, settings.sequence_length, tokenizer.fingerprint, tuple(entries))
         write_json(folder / "store.json", store.manifest)
     return store
-
-
-def _keep_tokenizer(tokenizer: TextTokenizer, folder: Path) -> None:
-    import io
-
-    table = io.BytesIO()
-    np.save(table, tokenizer.token_bytes)
-    write_atomically(folder / f"token_bytes-{tokenizer.fingerprint}.npy", table.getvalue())
-    tokenizer.save(folder / f"tokenizer-{tokenizer.fingerprint}.json")
 
 
 @contextmanager

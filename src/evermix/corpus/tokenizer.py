@@ -25,8 +25,11 @@ _END_TOKENS = (
     *(END_TOKEN, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[EOS]", "<EOS>", "<|im_end|>", "<|eot_id|>"),
     *("<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "<EOS_TOKEN>", "<end_of_turn>"),
 )
+_WORD_MARKS = ("continuing_subword_prefix", "end_of_word_suffix")  # such as ## and </w>, which no text holds
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 _BYTE_ALPHABET_SIZE = 256
+
+Integers = npt.NDArray[np.int64]
 
 
 class TextTokenizer:
@@ -66,23 +69,53 @@ class TextTokenizer:
         return _fingerprint(self.backend)
 
     @cached_property
-    def token_bytes(self) -> npt.NDArray[np.int64]:
-        """UTF-8 bytes that each token stands for, shape (vocab,); special tokens and unused ids count 0.
+    def spelled_bytes(self) -> Integers:
+        """UTF-8 bytes that each token spells, shape (vocab,); special tokens and unused ids spell none.
 
-        Exact for byte-level BPE without a normaliser or prefix space: a text's tokens sum to its UTF-8 bytes. For
-        SentencePiece models "▁" counts as one space and "<0x..>" as one byte, so that a text may be off by its one
-        leading space; for others it is the length of the token's own spelling.
+        What a token stands for in a text may be more or less (a letter that was decomposed, blanks that were dropped):
+        see `bytes_of`.
         """
         spec = json.loads(self.backend.to_str())
         special = {t["id"]: t["special"] for t in spec.get("added_tokens", [])}
         byte_level = "ByteLevel" in json.dumps([spec.get("decoder"), spec.get("pre_tokenizer")])
+        prefix, suffix = (spec["model"].get(name) or "" for name in _WORD_MARKS)
         table = np.zeros(self.vocab_size, dtype=np.int64)
         for token, i in self.backend.get_vocab(with_added_tokens=True).items():
             if i in special:
                 table[i] = 0 if special[i] else len(token.encode())
             else:
-                table[i] = len(token) if byte_level else _spelled_bytes(token)
+                spelled = token.removeprefix(prefix).removesuffix(suffix)
+                table[i] = len(spelled) if byte_level else _spelled_bytes(spelled)
         return table
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """The token for what the vocabulary does not hold, or None."""
+        model = json.loads(self.backend.to_str())["model"]
+        named = model.get("unk_token")
+        found = self.backend.token_to_id(named) if named else model.get("unk_id")
+        return None if found is None else int(found)
+
+    def bytes_of(self, ids: npt.ArrayLike, n_bytes: int) -> Integers:
+        """The bytes of a text shared over its tokens, shape (tokens,); the sum is `n_bytes` for every tokenizer.
+
+        Each token gets what it spells. What the spelling of all leaves over goes to unknown tokens; where there are
+        none, or too much is spelled (the text was normalised), all are scaled alike, to whole bytes.
+
+        Args:
+            ids: of the text, with the special tokens around it, shape (tokens,), at least one.
+            n_bytes: UTF-8 bytes of the text.
+        """
+        tokens = np.asarray(ids)
+        weights = self.spelled_bytes[tokens].astype(np.float64)
+        unknown = tokens == (-1 if self.unknown_id is None else self.unknown_id)
+        if unknown.any():
+            weights[unknown] = max((n_bytes - weights[~unknown].sum()) / unknown.sum(), 1.0)
+        if not weights.any():
+            weights[:] = 1.0
+        upto = np.cumsum(weights)
+        shares: Integers = np.diff(np.rint(upto * (n_bytes / upto[-1])), prepend=0).astype(np.int64)
+        return shares
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens; runs on the tokenizer's own threads."""

@@ -4,8 +4,9 @@
     bits per byte  = sum over tokens of -log2 p(token) / UTF-8 bytes of the tokens
     perplexity     = exp(loss)
 Predicted tokens are those that are learnt: of a conversation the answers and what ends them (special tokens have no
-bytes). The standard error is that of the mean over held-out sequences. Where these have different numbers n_i of
-predicted tokens, with l_i the mean loss of sequence i, it is that of a ratio of sums:
+bytes). The tokens of a text have its own bytes, however the tokenizer spells it (`TokenStore.heldout_bytes`). The
+standard error is that of the mean over held-out sequences. Where these have different numbers n_i of predicted tokens,
+with l_i the mean loss of sequence i, it is that of a ratio of sums:
 
     loss = sum n_i l_i / sum n_i,    stderr^2 = s / (s - 1) sum (n_i (l_i - loss))^2 / (sum n_i)^2,    s sequences
 """
@@ -79,8 +80,8 @@ class HeldoutText:
         for j in range(len(store.domains)):
             ids = np.asarray(store.heldout(j))[:most].astype(np.int64)
             kinds = store.roles(j, "heldout")
-            lengths = store.token_bytes[ids[:, 1:]]
-            n_bytes[j] = lengths.sum() if kinds is None else lengths[kinds[:most, 1:] == TARGET].sum()
+            lengths = store.heldout_bytes(j)[:most, 1:]
+            n_bytes[j] = (lengths if kinds is None else lengths[kinds[:most, 1:] == TARGET]).sum(dtype=np.int64)
             sequences.append(torch.from_numpy(ids))
             roles.append(None if kinds is None else torch.from_numpy(kinds[:most].copy()))
         return cls(store.domains, tuple(sequences), n_bytes, tuple(roles))
