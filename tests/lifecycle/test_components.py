@@ -72,6 +72,12 @@ def test_several_components_have_a_probe_each_beside_old() -> None:
     assert found.own == (0, 1, 2, 3)
 
 
+def test_the_published_prior_is_half_of_the_bundle_and_half_new() -> None:
+    """Half new, half old in its proportions: over the components the halves themselves."""
+    found = components({"a": 0.5, "b": 0.3, "c": 0.2})
+    assert found.prior(found.mixture_of(0.5, ("d",))).as_dict == pytest.approx({"old": 0.5, "d": 0.5})
+
+
 @given(st.floats(0, 1))
 def test_a_share_of_what_is_new_leaves_the_old_proportions(share: float) -> None:
     made = components({"a": 0.5, "b": 0.3, "c": 0.2}).mixture_of(share, ("d",))

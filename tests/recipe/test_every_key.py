@@ -96,6 +96,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (SWARM, {"tasks": [TASK | {"domain": "c"}]}, "tasks.0.domain: "),
     (BASE, {"replay": {"horizon": 3}}, "replay: belongs to a recipe with phases"),
     (BASE, {"retention": {"max_rise": 0.1}}, "retention: belongs to a recipe with phases"),
+    (BASE, {"decision": {"prior": "half-new"}}, "decision.prior: half-new belongs to decisions by probes in a recipe"),
     (BASE, {"orders": 2}, "orders: belongs to a recipe with phases"),
     (BASE, {"swarm": {"runs": 8}}, "swarm: belongs to method olmix"),
     (BASE, {"arms": ["best-run"]}, "arm best-run belongs to method olmix"),

@@ -74,6 +74,7 @@ def _phase(recipe: Recipe, phase: Phase) -> PhasePlan:
             "n_probes": probes.plan.n_probes,
             "steps_per_probe": probes.plan.steps,
             "evaluation_sequences": probes.plan.evaluation_sequences,
+            "affordable_steps_per_probe": probes.plan.affordable_steps,
         }
     )
 

@@ -19,7 +19,7 @@ from evermix.recipe.parts import Amount, Fraction, Model, Name, Share, Weight
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error
 
 Groups = dict[Name, tuple[Name, ...] | dict[Name, tuple[Name, ...]]]
-PriorName = Literal["auto", "natural", "uniform", "start", "swarm"]
+PriorName = Literal["auto", "natural", "uniform", "start", "half-new", "swarm"]
 Mode = Literal["probe-law", "interpolation", "gradient"]
 Kl = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"]
 
@@ -186,7 +186,7 @@ class ProbeRecipe(Model):
 
     budget: Fraction = Field(0.14, description="part of the run's training FLOPs that all decisions may spend")
     steps: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="steps of one probe; default: what the budget allows"
+        None, description="steps of one probe; default: what the budget allows, from 5 to 200"
     )
     purities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.9,), min_length=1, description="shares of the domain in its probes; the rest is the mixture used so far"
@@ -212,7 +212,8 @@ class ProposalRecipe(Model):
     )
     prior: PriorName | dict[Name, Weight] = Field(
         "auto",
-        description="what the KL pulls towards: natural, uniform, start (the recipe's), swarm (the runs' mean), or "
+        description="what the KL pulls towards: natural, uniform, start (the recipe's), half-new (of phases: half for "
+        "what is new, half for what was learnt before, as it was; start where nothing was), swarm (the runs' mean), or "
         "domain -> share; auto: start for probes; for runs natural where token counts are known, else swarm",
     )
     kl: Kl | None = Field(
@@ -222,7 +223,7 @@ class ProposalRecipe(Model):
         "interpolation",
     )
     kl_weight: Weight | None = Field(
-        None, description="instead of kl: the pull in the objective's unit per nat (Olmix: 0.05)"
+        None, description="instead of kl: the pull in the objective's unit per nat (Olmix and OP-Mix: 0.05)"
     )
     guards: tuple[GuardRecipe, ...] = ()
     compare: dict[Name, dict[Name, Weight]] = Field({}, description="name -> mixture to compare the proposal with")
@@ -282,8 +283,8 @@ class StudyRecipe(ProposalRecipe):
     @field_validator("prior", mode="after")
     @classmethod
     def _of_runs(cls, value: PriorName | dict[str, float]) -> PriorName | dict[str, float]:
-        if value == "start":
-            raise ValueError("a table of runs has no start: give auto, natural, uniform, swarm or shares")
+        if value in ("start", "half-new"):
+            raise ValueError("a table of runs has no start and no phases: give auto, natural, uniform, swarm or shares")
         return value
 
     @classmethod

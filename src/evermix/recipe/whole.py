@@ -265,6 +265,8 @@ class Recipe(Model):
             raise LocatedError(("decision", "guards"), "mode gradient has no law to hold a guard by")
         if decision.mode == "gradient" and self.retention.max_rise is not None:
             raise LocatedError(("retention", "max_rise"), "mode gradient has no law to foretell a rise by")
+        if decision.prior == "half-new" and (not self.phases or "swarm" in self.evidence):
+            raise LocatedError(("decision", "prior"), "half-new belongs to decisions by probes in a recipe with phases")
         if self.method == "op-mix":
             if any(guard.reference == "best observed" for guard in decision.guards):
                 raise LocatedError(("decision", "guards"), "best observed is a run: it belongs to method olmix")

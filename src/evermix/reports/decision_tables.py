@@ -57,9 +57,19 @@ def decision_lines(decision: Decision) -> list[str]:
         lines.append(f"Predicted objective: {words}.")
     if decision.realised_objective is not None:
         lines.append(f"Realised objective at the end of the phase: {number(decision.realised_objective, 4)}.")
+    if decision.affordable_probe_steps is not None:
+        lines.append(f"Probes: {held_probes(decision.probe_steps, decision.affordable_probe_steps)}.")
     if decision.assessment_absent is not None:
         lines.append(f"No intervals and warnings: {decision.assessment_absent}.")
     return lines + (swarm_lines(decision.swarm) if decision.swarm is not None else [])
+
+
+def held_probes(steps: int, affordable: int) -> str:
+    """That probes are held to fewer steps than their budget would pay for."""
+    return (
+        f"each has {steps:,} steps, the most that it is given by itself; the budget would pay for {affordable:,} "
+        "(decision.probes.steps sets another length)"
+    )
 
 
 def _with_digits(values: Mapping[str, float | None]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from evermix.domain_updates import DomainUpdate
 from evermix.reports import units
+from evermix.reports.decision_tables import held_probes
 from evermix.reports.layout import Cell, Grid, cells, facts_table, items, note, plain_table, show
 from evermix.reports.units import figure, listed
 from evermix.results.plan import PhasePlan, RunPlan, StrategyView, SwarmPlan, UpdateView
@@ -24,6 +25,12 @@ def print_plan(plan: RunPlan, console: Console, so_far: str | None = None) -> No
     """
     console.print(facts_table(_facts(plan, so_far)))
     show(console, [phases_grid(plan), arms_grid(plan)])
+    for phase in plan.phases[0]:
+        if phase.affordable_steps_per_probe is not None:
+            note(
+                console,
+                f"{phase.phase}, probes: {held_probes(phase.steps_per_probe, phase.affordable_steps_per_probe)}",
+            )
     note(
         console,
         "Estimates for a run from nothing; what two arms or orders have in common is trained once and counted for "

@@ -13,6 +13,7 @@ class PhasePlan(Record):
     Attributes:
         decided_at: steps of the phase before which a mixture is decided; empty where nothing is.
         n_probes, steps_per_probe, evaluation_sequences: of one decision by probes; 0 with a swarm.
+        affordable_steps_per_probe: that the budget would pay for, where probes are held to fewer; else None.
         n_proxies: of its decision by a swarm; 0 with probes.
     """
 
@@ -28,6 +29,7 @@ class PhasePlan(Record):
     n_probes: int = 0
     steps_per_probe: int = 0
     evaluation_sequences: int = 0
+    affordable_steps_per_probe: int | None = None
     n_proxies: int = 0
 
 

@@ -190,6 +190,8 @@ class Decision(Record):
         prior: what KL pulled towards, over the components.
         kl_weight, kl_source: its weight in the objective's unit per nat, and where it comes from.
         base_loss_nats, probes, probe_tokens: empty where there were no probes.
+        probe_steps: of each probe; affordable_probe_steps: that the budget would have paid for, where probes were held
+            to fewer; else None.
         candidates: mixtures of components that were tried, with the objective that each reached (merges, sweep).
         predicted_loss_nats: per domain, at the mixture.
         predicted_objective: of `chosen` and the references start, natural, uniform; None: not finite.
@@ -227,6 +229,8 @@ class Decision(Record):
     base_loss_nats: dict[str, float] = {}
     probes: dict[str, ProbeRecord] = {}
     probe_tokens: int = 0
+    probe_steps: int = 0
+    affordable_probe_steps: int | None = None
     candidates: tuple[tuple[Shares, float], ...] = ()
     predicted_loss_nats: dict[str, float] = {}
     predicted_objective: dict[str, float | None] = {}

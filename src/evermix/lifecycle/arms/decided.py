@@ -63,7 +63,7 @@ class Evermix(Arm):
 
 
 class MergeMix(DecidedArm):
-    """A full model per component, merged at many weights; the best merge's weights are the mixture."""
+    """A full model per component, merged at many weights; a law of the merges decides the mixture."""
 
     name, label, colour, mark = "mergemix", "MergeMix", "#B8A800", "X"
     evidence: EvidenceName = "merges"

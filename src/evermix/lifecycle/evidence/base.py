@@ -159,9 +159,8 @@ class Evidence(ABC):
         components = MixtureComponents.beside_known(context, state.history, phase)
         if components is None:
             return None
-        return DecisionRequest(
-            arm, phase, components, phase.n_rows, context.named_mixture(phase), f"before {phase.name}"
-        )
+        prior = prior_of(context, phase, components)
+        return DecisionRequest(arm, phase, components, phase.n_rows, prior, f"before {phase.name}")
 
     def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
         """What a decision by this evidence depends on beyond the request and the recipe's rules; JSON-able."""
@@ -178,6 +177,14 @@ class Evidence(ABC):
     @abstractmethod
     def estimate(self, recipe: Recipe, phase: Phase) -> list[Work]:
         """What a decision at the beginning of a phase will cost; nothing where there is none to make."""
+
+
+def prior_of(context: RunContext, phase: Phase, components: MixtureComponents) -> Mixture:
+    """What KL pulls towards in decisions about the model itself, over leaves: the start unless the recipe says more."""
+    asked = context.recipe.decision.prior
+    if asked == "half-new" and phase.known and phase.new:
+        return components.mixture_of(0.5, phase.new)
+    return context.named_mixture(phase, "start" if asked in ("auto", "half-new", "swarm") else asked)
 
 
 def decides(phase: Phase) -> bool:
@@ -203,29 +210,3 @@ def named(names: Sequence[str], values: Any) -> dict[str, float]:
 def finite(value: float) -> float | None:
     """The number, or None where it is none or infinite."""
     return float(value) if np.isfinite(value) else None
-
-
-def decide_by_best(
-    context: RunContext,
-    state: ModelState,
-    request: DecisionRequest,
-    observations: Observations,
-    compute: Compute,
-    evidence: EvidenceName,
-) -> Decision:
-    """The observed mixture whose objective is least, without a law between."""
-    components, names = request.components.components, request.phase.domains
-    values = np.atleast_1d(context.objective(names).value(observations.values))
-    best = int(values.argmin())
-    rows = [Mixture(components, row) for row in observations.weights]
-    return Decision(
-        **request.describe(context, state, rows[best]),
-        evidence=evidence,
-        mode="best",
-        candidates=tuple((dict(row.as_dict), float(value)) for row, value in zip(rows, values.tolist(), strict=True)),
-        predicted_loss_nats=named(names, observations.values[best]),
-        predicted_objective={"chosen": finite(values[best])},
-        status="best of what was tried",
-        assessment_absent=f"the best of {len(rows)} candidates, each scored once: nothing is resampled",
-        compute=compute,
-    )

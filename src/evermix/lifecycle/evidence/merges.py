@@ -1,12 +1,13 @@
-"""Evidence by merges (MergeMix): a full model per component, merged at many weights; the best merge's weights decide.
+"""Evidence by merges (MergeMix): a full model per component, merged at many weights; a law of the merges decides.
 
 From the phase's base theta_0 a specialist theta_i is trained on each component (what was learnt before, as one bundle,
 and each new domain) for as long as the phase is. A candidate w stands for the model that mixture w would give:
 
     theta(w) = theta_0 + sum_i w_i (theta_i - theta_0)
 
-Twelve candidates are scored on held-out text; the mixture is sum_i w_i component_i of the best. Specialists and scoring
-are counted. Source: METHODS 2, baselines. Candidates keep to the recipe's constraints.
+Twelve merges are scored on held-out text (more where the law needs them). The log-linear law is fitted to them, as to
+interpolated candidates, and the mixture is its optimum under the recipe's constraints and pull. Specialists and scoring
+are counted. Source: METHODS 2, baselines.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evermix.deciding.by_law import LawProblem, decide_by_law
 from evermix.designs.dirichlet import dirichlet_candidates
 from evermix.executors.job import CachedJob
 from evermix.ledger import content_hash
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.evidence.base import DecisionRequest, Evidence, decide_by_best, decides
+from evermix.lifecycle.evidence.base import DecisionRequest, Evidence, decides, finite, named
+from evermix.lifecycle.evidence.modes import DEFAULT_KL, published_law
 from evermix.lifecycle.scoring import timed
 from evermix.lifecycle.state import ModelState, phase_piece, train
 from evermix.lifecycle.work import Work, scoring, training
 from evermix.measure.merging import Merging
 from evermix.mixture import Mixture
 from evermix.observations import Observations
+from evermix.observations.runs import Runs
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
 from evermix.results import Compute, Decision
@@ -46,9 +50,9 @@ class MergeEvidence(Evidence):
     name: EvidenceName = "merges"
 
     def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
-        """How many candidates there are, and on how much text they are scored."""
+        """How many merges there are, on how much text they are scored, and that a law of them decides."""
         sequences = context.recipe.corpus.heldout_sequences
-        return [N_CANDIDATES, sequences, _most(context)]
+        return [_count(len(request.components.components)), sequences, _most(context), "law"]
 
     def measure(self, context: RunContext, state: ModelState, request: DecisionRequest) -> MergesMeasured:
         """Train the specialists and score their merges."""
@@ -60,7 +64,7 @@ class MergeEvidence(Evidence):
             specialist, compute = train(context, state.with_new_optimizer(), piece)
             specialists.append(specialist.trained)
             computes.append(compute)
-        shares = _candidates(context, state, request)
+        shares = _candidates(context, request)
         losses, compute = _scored(context, state, request, specialists, shares)
         observations = Observations(components.components, shares, phase.domains, losses)
         return MergesMeasured(observations, Compute.sum((*computes, compute)))
@@ -69,8 +73,9 @@ class MergeEvidence(Evidence):
         """One model per component, and merged candidates."""
         if not decides(phase):
             return []
-        specialists = [training(recipe, phase, "specialists")] * (1 + len(phase.new))
-        return [*specialists, scoring(recipe, phase, N_CANDIDATES, recipe.decision.probes.evaluation_sequences)]
+        n = 1 + len(phase.new)
+        specialists = [training(recipe, phase, "specialists")] * n
+        return [*specialists, scoring(recipe, phase, _count(n), recipe.decision.probes.evaluation_sequences)]
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,35 @@ class MergesMeasured:
     compute: Compute
 
     def conclude(self, context: RunContext, state: ModelState, request: DecisionRequest) -> Decision:
-        """The candidate whose objective is least."""
-        return decide_by_best(context, state, request, self.observations, self.compute, "merges")
+        """The optimum of the law that is fitted to them."""
+        decision, components, names = context.recipe.decision, request.components, request.phase.domains
+        objective, runs, seed = context.objective(names), self.observations, context.recipe.seed + request.phase.number
+        law = published_law().fit(Runs.of(runs.weights, runs.values))
+        kl = DEFAULT_KL["merges"] if decision.given_kl is None else decision.given_kl
+        reason = f"the {len(runs.weights)} merges of {len(components.components)} models are no independent runs"
+        bounds = components.bounds(context, state.history, request.n_rows)
+        prior = components.prior(request.prior)
+        with context.reporter.part("decision", f"deciding {request.label} by merges", None):
+            found = decide_by_law(LawProblem(law, objective, bounds, prior, reason, kl, decision.kl_weight, seed=seed))
+        proposal = found.proposal
+        predicted = law.predict(proposal.mixture.weights)
+        rows = [Mixture(components.components, row) for row in runs.weights]
+        values = np.atleast_1d(objective.value(runs.values)).tolist()
+        return Decision(
+            **request.describe(context, state, proposal.mixture),
+            evidence="merges",
+            mode=law.name,
+            prior=dict(prior.as_dict),
+            kl_weight=proposal.kl_weight,
+            kl_source=found.kl.source,
+            binding=proposal.binding,
+            status=proposal.status,
+            candidates=tuple((dict(row.as_dict), float(value)) for row, value in zip(rows, values, strict=True)),
+            predicted_loss_nats=named(names, predicted),
+            predicted_objective={"chosen": finite(float(objective.value(predicted)))},
+            assessment_absent=found.assessment_absent,
+            compute=self.compute,
+        )
 
 
 def _most(context: RunContext) -> int | None:
@@ -90,22 +122,25 @@ def _most(context: RunContext) -> int | None:
     return context.recipe.decision.probes.evaluation_sequences
 
 
-def _candidates(context: RunContext, state: ModelState, request: DecisionRequest) -> Floats:
-    """Shares of the components, shape (candidates, components), moved into the recipe's bounds.
+def _count(n_components: int) -> int:
+    """Merges: twelve, or what the log-linear law needs to be identified."""
+    return max(N_CANDIDATES, n_components + 3)
 
-    Between two components the middles of twelve equal parts of the line; among more of them Dirichlet draws around the
-    uniform mixture.
+
+def _candidates(context: RunContext, request: DecisionRequest) -> Floats:
+    """Shares of the components, shape (candidates, components).
+
+    Between two components the middles of equal parts of the line; among more of them Dirichlet draws around the uniform
+    mixture. Constraints do not move them: they hold for what is decided, and the law learns from what lies outside.
     """
     components = request.components.components
+    n = _count(len(components))
     if len(components) == 2:
-        line = (np.arange(N_CANDIDATES) + 0.5) / N_CANDIDATES
-        drawn = list(np.column_stack([1 - line, line]))
-    else:
-        rng = np.random.default_rng([context.recipe.seed, request.phase.number])
-        uniform = Mixture.uniform(components)
-        drawn = [candidate.weights for candidate in dirichlet_candidates(uniform, N_CANDIDATES, rng)]
-    bounds = request.components.bounds(context, state.history, request.n_rows)
-    return np.array([Mixture.normalised(components, bounds.clip(w)).weights for w in drawn])
+        line = (np.arange(n) + 0.5) / n
+        return np.column_stack([1 - line, line])
+    rng = np.random.default_rng([context.recipe.seed, request.phase.number])
+    drawn = dirichlet_candidates(Mixture.uniform(components), n, rng)
+    return np.array([candidate.weights for candidate in drawn])
 
 
 def _scored(

@@ -43,8 +43,9 @@ _WORST_CONDITION = 1e4
 _REFERENCES = 4  # mixtures that a decision's record compares, each of them a forward pass in mode gradient
 
 # In spreads of the predicted objective. The published lambda of 0.05 per nat is about five spreads of an interpolated
-# objective, whose candidates differ by a hundredth of a nat; the log-linear law runs to a corner with less.
-DEFAULT_KL = {"probe-law": 0.5, "interpolation": 5.0, "gradient": 2.0}
+# objective, whose candidates differ by a hundredth of a nat; the log-linear law runs to a corner with less. Merges of
+# whole models differ as much as the models do.
+DEFAULT_KL = {"probe-law": 0.5, "interpolation": 5.0, "gradient": 2.0, "merges": 0.5}
 
 
 def decide_by_probe_law(problem: DecisionProblem) -> ModeOutcome:
@@ -63,8 +64,13 @@ def decide_by_interpolation(problem: DecisionProblem) -> ModeOutcome:
     shares = _candidates(problem, rng)
     effective = shares @ problem.measured.observations.weights
     simulated = np.array([problem.simulated(w) for w in shares])
-    law = LogLinearLaw(huber_delta=0.02, scaled=False).fit(Runs.of(effective, simulated))
+    law = published_law().fit(Runs.of(effective, simulated))
     return _solved(problem, law, "interpolation", rng, len(shares) * problem.measured.n_tokens)
+
+
+def published_law() -> LogLinearLaw:
+    """The published law of candidates: f_i = exp(c_i) + exp(t_i . p), Huber loss of delta 0.02 (METHODS 1)."""
+    return LogLinearLaw(huber_delta=0.02, scaled=False)
 
 
 def _solved(
@@ -95,13 +101,14 @@ def _solved(
 
 
 def _candidates(problem: DecisionProblem, rng: np.random.Generator) -> Floats:
-    """Weights of the probes, shape (candidates, probes): between two probes evenly spaced (METHODS 2), else Dirichlet.
+    """Weights of the probes, shape (candidates, probes): between two probes nine evenly spaced ones, else Dirichlet.
 
-    Nine points 0.1 ... 0.9 between two probes are what was published.
+    With two probes at 10% and 90% new these are the published points, effective new shares s = .1, .2, ... .9, by
+    component weights (s - .1) / .8: the first and the last are the probes themselves.
     """
     probes = problem.measured.probes
     if len(probes) == 2:
-        line = np.linspace(0.1, 0.9, _ON_A_LINE)
+        line = np.linspace(0, 1, _ON_A_LINE)
         return np.column_stack([1 - line, line])
     parts = DomainSet([f"{k}:{probe.component.name}" for k, probe in enumerate(probes)])
     drawn = dirichlet_candidates(Mixture.uniform(parts), problem.n_candidates, rng)

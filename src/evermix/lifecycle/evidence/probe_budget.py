@@ -32,11 +32,13 @@ class ProbePlan:
         n_probes: probes to train.
         steps: optimiser steps of each.
         evaluation_sequences: held-out sequences per domain that score a probe or a candidate.
+        affordable_steps: that the budget would pay for, where that is more than a probe is given by itself; else None.
     """
 
     n_probes: int
     steps: int
     evaluation_sequences: int
+    affordable_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,19 @@ def plan_probes(decision: DecisionRecipe, needs: ProbeNeeds, available_sequences
 
     With N parameters, S steps of b sequences in the run, D decisions, P probes of s steps, E evaluations of q sequences
     in each of m domains (an evaluation with gradient counts as three):
-        D (4 N b s P + 2 N E m q) <= budget * 6 N b S,   a quarter of it for evaluations.
+        D (4 N b s P + 2 N E m q) <= budget * 6 N b S,   a quarter of it for evaluations,   5 <= s <= 200.
     """
     probes, batch, m = decision.probes, needs.batch_sequences, needs.n_domains
     n_evaluations = needs.n_probes + 1 + _evaluations_of_mode(decision, needs.n_candidates)
     allowed = probes.budget * 6 * batch * needs.total_steps / needs.n_decisions
-    affordable = allowed * _EVALUATION_PART / (2 * n_evaluations * m)
-    sequences = probes.evaluation_sequences or max(_LEAST_SEQUENCES, math.floor(affordable))
+    for_evaluations = allowed * _EVALUATION_PART / (2 * n_evaluations * m)
+    sequences = probes.evaluation_sequences or max(_LEAST_SEQUENCES, math.floor(for_evaluations))
     sequences = min(sequences, available_sequences)
     left = allowed - 2 * n_evaluations * m * sequences
-    steps = probes.steps or min(max(_LEAST_STEPS, math.floor(left / (4 * batch * needs.n_probes))), _MOST_STEPS)
-    return ProbePlan(needs.n_probes, steps, sequences)
+    affordable = math.floor(left / (4 * batch * needs.n_probes))
+    steps = probes.steps or min(max(_LEAST_STEPS, affordable), _MOST_STEPS)
+    is_capped = probes.steps is None and affordable > _MOST_STEPS
+    return ProbePlan(needs.n_probes, steps, sequences, affordable if is_capped else None)
 
 
 def candidate_count(decision: DecisionRecipe, n_components: int) -> int:

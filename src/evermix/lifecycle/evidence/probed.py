@@ -57,6 +57,7 @@ class ProbeMeasurement:
         heldout: those sequences.
         flops_training, flops_evaluation, seconds: what the probes cost.
         tasks: what base and probes get wrong, if the decision is for that.
+        steps: of each probe; affordable_steps: that the budget would pay for, where it is held to fewer.
     """
 
     run_id: str
@@ -69,6 +70,8 @@ class ProbeMeasurement:
     flops_evaluation: float
     seconds: float
     tasks: TaskMeasurement | None = None
+    steps: int = 0
+    affordable_steps: int | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from evermix.errors import ConvergenceError
 from evermix.ledger import content_hash
 from evermix.lifecycle.components import MixtureComponents
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.evidence.base import CountedTask, DecisionRequest, Evidence, finite, named
+from evermix.lifecycle.evidence.base import CountedTask, DecisionRequest, Evidence, finite, named, prior_of
 from evermix.lifecycle.evidence.modes import MODES
 from evermix.lifecycle.evidence.probe_budget import (
     ProbeNeeds,
@@ -61,6 +61,10 @@ class ProbeEvidence(Evidence):
 
     name: EvidenceName = "probes"
 
+    def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
+        """Mode interpolation: that the points between two probes reach from the one to the other."""
+        return ["from probe to probe"] if context.recipe.decision.mode == "interpolation" else []
+
     def request(
         self, context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str
     ) -> DecisionRequest | None:
@@ -75,7 +79,7 @@ class ProbeEvidence(Evidence):
             phase,
             components,
             phase.n_rows,
-            context.named_mixture(phase, _prior(recipe)),
+            prior_of(context, phase, components),
             f"before {phase.name}",
             purities=recipe.replay.purities,
             own_probes=recipe.decision.mode != "probe-law",
@@ -86,12 +90,13 @@ class ProbeEvidence(Evidence):
     def request_on_the_way(self, context: RunContext, state: ModelState, phase: Phase, arm: str) -> DecisionRequest:
         """Within a pretraining: every domain's share for the rest of it."""
         recipe = context.recipe
+        components = MixtureComponents.of_all(context, state.history, phase.domains)
         return DecisionRequest(
             arm,
             phase,
-            MixtureComponents.of_all(context, state.history, phase.domains),
+            components,
             phase.n_rows - state.step * phase.batch_rows,
-            context.named_mixture(phase, _prior(recipe)),
+            prior_of(context, phase, components),
             f"in {phase.name} at step {state.step}",
             at_step=state.step,
             purities=recipe.decision.probes.purities,
@@ -156,11 +161,6 @@ def counted_tasks(context: RunContext, phase: Phase) -> tuple[CountedTask, ...]:
     return tuple(found)
 
 
-def _prior(recipe: Recipe) -> str | dict[str, float]:
-    """What KL pulls towards: as the recipe says, the start by default."""
-    return "start" if recipe.decision.prior == "auto" else recipe.decision.prior
-
-
 # Measuring
 
 
@@ -198,6 +198,8 @@ def _probe_all(context: RunContext, state: ModelState, request: DecisionRequest)
         size.adapter_training(sum(probe.n_tokens for probe in probes)),
         size.evaluation(heldout.n_tokens * (len(probes) + 1)),
         sum(probe.seconds for probe in probes),
+        steps=plan.steps,
+        affordable_steps=plan.affordable_steps,
     )
 
 
@@ -465,6 +467,8 @@ def _record(
             for probe in measured.probes
         },
         probe_tokens=measured.probes[0].n_tokens,
+        probe_steps=measured.steps,
+        affordable_probe_steps=measured.affordable_steps,
         predicted_loss_nats=named(names, predicted[0, :n]),
         predicted_objective={name: finite(value) for name, value in zip(references, values, strict=True)},
         ceilings=None

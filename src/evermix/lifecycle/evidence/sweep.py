@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.evidence.base import DecisionRequest, Evidence, decide_by_best, decides
+from evermix.lifecycle.evidence.base import DecisionRequest, Evidence, decides, finite, named
 from evermix.lifecycle.scoring import score
 from evermix.lifecycle.state import ModelState, phase_piece, train
 from evermix.lifecycle.work import Work, scoring, training
+from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
@@ -70,8 +71,20 @@ class SweepMeasured:
         return Compute.sum((*self.trained, self.scored))
 
     def conclude(self, context: RunContext, state: ModelState, request: DecisionRequest) -> Decision:
-        """The share whose objective is least."""
-        values = np.atleast_1d(context.objective(request.phase.domains).value(self.observations.values))
-        others = [compute for k, compute in enumerate(self.trained) if k != int(values.argmin())]
-        compute = Compute.sum((*others, self.scored))
-        return decide_by_best(context, state, request, self.observations, compute, "sweep")
+        """The share whose objective is least, without a law between."""
+        names, runs, components = request.phase.domains, self.observations, request.components.components
+        values = np.atleast_1d(context.objective(names).value(runs.values))
+        best = int(values.argmin())
+        rows = [Mixture(components, row) for row in runs.weights]
+        others = [compute for k, compute in enumerate(self.trained) if k != best]
+        return Decision(
+            **request.describe(context, state, rows[best]),
+            evidence="sweep",
+            mode="best",
+            candidates=tuple((dict(row.as_dict), value) for row, value in zip(rows, values.tolist(), strict=True)),
+            predicted_loss_nats=named(names, runs.values[best]),
+            predicted_objective={"chosen": finite(values[best])},
+            status="best of what was tried",
+            assessment_absent=f"the best of {len(rows)} candidates, each scored once: nothing is resampled",
+            compute=Compute.sum((*others, self.scored)),
+        )
