@@ -193,7 +193,7 @@ def _text_field(files: tuple[Path, ...]) -> str | None:
 
 
 def _first_record(path: Path) -> dict[str, Any]:
-    from evermix.corpus.readers import decode, read_lines
+    from evermix.corpus.blocks import decode, read_lines
 
     for number, offset, raw in read_lines(path):
         line = decode(path, raw, offset)

@@ -24,8 +24,8 @@ _QUIZ = '{"prompt": "p", "choices": ["a", "b"], "answer": %s}\n'
     [
         (b"", "must have at least one item"),
         (b"\n  \n", "must have at least one item"),
-        (b"{prompt", r":1: an item must be valid JSON"),
-        (b"[1]\n", r":1: an item must be a JSON object, got 'list'"),
+        (b"{prompt", r":1 must be valid JSON"),
+        (b"[1]\n", r" record 1 must be a JSON object, got 'int'"),
         (_GOOD.encode() + b'{"prompt": "p"}\n', r":2: answer: an item must have this field.*found: prompt"),
         (b'{"answer": "a", "question": "p"}\n', r":1: prompt: .*found: answer, question"),
         (b'{"prompt": 3, "answer": "a"}\n', r":1: prompt: must be a text, got 3"),
@@ -34,7 +34,7 @@ _QUIZ = '{"prompt": "p", "choices": ["a", "b"], "answer": %s}\n'
         (b'{"prompt": "p", "answer": "\\ud800"}\n', r":1: answer: .*lone surrogate"),
         (b'{"prompt": "p", "answer": "a\xff"}\n', r"must be UTF-8 text, but byte 28 is not.*`file` of the task"),
         (_QUIZ.encode() % b"0", r":1: choices: an item of kind answer has no choices. Hint: set kind: choice"),
-        (b'{"id": 1, "prompt": "p", "answer": "a"}\n' * 2, r":2: id: ids must be unique, line 1 has it too, got 1"),
+        (b'{"id": 1, "prompt": "p", "answer": "a"}\n' * 2, r":2: id: ids must be unique, \S+:1 has it too, got 1"),
         (b'{"id": [1], "prompt": "p", "answer": "a"}\n', r":1: id: an id must be a text or an integer, got \[1\]"),
     ],
 )

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from evermix.corpus.conversation import Conversation
 from evermix.corpus.patterns import find_files
-from evermix.corpus.readers import Documents, format_of, read_dataset, read_documents, read_records, read_rows
+from evermix.corpus.readers import Documents, read_dataset, read_documents, read_objects, read_rows
 from evermix.corpus.split import content_key
 from evermix.errors import CorpusError
 from evermix.files import read_record, write_json
@@ -140,9 +140,8 @@ def _documents(source: TextSource, base: Path) -> Iterator[str]:
         yield from read_dataset(source.dataset, source.text_field)
         return
     for path in source_files(source, base):
-        file_format = format_of(path) if source.format == "auto" or source.format == "chat" else source.format
-        if path.stat().st_size:
-            yield from read_documents(path, file_format, source.text_field, source.documents)
+        if path.stat().st_size and source.format != "chat":
+            yield from read_documents(path, source.format, source.text_field, source.documents)
 
 
 def _records(source: TextSource, base: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -150,7 +149,8 @@ def _records(source: TextSource, base: Path) -> Iterator[tuple[str, Mapping[str,
         yield from read_rows(source.dataset)
         return
     for path in source_files(source, base):
-        yield from read_records(path)
+        if path.stat().st_size:
+            yield from read_objects(path)
 
 
 # ---- survey

@@ -89,7 +89,9 @@ class DomainRecipe(Model):
         None,
         description="arguments of datasets.load_dataset (path, name, split); secrets as `token: $NAME`",
     )
-    text_field: str = Field("text", description="the field that holds the text, for JSONL, Parquet and datasets")
+    text_field: str = Field(
+        "text", description="the field that holds the text, for JSONL, Parquet and datasets; `doc.text` is within `doc`"
+    )
     format: Literal["auto", "jsonl", "parquet", "text", "chat"] = Field(
         "auto",
         description="auto goes by file name; chat: JSONL of {prompt, answer} or {messages}, only answers are learnt",

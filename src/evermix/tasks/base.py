@@ -1,6 +1,6 @@
 """What a task is: items that a model is scored on, its metrics, and a fingerprint of all that decides the scores.
 
-Here too: reading the items of a task from JSONL, plain, .gz or .zst. Every fault is told with file, line and field.
+Here too: reading the items of a task from JSON lines, also compressed. Every fault is told with file, line and field.
 Fields beyond those of the kind and `id` are passed over, but for a scorer's items, which keep all of them.
 """
 
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 from transformers import PreTrainedModel
 
-from evermix.corpus.readers import decode, encodable, read_lines
+from evermix.corpus.readers import encodable, read_records
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CorpusError, TaskError
 from evermix.recipe.measured import TaskRecipe
@@ -133,12 +133,14 @@ Item = TypeVar("Item")
 
 def read_items(path: Path, make: Callable[[Mapping[str, Any], str], Item], max_items: int | None) -> tuple[Item, ...]:
     items: list[Item] = []
-    lines_of_ids: dict[object, int] = {}
-    for number, record in _records(path):
-        place = f"{path}:{number}"
-        if "id" in record:
-            _check_id(record["id"], place, lines_of_ids, number)
-        items.append(make(record, place))
+    places_of_ids: dict[object, str] = {}
+    try:
+        for place, record in read_records(path):
+            if "id" in record:
+                _check_id(record["id"], place, places_of_ids)
+            items.append(make(record, place))
+    except CorpusError as error:
+        raise TaskError(error.rule, received=error.received, hint="check `file` of the task") from error
     if not items:
         raise TaskError(f"{path}: a task must have at least one item", hint="write one JSON object per line")
     return tuple(evenly_spaced(items, max_items))
@@ -151,33 +153,12 @@ def evenly_spaced(items: Sequence[Any], most: int | None) -> list[Any]:
     return [items[k * len(items) // most] for k in range(most)]
 
 
-def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """(line number from 1, JSON object) of each line that is not blank."""
-    try:
-        for number, offset, raw in read_lines(path):
-            line = decode(path, raw, offset)
-            if line.strip():
-                yield number, _parse(line, f"{path}:{number}")
-    except CorpusError as error:
-        raise TaskError(error.rule, received=error.received, hint="check `file` of the task") from error
-
-
-def _parse(line: str, place: str) -> Mapping[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise TaskError(f"{place}: an item must be valid JSON ({error})", hint="one JSON object per line") from None
-    if not isinstance(record, dict):
-        raise TaskError(f"{place}: an item must be a JSON object", received=type(record).__name__)
-    return record
-
-
-def _check_id(value: object, place: str, lines_of_ids: dict[object, int], number: int) -> None:
+def _check_id(value: object, place: str, places_of_ids: dict[object, str]) -> None:
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise TaskError(f"{place}: id: an id must be a text or an integer", received=value)
-    if value in lines_of_ids:
-        raise TaskError(f"{place}: id: ids must be unique, line {lines_of_ids[value]} has it too", received=value)
-    lines_of_ids[value] = number
+    if value in places_of_ids:
+        raise TaskError(f"{place}: id: ids must be unique, {places_of_ids[value]} has it too", received=value)
+    places_of_ids[value] = place
 
 
 def field_of(record: Mapping[str, Any], field: str, place: str) -> object:
