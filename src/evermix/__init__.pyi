@@ -25,6 +25,7 @@ from evermix.objective import Objective as Objective
 from evermix.observations import Observations as Observations
 from evermix.observations import ReadOptions as ReadOptions
 from evermix.observations import read_observations as read_observations
+from evermix.observations.sample import example as example
 from evermix.recipe import DomainRecipe as DomainRecipe
 from evermix.recipe import Recipe as Recipe
 from evermix.recipe import TextUpdate as TextUpdate

@@ -68,11 +68,33 @@ def test_propose(run: Run, tmp_path: Path) -> None:
     assert rows["natural"]["epochs"]["math"] == pytest.approx(200 / 300)
     assert {"fit", "kl", "bootstrap", "calibration", "warnings", "proposal"} <= set(record)
     again = ("propose", SWARM, *QUICK, "--tokens", "200B", "--compare", out_file, "--plots", tmp_path / "plots")
+    again = (*again, "--verbose", "--report", tmp_path / "page.html")
     code, out, err = run(*again)
     assert (code, err) == (0, "")
     assert "\n mix " in out
     assert out.rstrip().endswith(f"plots: {tmp_path / 'plots'}")
     assert len(list((tmp_path / "plots").glob("*.svg"))) == 4
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.index("predicted gain over natural") < page.index("Decision from 40 runs: mode power-link")
+    for name in ("web:science", "exam_acc", "rank correlation", "</html>"):
+        assert name in page
+
+
+def test_the_example_is_a_swarm_that_proposes(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "swarm"
+    code, out, _ = run("example", folder)
+    assert (code, str(folder) in out) == (0, True)
+    record = answer(run, "propose", folder, *QUICK, "--tokens", "10M")
+    assert record["mixture"]["noise"] < 0.02
+    assert [(row["kind"], row["name"]) for row in record["fit"]["left_out"]] == []
+    assert (record["fit"]["n_runs"], len(record["mixture"]), len(record["fit"]["metrics"])) == (36, 7, 6)
+    (folder / "metrics.csv").write_text("mine")
+    code, _, err = run("example", folder)
+    assert (code, "--force" in err, (folder / "metrics.csv").read_text()) == (2, True, "mine")
+    assert run("example", folder, "--force")[0] == 0
+    assert (folder / "metrics.csv").read_text().startswith("run,code-cpp_bpb")
+    code, _, err = run("example", folder / "metrics.csv")
+    assert (code, "into a folder" in err) == (2, True)
 
 
 def test_a_recipe_file_says_the_same_as_options(run: Run, tmp_path: Path) -> None:

@@ -42,11 +42,11 @@ def printed(show: object, *arguments: object, **options: object) -> str:
     return captured.get()
 
 
-def shown(found: AssessedProposal) -> str:
+def shown(found: AssessedProposal, verbose: bool = True) -> str:
     """All that is printed of a proposal."""
     console = Console(width=160, highlight=False)
     with console.capture() as captured:
-        print_proposal(found.view, console)
+        print_proposal(found.view, console, verbose=verbose)
     return captured.get()
 
 
@@ -102,6 +102,20 @@ def test_proposal_shows_gain_epochs_and_bounds() -> None:
     page = shown(found)
     for name in ("natural", "uniform", "unimax", "best run", "Warnings", "KL weight", "skills"):
         assert name in page
+
+
+def test_the_answer_comes_first_and_diagnostics_when_asked() -> None:
+    found = recommendation()
+    page, short = shown(found), shown(found, verbose=False)
+    order = ["Mixture: ", "Predicted gain ", "Warnings", "Read: ", "Law: ", "Comparison: ", "Metrics: "]
+    assert [page.index(words) for words in order] == sorted(page.index(words) for words in order)
+    assert short.split("More: ")[0].rstrip() == page.split("Read: ")[0].rstrip()
+    lines = str(found).splitlines()
+    first, largest = max(found.mixture.as_dict.items(), key=lambda pair: pair[1])
+    assert lines[0].split() == [first, f"{largest:.1%}"]
+    assert found.bootstrap is not None
+    assert f"gain {found.bootstrap.gain('natural')}" in lines
+    assert lines[-len(found.warnings) :] == [str(warning) for warning in found.warnings]
 
 
 def test_every_line_fits_a_narrow_terminal() -> None:

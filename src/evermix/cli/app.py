@@ -8,7 +8,7 @@ import typer
 
 from evermix.cli import update
 from evermix.cli.design import design
-from evermix.cli.init import init, list_corpora, list_laws
+from evermix.cli.init import example, init, list_corpora, list_laws
 from evermix.cli.project import log, report, status
 from evermix.cli.run import compare, run
 from evermix.cli.swarm import fit, propose, what_if
@@ -25,7 +25,10 @@ app = typer.Typer(
 )
 VERBS = {
     verb.__name__.replace("_", "-"): verb
-    for verb in (init, run, compare, status, report, log, design, fit, propose, what_if, list_corpora, list_laws)
+    for verb in (
+        *(init, run, compare, status, report, log),
+        *(design, fit, propose, what_if, example, list_corpora, list_laws),
+    )
 }
 for name, verb in VERBS.items():
     app.command(name)(one_line_errors(verb))
@@ -87,6 +90,7 @@ def evermix(
 
     \b
     With runs of your own and your own trainer (no torch needed):
+      evermix example swarm/           a small measured swarm to try it on
       evermix design tokens.yaml       the mixtures to measure
       evermix fit swarm/               a law per metric, judged on held-out runs
       evermix propose swarm/           the mixture it recommends, and how far to trust it

@@ -18,6 +18,8 @@ RecipeFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 Everything = Annotated[bool, typer.Option("--all", help="Show every row of every table.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also show what the answer rests on.")]
+Page = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write all of it as one HTML page.")]
 Plots = Annotated[
     Path | None, typer.Option("--plots", metavar="FOLDER", help="Write plots (SVG and PNG) into this folder.")
 ]

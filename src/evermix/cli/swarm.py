@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import evermix as em
-from evermix.cli.options import AsJson, Everything, Plots
+from evermix.cli.options import AsJson, Everything, Page, Plots, Verbose
 from evermix.cli.swarm_options import SwarmArguments, read_shares, shares, takes_swarm
 from evermix.cli.terminal import bar, console, print_json
 from evermix.errors import MixtureError
@@ -69,19 +69,22 @@ def fit(
 def propose(
     swarm: SwarmArguments,
     out: Out = None,
+    verbose: Verbose = False,
     everything: Everything = False,
+    page: Page = None,
     plots: Plots = None,
     json: AsJson = False,
 ) -> None:
     """Propose the mixture that the law finds best, and say how far it can be trusted.
 
-    Prints shares with intervals and epochs per domain, the comparison with natural, uniform, UniMax and
-    the best observed run, which rules bind and what relaxing them is worth, and warnings. A study's folder
-    keeps the proposal.
+    Prints shares with intervals and epochs per domain, the predicted gain, and warnings. --verbose adds the law and
+    how well it foretells held-out runs, the comparison with natural, uniform, UniMax and the best observed run, every
+    metric, which rules bind and what relaxing them is worth. A study's folder keeps the proposal.
 
     \b
     Examples:
       evermix propose swarm/ --tokens 1T --max-epochs 4
+      evermix propose swarm/ --tokens 1T --verbose --report proposal.html
       evermix propose swarm/ --weight mmlu=2 --weight gsm8k=1 --guard natural=0.01
       evermix propose swarm/ --tokens 6T --kl 0.05 --cap web:spam=0 --out mix.json
       evermix propose runs/my-study --plots plots/
@@ -106,12 +109,16 @@ def propose(
 
         draw_fit(fitted, plots)
         draw_proposal(found, plots)
+    if page is not None:
+        from evermix.reports.page import write_proposal
+
+        write_proposal(found.view, page)
     if json:
         print_json({"fit": fit_tables.fit_record(fitted, reading), **found.as_dict})
         return
     left_out = len({*reading.left_out, *fitted.left_out})
-    print_proposal(found.view, console(), everything, left_out)
-    for what, path in (("mixture", out), ("plots", plots)):
+    print_proposal(found.view, console(), everything, verbose, left_out)
+    for what, path in (("mixture", out), ("report", page), ("plots", plots)):
         if path is not None:
             typer.echo(f"{what}: {path}")
 

@@ -26,7 +26,7 @@ from evermix.recipe.decision import GuardRecipe, StudyRecipe
 from evermix.results.proposal import ProposalView
 from evermix.trust.assessment import by_severity
 from evermix.trust.comparison import Comparison
-from evermix.trust.references import Request, best_run, run_objective
+from evermix.trust.references import NATURAL, UNIFORM, Request, best_run, run_objective
 
 Floats = npt.NDArray[np.float64]
 _UNCAPPED_REQUEST = 1.0  # tokens; without caps the request's size changes nothing
@@ -59,6 +59,15 @@ class AssessedProposal(LawDecision):
         ]
         columns = ["domain", "share", *([] if intervals is None else ["90% interval"]), "prior"]
         return html_table(f"Proposed mixture (law {law}, prior: {prior.source})", columns, rows)
+
+    def __str__(self) -> str:
+        """The mixture, what it gains over natural and uniform, and the warnings; `view` has all the rest."""
+        shares = sorted(self.mixture.as_dict.items(), key=lambda pair: -pair[1])
+        width = max(len(name) for name, _ in shares)
+        lines = [f"{name:{width}} {share:6.1%}" for name, share in shares]
+        if self.bootstrap is not None:
+            lines += [f"gain {self.bootstrap.gain(name)}" for name in (NATURAL, UNIFORM) if name in self.comparison]
+        return "\n".join([*lines, *map(str, self.warnings)])
 
     @property
     def view(self) -> ProposalView:

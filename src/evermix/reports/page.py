@@ -25,6 +25,7 @@ from evermix.reports.layout import Grid, cells
 from evermix.reports.pareto import pareto_svgs
 from evermix.reports.project import Findings, load_findings
 from evermix.reports.proposal import gain_card, law_grid, pull_words, ratio_note, warnings_of
+from evermix.reports.proposal import headline as headline_of_proposal
 from evermix.reports.run_tables import (
     by_phase_grid,
     compute_grid,
@@ -39,6 +40,7 @@ from evermix.reports.run_tables import (
 )
 from evermix.results import Decision, RunResult
 from evermix.results.entries import RecipeEntry, SegmentEntry
+from evermix.results.proposal import ProposalView
 
 _WORDS = {"better": "a gain", "even": "within the noise: no gain", "worse": "a loss"}
 _DETAILED = 12  # decisions that are shown one by one
@@ -56,8 +58,37 @@ def report(project: str | Path) -> Path:
     return page
 
 
+def write_proposal(view: ProposalView, page: str | Path) -> None:
+    """Write what runs propose as a page, atomically."""
+    made = Decision(
+        arm="",
+        phase="",
+        label="from measured runs" if view.runs is None else f"from {view.runs.n_runs:,} runs",
+        evidence="swarm",
+        mode=view.law,
+        shares=view.mixture,
+        mixture=view.mixture,
+        prior={name: share for name, share in view.prior.mixture.items() if share is not None},
+        kl_weight=view.kl.weight,
+        proposal=view,
+    )
+    values = _decided([made]) | {
+        "state": "",
+        "name": Path(page).stem,
+        "history": None,
+        "headline": headline_of_proposal(view),
+        "cards": [gain_card(view, row) for row in view.references],
+        "facts": [],
+    }
+    write_atomically(Path(page), _page(values))
+
+
 def render(findings: Findings) -> str:
     """The page as text."""
+    return _page(context(findings))
+
+
+def _page(values: dict[str, Any]) -> str:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     def source(name: str) -> str:
@@ -70,7 +101,7 @@ def render(findings: Findings) -> str:
         lstrip_blocks=True,
         loader=FunctionLoader(source),
     )
-    return environment.get_template("page.html").render(context(findings))
+    return environment.get_template("page.html").render(values)
 
 
 def context(findings: Findings) -> dict[str, Any]:
@@ -94,11 +125,19 @@ def _unfinished(findings: Findings, study_words: str) -> dict[str, Any]:
     done = f"{len(segments)} trainings and {len(decisions)} decisions so far"
     told = f"{study_words[0].upper()}{study_words[1:]}." if recipe is None and study_words else ""
     waiting = f"; {study_words}" if study_words and not told else ""
-    return {
+    return _decided(decisions) | {
         "state": "" if told else "still running: this is what there is so far",
         "headline": told or f"Not finished: {done}{waiting}.",
-        **dict.fromkeys(("objective", "seed", "noise"), ""),
         "cards": [],
+        "trained": trained_grid(segments),
+        "facts": [] if recipe is None else recipe_facts(recipe),
+    }
+
+
+def _decided(decisions: Sequence[Decision]) -> dict[str, Any]:
+    """What a page shows of decisions where no training is judged yet."""
+    return {
+        **dict.fromkeys(("objective", "seed", "noise"), ""),
         "sentences": [],
         "final": _figure_of(decisions[-1], "final") if decisions else None,
         "paretos": {},
@@ -106,11 +145,7 @@ def _unfinished(findings: Findings, study_words: str) -> dict[str, Any]:
         "orders": [],
         "decided": decisions_grid(decisions) if len(decisions) > 1 else None,
         "decisions": [_decision(one, number) for number, one in enumerate(decisions[:_DETAILED])],
-        "trained": trained_grid(segments),
-        "compute": None,
-        "costs": None,
-        "corpus": None,
-        "facts": [] if recipe is None else recipe_facts(recipe),
+        **dict.fromkeys(("trained", "compute", "costs", "corpus")),
     }
 
 

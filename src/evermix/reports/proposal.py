@@ -32,23 +32,35 @@ _NOT_LOOKED_FOR = "none were looked for, since nothing was resampled (--resample
 _VERDICTS = {"better": "a gain", "even": "not certain", "worse": "a loss"}
 
 
-def print_proposal(view: ProposalView, console: Console, everything: bool = False, n_left_out: int = 0) -> None:
-    """All of it, in the order in which one reads it.
+def print_proposal(
+    view: ProposalView, console: Console, everything: bool = False, verbose: bool = False, n_left_out: int = 0
+) -> None:
+    """The mixture, its gain, what speaks against it; and what that rests on.
 
     Args:
+        verbose: also the runs, the law and its quality, the comparison, every metric's change, what binds.
         n_left_out: of columns and rows of the table that the runs were read from, what `evermix fit` lists.
     """
-    console.print(Text(headline(view), style="bold"))
+    show(console, [mixture_grid(view, everything)])
+    note(console, epochs_words(view))
+    console.print(Text(f"{headline(view)}\n", style="bold"))
+    print_warnings(view, console)
+    if verbose:
+        console.print()
+        print_diagnostics(view, console, everything, n_left_out)
+    else:
+        console.print(Text("\nMore: --verbose (law, comparison, every metric), --report FILE (a page)", "dim"))
+
+
+def print_diagnostics(view: ProposalView, console: Console, everything: bool = False, n_left_out: int = 0) -> None:
+    """What a proposal rests on: the runs, the law and its quality, the comparison, metrics, what binds."""
     if view.runs is not None:
         left = f"{n_left_out} left out (`evermix fit` lists what and why)" if n_left_out else "nothing was left out"
         console.print(Text(f"Read: {runs_words(view.runs)}; {left}."))
     console.print(Text(f"Law: {law_words(view)}. Held out: {quality_words(view.calibration.objective)}."))
     console.print(Text(f"{pull_words(view)}\n"))
-    show(console, [mixture_grid(view, everything)])
-    note(console, epochs_words(view))
     show(console, [comparison_grid(view), spread_grid(view)])
     show(console, [changes_grid(view, everything), duals_grid(view, everything)])
-    print_warnings(view, console)
 
 
 def headline(view: ProposalView) -> str:

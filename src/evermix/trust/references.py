@@ -61,6 +61,14 @@ class Gain:
     probability: float
     base: float
 
+    def __str__(self) -> str:
+        """`over natural: 4.28% (90% interval 3.82 to 4.61%)`; as a plain difference where percentages are undefined."""
+        ends = self.percent_interval
+        if ends is None:
+            low, high = self.interval.low, self.interval.high
+            return f"over {self.over}: {self.corrected:.4g} (90% interval {low:.4g} to {high:.4g})"
+        return f"over {self.over}: {self.percent:.2f}% (90% interval {ends.low:.2f} to {ends.high:.2f}%)"
+
     @property
     def corrected(self) -> float:
         """apparent - max(optimism, 0): what to expect."""
