@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from hypothesis import given
@@ -66,10 +68,58 @@ def test_a_pair_equals_its_messages():
     assert Conversation.from_record(PAIR, "") == Conversation.from_record({"messages": messages}, "")
 
 
+USER, ANSWER = ("user", "Two plus two?"), ("assistant", "Four.")
+SYSTEM = ("system", "Be brief.")
+Q, A, S = USER[1], ANSWER[1], SYSTEM[1]
+SHAREGPT = [{"from": "human", "value": Q}, {"from": "gpt", "value": A}]
+
+
+@pytest.mark.parametrize(
+    ("record", "turns"),
+    [
+        ({"conversations": SHAREGPT, "id": "x"}, (USER, ANSWER)),
+        ({"conversations": SHAREGPT * 2, "system": S}, (SYSTEM, USER, ANSWER, USER, ANSWER)),
+        ({"conversations": [{"from": "system", "value": S}, *SHAREGPT], "system": "other"}, (SYSTEM, USER, ANSWER)),
+        ({"conversation": [{"role": "user", "content": Q}, {"role": "assistant", "content": A}]}, (USER, ANSWER)),
+        ({"messages": SHAREGPT}, (USER, ANSWER)),
+        ({"prompt": Q, "completion": A}, (USER, ANSWER)),
+        ({"prompt": Q, "response": A, "system_prompt": S}, (SYSTEM, USER, ANSWER)),
+        ({"prompt": Q, "answer": A, "completion": "other", "system": " "}, (USER, ANSWER)),
+        ({"system_prompt": S, "question": Q, "response": A}, (SYSTEM, USER, ANSWER)),
+        ({"instruction": Q, "input": "", "output": A}, (USER, ANSWER)),
+        ({"instruction": "Add.", "input": Q, "output": A, "text": "x"}, (("user", f"Add.\n\n{Q}"), ANSWER)),
+        ({"instruction": "Add.", "context": Q, "response": A}, (("user", f"Add.\n\n{Q}"), ANSWER)),
+        ({"instruction": "3?", "output": "3", "history": [[Q, A]]}, (USER, ANSWER, ("user", "3?"), ("assistant", "3"))),
+        ({"input": Q, "output": A}, (USER, ANSWER)),
+        (
+            {"prompt": [{"role": "user", "content": Q}], "completion": [{"role": "assistant", "content": A}]},
+            (USER, ANSWER),
+        ),
+        ({"prompt": [{"role": "user", "content": Q}], "completion": A}, (USER, ANSWER)),
+    ],
+)
+def test_the_usual_forms_of_records_are_read(tmp_path, record, turns):
+    """Whether lines, an array or Parquet hold them."""
+    write_jsonl(tmp_path / "a.jsonl", [record, record])
+    (tmp_path / "a.json").write_text(json.dumps([record, record], indent=2))
+    pq.write_table(pa.Table.from_pylist([record, record]), tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.json", "a.parquet"):
+        assert [c.turns for c in conversations(source(name), tmp_path)] == [turns, turns]
+
+
 @pytest.mark.parametrize(
     ("record", "complaint"),
     [
         ({"prompt": "x"}, "must have the field 'answer'"),
+        (
+            {"chosen": "x", "rejected": "y"},
+            "must have the field 'prompt', or 'messages'.*fields found: chosen, rejected",
+        ),
+        ({"instruction": "x", "output": " "}, "output: an answer must hold more than blanks"),
+        ({"instruction": "x", "input": 3, "output": "y"}, "input: must be a string, got 'int'"),
+        ({"instruction": "x", "output": "y", "history": ["a", "b"]}, "history: must be a list of"),
+        ({"conversations": [{"from": "narrator", "value": "x"}]}, r"messages\[0\].role: must be one of system"),
+        ({"conversations": [{"from": "gpt"}]}, r"messages\[0\]: must have the field 'content'"),
         ({"text": "x"}, "must have the field 'prompt', or 'messages'.*fields found: text"),
         ({"prompt": 1, "answer": "x"}, "prompt: must be a string, got 1"),
         ({"prompt": "x", "answer": " \n"}, "answer: an answer must hold more than blanks"),

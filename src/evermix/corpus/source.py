@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from evermix.corpus.chat_records import normal_record
 from evermix.corpus.conversation import Conversation
 from evermix.corpus.patterns import find_files
 from evermix.corpus.readers import Documents, read_dataset, read_documents, read_objects, read_rows
@@ -34,7 +35,7 @@ class TextSource:
             each file counts once (see `patterns`).
         dataset: arguments of `datasets.load_dataset`, instead of files.
         text_field: field or column of the text in JSONL, Parquet and datasets.
-        format: how files are read; "auto" goes by file name; "chat" is JSONL of conversations (see `conversation`).
+        format: how files are read; "auto" goes by file name; "chat" is records of conversations (see `chat_records`).
         documents: what one document is in plain text.
         max_bytes: take documents in order until their UTF-8 bytes reach this (the last one is cut, but a conversation
             is kept whole), or None for all.
@@ -84,7 +85,7 @@ def conversations(source: TextSource, base: Path) -> Iterator[Conversation]:
     left = source.max_bytes
     found = False
     for place, record in _records(source, base):
-        conversation = Conversation.from_record(record, place)
+        conversation = Conversation.from_record(normal_record(record, place), place)
         found = True
         yield conversation
         if left is not None:

@@ -94,7 +94,7 @@ class DomainRecipe(Model):
     )
     format: Literal["auto", "jsonl", "parquet", "text", "chat"] = Field(
         "auto",
-        description="auto goes by file name; chat: JSONL of {prompt, answer} or {messages}, only answers are learnt",
+        description="auto goes by file name; chat: records of conversations, of which only answers are learnt",
     )
     documents: Literal["file", "paragraph", "line"] = Field("file", description="what one document of plain text is")
     max_bytes: Amount | None = Field(None, description="read at most so many bytes of text")
