@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,6 +25,14 @@ def test_normalised_is_on_the_simplex_and_idempotent(values: list[float]) -> Non
     np.testing.assert_allclose(mixture.weights * sum(values), values)
     assert Mixture.from_dict(DOMAINS, mixture.as_dict) == Mixture(DOMAINS, mixture.weights)
     assert hash(Mixture(DOMAINS, mixture.weights)) == hash(Mixture.from_dict(DOMAINS, mixture.as_dict))
+
+
+@given(amounts)
+def test_a_mixture_that_is_written_and_read_again_is_the_same_to_the_last_digit(values: list[float]) -> None:
+    once = Mixture.normalised(DOMAINS, values)
+    assert Mixture.from_dict(DOMAINS, json.loads(json.dumps(once.as_dict))) == once
+    turned = DomainSet(DOMAINS.domains[::-1])
+    assert Mixture.from_dict(turned, once.as_dict).as_dict == once.as_dict
 
 
 @given(amounts, amounts)

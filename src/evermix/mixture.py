@@ -14,6 +14,7 @@ from evermix.notebook import html_table
 
 Floats = npt.NDArray[np.float64]
 _SUM_TOLERANCE = 1e-6
+_ROUNDING = 1e-12
 
 
 class Mixture:
@@ -30,7 +31,9 @@ class Mixture:
     def __init__(self, domains: DomainSet, weights: npt.ArrayLike) -> None:
         array = np.array(weights, dtype=np.float64)
         _check_weights(domains, array)
-        array = array / array.sum()
+        total = float(array.sum())
+        if abs(total - 1) > _ROUNDING:  # else as it is: a mixture that is written and read again must be the same
+            array = array / total
         array.flags.writeable = False
         self.domains = domains
         self.weights: Floats = array

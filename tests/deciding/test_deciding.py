@@ -47,6 +47,32 @@ def test_a_law_is_judged_on_runs_it_has_not_seen(fitted: FittedLaw) -> None:
     assert fitted.left_out == ()
 
 
+def test_the_order_of_rows_changes_nothing_and_that_of_columns_only_rounding() -> None:
+    """The same table with its rows, its domains and its metrics in another order; kl is chosen by the runs."""
+    runs, asked = swarm(16), StudyRecipe(law="power-link", resamples=8)
+    fitted, rng = fit(runs, asked), np.random.default_rng(1)
+    found, rows = propose(fitted), rng.permutation(16)
+    assert fit(runs.subset(runs=rows), asked).observations == fitted.observations
+    domains, metrics = rng.permutation(4), rng.permutation(3)
+    turned = Observations(
+        DomainSet([SET.domains[j] for j in domains]),
+        runs.weights[rows][:, domains],
+        tuple(METRICS[i] for i in metrics),
+        runs.values[rows][:, metrics],
+        run_ids=tuple((runs.run_ids or ())[k] for k in rows),
+    )
+    again = propose(fit(turned, asked))
+    assert again.kl.relative == found.kl.relative
+    assert again.mixture.as_dict == pytest.approx(found.mixture.as_dict, abs=1e-6)
+    intervals = [
+        dict(zip(each.mixture.domains.names, each.bootstrap.weight_intervals().tolist(), strict=True))
+        for each in (found, again)
+        if each.bootstrap is not None
+    ]
+    for name in DOMAINS:
+        assert intervals[1][name] == pytest.approx(intervals[0][name], abs=1e-5)
+
+
 def test_the_proposal_comes_with_its_evidence(fitted: FittedLaw) -> None:
     found = propose(fitted, recipe(tokens="50B"))
     names = {row.name for row in found.comparison.rows}

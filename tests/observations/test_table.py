@@ -39,6 +39,27 @@ def test_arrays_are_frozen_copies() -> None:
             array[0, 0] = 1
 
 
+@given(st.permutations(range(6)), st.permutations(range(3)), st.permutations(range(2)))
+def test_the_canonical_order_of_runs_is_one_whatever_order_rows_and_columns_come_in(
+    rows: list[int], domains: list[int], metrics: list[int]
+) -> None:
+    """Two runs that are equal but for their ids, two replicates, one of which lacks a value, two other mixtures."""
+    weights = np.array([[0.5, 0.5, 0], [0.5, 0.5, 0], [0.2, 0.3, 0.5], [0.2, 0.3, 0.5], [1, 0, 0], [0, 0, 1]])
+    values = np.array([[3.0, 2.0], [3.0, 2.0], [1.0, np.nan], [1.0, 5.0], [2.0, 2.0], [0.0, 1.0]])
+    names, ids = ("a", "b"), np.array(["y", "x", "nan", "five", "web", "books"])
+    shuffled = Observations(
+        DomainSet([DOMAINS.domains[j] for j in domains]),
+        weights[rows][:, domains],
+        tuple(names[i] for i in metrics),
+        values[rows][:, metrics],
+        run_ids=tuple(ids[rows].tolist()),
+    )
+    ordered = shuffled.in_canonical_order()
+    assert ordered.run_ids == ("web", "x", "y", "five", "nan", "books")
+    assert ordered == shuffled.subset(runs=list(ordered.run_ids))
+    assert ordered.in_canonical_order() is ordered
+
+
 def test_sampled_domains_and_default_run_ids() -> None:
     assert make().sampled_domains == ("web", "code")
     assert make(run_ids=None).run_ids == ("0", "1")

@@ -35,7 +35,7 @@ def test_undo_gives_the_very_same_proposal_as_before(tmp_path: Path) -> None:
     study.propose()
     assert study.undo().names == tuple(TOKENS)
     assert study.mixture == before
-    assert study.observations()[0].metrics == ("reading", "programs", "sums")
+    assert study.observations()[0].metrics == ("programs", "reading", "sums")
     assert study.observations()[0].n_runs == 15
     written = len(study.project.ledger.entries())
     assert study.propose().mixture == before

@@ -1,16 +1,22 @@
 """What may be told of a run, and when."""
 
+import json
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from evermix.deciding import next_mixtures
 from evermix.domain_updates import Add
 from evermix.errors import ObservationError
+from evermix.mixture import Mixture
+from evermix.recipe.decision import StudyRecipe
 from evermix.study import Study
 from tests.study.evolving import NEW, RECIPE, TOKENS, answer, begun
+from tests.study.planted import DOMAINS, measure
 
 
 @pytest.fixture
@@ -25,12 +31,32 @@ def test_metrics_may_be_added_to_an_old_run(study: Study) -> None:
     study.tell(run_id, {"reading": 2.0, "programs": 4.0})
     observations, _ = study.observations()
     assert observations.n_runs == 1
-    assert observations.metrics == ("reading", "sums", "programs")
-    assert observations.values.tolist() == [[2.0, 3.0, 4.0]]
+    assert observations.metrics == ("programs", "reading", "sums")
+    assert observations.values.tolist() == [[4.0, 2.0, 3.0]]
     assert observations.n_tokens is not None
     entries = len(study.project.ledger.entries())
     study.tell(run_id, {"programs": 4.0})
     assert len(study.project.ledger.entries()) == entries
+
+
+def test_what_is_proposed_and_asked_next_does_not_depend_on_the_order_of_telling(tmp_path: Path) -> None:
+    """Two orders, metrics in any order and some of them later: equal to the last digit, intervals too."""
+    weights = np.random.default_rng(3).dirichlet(np.ones(4), 14).tolist()
+    runs = [dict(zip(DOMAINS, row, strict=True)) for row in weights]
+    found: list[tuple[str, list[Mixture]]] = []
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        study = Study(tmp_path / str(seed), DOMAINS, StudyRecipe(law="log-linear", resamples=8))
+        for number in rng.permutation(14).tolist():
+            metrics = list(measure(runs[number], number).items())
+            rng.shuffle(metrics)
+            study.tell(f"run {number}", dict(metrics[:2]), mixture=runs[number])
+            study.tell(f"run {number}", dict(metrics[2:]))
+        proposed = study.propose()
+        assert proposed.bootstrap is not None
+        assert proposed.bootstrap.kind == "runs"
+        found.append((json.dumps(proposed.as_dict), next_mixtures(proposed.fitted, 3)))
+    assert found[0] == found[1]
 
 
 def test_what_was_told_later_cannot_be_changed_either(study: Study) -> None:
@@ -66,7 +92,7 @@ def test_after_an_update_old_runs_are_scored_on_new_text(tmp_path: Path) -> None
             dropped = {item.name: item.reason for item in study.fit().left_out}
             assert "only 2 of 15 runs know it" in dropped["held-out papers"]
     assert "held-out papers" in study.fit().observations.metrics
-    old = study.observations()[0].weights[0]
+    old = study.observations()[0].subset(runs=["run-0000"]).weights[0]
     study.tell("run-0000", {"more": 1.0}, mixture=dict(zip(study.domains.names, old, strict=True)))
 
 

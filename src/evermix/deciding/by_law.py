@@ -43,7 +43,7 @@ class AssessedRuns:
     """The runs behind a law, and how they are to judge the mixture that it leads to.
 
     Attributes:
-        observations: that the law was fitted to; their domains are those of the prior.
+        observations: that the law was fitted to, in canonical order; their domains are those of the prior.
         calibration: the law's held-out predictions of them; None: to be made, where runs are resampled.
         resamples: of the bootstrap; 0 for none.
         target: what the mixture is for, and what it is compared with.
@@ -53,6 +53,9 @@ class AssessedRuns:
     calibration: Calibration | None = None
     resamples: int = 200
     target: Request = field(default_factory=Request)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "observations", self.observations.in_canonical_order())
 
 
 @dataclass(frozen=True, eq=False)

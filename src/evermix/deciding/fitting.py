@@ -43,7 +43,7 @@ class FittedLaw:
 
     Attributes:
         recipe: what was asked.
-        observations: every run and domain, without the metrics that no law can learn.
+        observations: every run, in canonical order, and domain, without the metrics that no law can learn.
         law: fitted to their costs, over all domains.
         objective: over the law's costs.
         prior: over all domains.
@@ -102,6 +102,8 @@ def fit(
 ) -> FittedLaw:
     """Fit the recipe's law to the costs of all runs, weighted by their noise, and judge it on held-out runs.
 
+    In what order the runs come changes nothing: see `Observations.in_canonical_order`.
+
         fitted = em.fit(em.read_observations("swarm").observations, em.StudyRecipe(law="power-link"))
 
     Args:
@@ -116,7 +118,7 @@ def fit(
         MixtureError: if a domain at a fixed ratio has no mass in the prior.
     """
     recipe = recipe or StudyRecipe()
-    kept, dropped = _without_dropped_metrics(observations, recipe.objective)
+    kept, dropped = _without_dropped_metrics(observations.in_canonical_order(), recipe.objective)
     varying, mute = without_mute_metrics(kept)
     left_out = (*left_out, *dropped, *mute)
     prior = _prior(varying, recipe, space, retired)

@@ -29,6 +29,7 @@ from evermix.domains import Domain, DomainSet
 from evermix.errors import ObservationError
 from evermix.mixture import Mixture
 from evermix.observations import Observations, Runs
+from evermix.observations.runs import canonical_order
 from evermix.recipe.decision import ProposalRecipe, StudyRecipe
 from evermix.recipe.measured import DesignKind, DesignRecipe, LevelRecipe, ScatterRecipe
 
@@ -251,6 +252,7 @@ def next_mixtures(fitted: FittedLaw, n: int, pending: Sequence[Mixture] = (), se
     runs, law = fitted.observations.runs, fitted.law
     if pending:
         waiting = np.array([mixture.weights for mixture in pending])
+        waiting = waiting[canonical_order(waiting)]
         runs = Runs(np.vstack([runs.mixtures, waiting]), np.vstack([runs.values, law.predict(waiting)]))
     rng = np.random.default_rng([fitted.recipe.seed, seed])
     laws = [law, *fitted.resampled(_N_OPTIMA)]

@@ -6,7 +6,7 @@ noise.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -165,6 +165,18 @@ class Orientation:
         """Metric values of costs, both of shape (..., metrics): the inverse of `cost`."""
         result: Floats = self.sign * (np.asarray(costs, dtype=np.float64) - self.shift)
         return result
+
+
+def canonical_order(table: Floats, ids: Sequence[str] = ()) -> Ints:
+    """Positions of the rows of a table, the least first, by its columns from left to right; equal ones by id.
+
+    Args:
+        table: shape (rows, columns); NaN comes last.
+        ids: of the rows, or none.
+    """
+    keys = np.where(np.isnan(table), np.inf, table).T[::-1]
+    order: Ints = np.lexsort((np.array(ids), *keys) if len(ids) else tuple(keys))
+    return order
 
 
 def groups_of_equal_rows(table: Floats) -> tuple[Ints, ...]:

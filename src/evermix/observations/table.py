@@ -20,7 +20,7 @@ from evermix.domains import Domain, DomainSet
 from evermix.errors import DomainError, ObservationError
 from evermix.files import write_atomically
 from evermix.notebook import html_table
-from evermix.observations.runs import Orientation, Runs, groups_of_equal_rows, pooled_deviation
+from evermix.observations.runs import Orientation, Runs, canonical_order, groups_of_equal_rows, pooled_deviation
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -193,6 +193,20 @@ class Observations:
             n_parameters=None if self.n_parameters is None else self.n_parameters[rows],
             maximised=self.maximised & set(names),
         )
+
+    def in_canonical_order(self) -> Observations:
+        """The same runs in an order that only their content decides, whatever order they were measured or told in.
+
+        Folds and resamples go by row, and sums depend on the order of their terms, so a law is fitted to runs in this
+        order: by mixture, then values, standard errors, budgets and sizes, with columns taken by name; at last by id.
+        """
+        by_domain = np.argsort(np.array(self.domains.names))
+        by_metric = np.argsort(np.array(self.metrics))
+        errors = () if self.standard_errors is None else (self.standard_errors[:, by_metric],)
+        amounts = (column[:, None] for column in (self.n_tokens, self.n_parameters) if column is not None)
+        tables = (self.weights[:, by_domain], self.values[:, by_metric], *errors, *amounts)
+        order = canonical_order(np.hstack(tables), self.run_ids or ())
+        return self if (np.diff(order) == 1).all() else self.subset(runs=order)
 
     def _positions(self, runs: npt.ArrayLike | Sequence[str]) -> Ints:
         chosen = np.asarray(runs)

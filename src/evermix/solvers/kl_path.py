@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.designs.dirichlet import dirichlet_candidates
+from evermix.domains import DomainSet
 from evermix.errors import ConvergenceError, ObservationError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
@@ -48,14 +49,17 @@ def scaled_kl_weight(
     A fixed lambda means something else for every objective: perplexities differ by tens where losses differ by
     tenths, and a simulator that compresses the true spread four or five times makes a lambda of 0.05 act like 0.2,
     which drowns the signal. Dimensionless `kl` times the *predicted* spread does the same to all of them. The
-    references keep half the prior, so that the explosion of a loss at a zero share does not set the scale.
+    references keep half the prior, so that the explosion of a loss at a zero share does not set the scale. They are
+    drawn with the domains in the order of their names: in which order a table has its columns changes nothing.
 
     Returns:
         lambda >= 0, in the objective's quantity per nat.
     """
     if not (np.isfinite(kl) and kl >= 0):
         raise ObservationError("the dimensionless KL weight must be a number >= 0", received=kl)
-    references = dirichlet_candidates(prior, n_references, rng, strength=(1.0, 1.0), minimum_weight=0.0)
+    by_name = Mixture.from_dict(DomainSet(sorted(prior.domains.names)), prior.as_dict)
+    drawn = dirichlet_candidates(by_name, n_references, rng, strength=(1.0, 1.0), minimum_weight=0.0)
+    references = [Mixture.from_dict(prior.domains, reference.as_dict) for reference in drawn]
     mixtures = np.array([prior.blend(reference, 0.5).weights for reference in references])
     low, high = np.percentile(objective.value(law.predict(mixtures)), [16, 84])
     return kl * float(high - low) / 2

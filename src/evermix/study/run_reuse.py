@@ -34,7 +34,7 @@ class CarriedRuns:
     """Runs over one set of domains.
 
     Attributes:
-        rows: each run with its shares there.
+        rows: each run with its shares there, in an order that what was told decides, not when.
         left_out: runs that have no counterpart there, and why.
     """
 
@@ -59,11 +59,11 @@ class CarriedRuns:
         return np.array(rows).reshape(len(rows), len(domains))
 
     def retired(self, domains: DomainSet) -> tuple[str, ...]:
-        """Names with mass in some run that are no domains any more, in order of appearance."""
-        return tuple(dict.fromkeys(name for _, shares in self.rows for name in shares if name not in domains))
+        """Names with mass in some run that are no domains any more."""
+        return tuple(sorted({name for _, shares in self.rows for name in shares if name not in domains}))
 
     def observations(self, domains: DomainSet, recipe: StudyRecipe) -> Observations:
-        """The runs as a table.
+        """The runs as a table; metrics that are called as domains come first, in their order, then others by name.
 
         Raises:
             ObservationError: if there are none.
@@ -76,7 +76,9 @@ class CarriedRuns:
                 hint="ask() and tell()",
             )
         told = [run for run, _ in self.rows]
-        metrics = tuple(dict.fromkeys(name for run in told for name in run.metrics))
+        place = {name: number for number, name in enumerate(domains.names)}
+        told_of = {name for run in told for name in run.metrics}
+        metrics = tuple(sorted(told_of, key=lambda name: (place.get(name, len(place)), name)))
         values = np.array([[run.metrics.get(name, np.nan) for name in metrics] for run in told])
         errors = np.array([[run.standard_errors.get(name, np.nan) for name in metrics] for run in told])
         tokens = np.array([np.nan if run.n_tokens is None else float(run.n_tokens) for run in told])
@@ -108,6 +110,8 @@ def carry_runs(told: Iterable[MeasuredRun], path: Sequence[DomainVersion], keep_
             stranded.append(LeftOut("run", run.run_id, carried))
         else:
             rows.append((run, carried))
+    rows.sort(key=lambda row: (sorted(row[1].items()), sorted(row[0].metrics.items()), row[0].run_id))
+    stranded.sort(key=lambda item: item.name)
     return CarriedRuns(tuple(rows), tuple(stranded))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -200,7 +201,7 @@ class StudySwarm:
         """What the proxies of today's version cost, and those of all versions."""
         entries = self._ledger.entries()
         proxies = {entry.key: entry.payload for entry in entries if entry.kind == "proxy"}
-        rescored = sum(entry.payload["flops"] for entry in entries if entry.kind == "rescore")
+        rescored = math.fsum(entry.payload["flops"] for entry in entries if entry.kind == "rescore")
         now = self.project.study.now()
         numbers = {now.version.number} | ({now.version.parent} if now.version.is_recomputation else set())
         here = [run_id for run_id, told in now.state.measured.items() if told.version in numbers]
@@ -296,14 +297,17 @@ class StudySwarmMeasured:
 
 
 def _proxy_compute(proxies: Sequence[Mapping[str, Any]], rescored: float = 0.0) -> ProxyCompute:
-    """Runs, tokens, FLOPs and seconds, each distinct training once; and FLOPs of scoring old runs anew."""
+    """Runs, tokens, FLOPs and seconds, each distinct training once; and FLOPs of scoring old runs anew.
+
+    In whatever order workers finished: the sums are exact.
+    """
     distinct = {proxy["proxy"]: proxy for proxy in proxies}.values()
     return ProxyCompute(
         n_runs=len(proxies),
         n_trained=len(distinct),
         n_tokens=sum(proxy["n_tokens"] for proxy in distinct),
-        flops=sum(proxy["flops"] for proxy in distinct) + rescored,
-        seconds=sum(proxy["seconds"] for proxy in distinct),
+        flops=math.fsum(proxy["flops"] for proxy in distinct) + rescored,
+        seconds=math.fsum(proxy["seconds"] for proxy in distinct),
     )
 
 
