@@ -17,7 +17,7 @@ from tokenizers import normalizers
 
 from evermix.corpus import StoreSettings, TextSource, TextTokenizer, TokenStore, build_store, train_bpe
 from evermix.corpus.source import iterate
-from evermix.errors import CorpusError, DomainError
+from evermix.errors import CorpusError, DomainError, ProjectError
 
 LENGTH = 16
 END = "<|endoftext|>"
@@ -243,6 +243,27 @@ def test_sequences_are_standard_npy_files_and_damaged_ones_are_refused(corpus, t
     file.unlink()
     with pytest.raises(CorpusError, match="gone"):
         TokenStore.open(tmp_path / "s").train(0)
+
+
+@pytest.mark.parametrize("name", ["train.npy", "heldout.npy", "meta.json", "surveys"])
+def test_what_is_damaged_is_tokenised_again_and_said(corpus, tmp_path, caplog, name):
+    store = build(corpus, tmp_path / "s")
+    before = content_of(tmp_path / "s")
+    folder = tmp_path / "s" / (name if name == "surveys" else store.entries[0]["folder"])
+    file = next(folder.iterdir()) if name == "surveys" else folder / name
+    raw = file.read_bytes()
+    middle = len(raw) // 2
+    file.write_bytes(raw[:middle] + bytes(min(64, len(raw) - middle)) + raw[middle + 64 :])
+    if name != "surveys":
+        with pytest.raises((CorpusError, ProjectError), match=name):
+            TokenStore.open(tmp_path / "s")
+    build(corpus, tmp_path / "s")
+    assert str(file) in caplog.text
+    assert content_of(tmp_path / "s") == before
+
+
+def content_of(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_a_full_disk_leaves_nothing_half_written(corpus, tmp_path):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evermix.errors import ExecutorError, ProjectError
+from evermix.errors import ExecutorError
 from evermix.executors import Job, LocalProcesses
 from evermix.executors.job import CachedJob, log_name, one_line
 
@@ -95,9 +101,9 @@ def _never(folder: Path) -> dict[str, Any]:
 
 
 def test_work_is_done_once_and_its_record_kept(job: CachedJob) -> None:
-    assert not job.is_done
+    assert not job.is_whole()
     assert job.run(lambda folder: {"answer": folder.name}) == {"answer": "job"}
-    assert job.is_done
+    assert job.is_whole()
     assert job.run(_never) == job.record() == {"answer": "job"}
 
 
@@ -106,7 +112,7 @@ def test_what_a_killed_attempt_left_is_removed_or_gone_on_with(job: CachedJob, r
     killed = subprocess.run([sys.executable, "-c", _KILLED_AT_WORK, str(job.folder)], env=os.environ, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert (job.folder / "half").exists()
-    assert not job.is_done
+    assert not job.is_whole()
     record = job.run(lambda folder: {"answer": sorted(path.name for path in folder.iterdir())}, resumable=resumable)
     assert record == {"answer": ["half"] if resumable else []}
 
@@ -114,15 +120,99 @@ def test_what_a_killed_attempt_left_is_removed_or_gone_on_with(job: CachedJob, r
 def test_work_that_fails_is_not_done(job: CachedJob) -> None:
     with pytest.raises(ZeroDivisionError):
         job.run(lambda folder: {"answer": 1 / 0})
-    assert not job.is_done
+    assert not job.is_whole()
     with pytest.raises(FileNotFoundError):
         job.record()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"question": 1}'])
-def test_a_damaged_record_names_the_folder_to_delete(job: CachedJob, content: str) -> None:
-    job.run(lambda folder: {"answer": 42})
-    job.marker.write_text(content)
-    with pytest.raises(ProjectError, match="must be whole JSON") as caught:
-        job.run(_never)
-    assert f"delete the folder {job.folder}" in str(caught.value)
+def _make(folder: Path) -> dict[str, Any]:
+    (folder / "weights").mkdir()
+    (folder / "weights" / "model.safetensors").write_bytes(bytes(range(256)) * 64)
+    (folder / "optimizer.pt").write_bytes(b"needed no more")
+    CachedJob(folder / "scores", ("loss",)).run(lambda _: {"loss": 1.5})
+    return {"answer": 42.5, "seconds": {"a": 1}}
+
+
+def _marker(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def damage(marker: Path) -> None:
+        marker.write_text(json.dumps(change(json.loads(marker.read_text()))))
+
+    return damage
+
+
+def _weights(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def damage(marker: Path) -> None:
+        file = marker.parent / "weights" / "model.safetensors"
+        file.write_bytes(change(file.read_bytes()))
+
+    return damage
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "zeroed block": _weights(lambda raw: raw[:4096] + bytes(4096) + raw[8192:]),
+    "one bit": _weights(lambda raw: bytes([raw[0] ^ 1]) + raw[1:]),
+    "cut": _weights(lambda raw: raw[:-1]),
+    "longer": _weights(lambda raw: raw + b"x"),
+    "gone": lambda marker: (marker.parent / "weights" / "model.safetensors").unlink(),
+    "marker empty": lambda marker: marker.write_bytes(b""),
+    "marker zeroed": lambda marker: marker.write_bytes(bytes(marker.stat().st_size)),
+    "marker cut": lambda marker: marker.write_text(marker.read_text()[:-20]),
+    "marker a list": lambda marker: marker.write_text("[]"),
+    "marker deep": lambda marker: marker.write_text("[" * 100_000),
+    "another value": _marker(lambda record: record | {"answer": 43.5}),
+    "a key less": _marker(lambda record: {key: record[key] for key in ("answer", "seal")}),
+    "another hash": _marker(lambda record: record | {"seal": record["seal"] | {"record": "0" * 64}}),
+    "no seal": _marker(lambda record: {"answer": 42.5}),
+    "no file sealed": _marker(lambda record: record | {"seal": record["seal"] | {"files": {}}}),
+}
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_what_is_damaged_is_done_again_and_said(
+    kind: str, resumable: bool, job: CachedJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = job.run(_make)
+    undamaged = (job.folder / "weights" / "model.safetensors").read_bytes()
+    DAMAGE[kind](job.marker)
+    assert not CachedJob(job.folder, job.keys).is_whole()
+    assert not (job.folder / "weights" / "model.safetensors").exists(), "nothing goes on with what is damaged"
+    assert (job.folder / "scores" / "done.json").exists(), "work of its own stays"
+    assert str(job.marker if "marker" in kind or "weights" not in caplog.text else job.folder) in caplog.text
+
+    def again(folder: Path) -> dict[str, Any]:
+        for place in ("weights", "scores"):
+            shutil.rmtree(folder / place, ignore_errors=True)
+        return _make(folder)
+
+    assert job.run(again, resumable=resumable) == made == {"answer": 42.5, "seconds": {"a": 1}}
+    assert (job.folder / "weights" / "model.safetensors").read_bytes() == undamaged
+    assert job.run(_never) == made
+
+
+def test_leftovers_are_removed_and_not_missed(job: CachedJob) -> None:
+    without = replace(job, leftovers=frozenset({"optimizer.pt"}))
+    without.run(_make)
+    assert not (job.folder / "optimizer.pt").exists()
+    assert job.run(_never) == without.run(_never)
+    other = replace(job, folder=job.folder.with_name("other"))
+    other.run(_make)
+    replace(other, leftovers=without.leftovers).run(_never)
+    assert (other.folder / "optimizer.pt").exists(), "whoever made it goes on with it"
+    assert other.run(_never)
+
+
+def test_a_file_is_hashed_once_per_process(job: CachedJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    job.run(_make)
+    hashed: list[Path] = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda stream, name: hashed.append(stream.name) or digest(stream, name))
+    past = time.time() - 60
+    for file in (job.folder / "weights" / "model.safetensors", job.folder / "optimizer.pt"):
+        os.utime(file, (past, past))
+    time.sleep(0.15)  # until the files are old enough for their times to tell
+    for _ in range(3):
+        assert job.is_whole()
+    assert sorted(Path(name).name for name in hashed) == ["model.safetensors", "optimizer.pt"]
+    file.write_bytes(b"needed NO more")
+    assert not job.is_whole()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -82,11 +83,25 @@ def test_a_killed_segment_resumes_to_the_same_weights(store: TokenStore, tmp_pat
     assert found is not None
     assert found.name == "checkpoint-4"
     assert not (tmp_path / "cut" / "checkpoint-5").exists()
+    _damaged_checkpoints_are_not_gone_on_with(found, tmp_path)
     again = _model(store)
     progress_again = train_segment(again, store, segment, tmp_path / "cut", heldout=heldout)
     assert _equal(undisturbed, again)
     assert progress.curve == progress_again.curve
     assert [point["step"] for point in progress.curve] == [3, 8]
+
+
+def _damaged_checkpoints_are_not_gone_on_with(checkpoint: Path, tmp_path: Path) -> None:
+    files = sorted(path.name for path in checkpoint.iterdir())
+    assert {"model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json"} < set(files)
+    for name in files:
+        copy = tmp_path / f"damaged {name}"
+        shutil.copytree(checkpoint, copy / checkpoint.name)
+        file = copy / checkpoint.name / name
+        raw = file.read_bytes()
+        file.write_bytes(raw[: len(raw) // 2] + b"\0" + raw[len(raw) // 2 + 1 :])
+        assert newest_checkpoint(copy) is None or file.read_bytes() == raw
+        assert list(copy.iterdir()) == [] or file.read_bytes() == raw
 
 
 def test_a_child_goes_on_with_the_optimiser_of_its_parent(store: TokenStore, tmp_path: Path) -> None:

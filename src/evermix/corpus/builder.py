@@ -23,7 +23,7 @@ from evermix.corpus.source import Survey, TextSource, iterate, serialised, surve
 from evermix.corpus.split import cut, heldout_mask, piece_bytes
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CorpusError
-from evermix.files import new_folder, read_record, write_json
+from evermix.files import new_folder, read_record, stored, write_record
 
 Result = TypeVar("Result")
 
@@ -130,10 +130,11 @@ def _survey(source: TextSource, job: _Job) -> Survey:
 def _build_domain(source: TextSource, found: Survey, job: _Job) -> dict[str, Any]:
     name = f"{_slug(source.name)}-{_key(source, found, job)}"
     meta = job.folder / name / "meta.json"
-    if not meta.is_file():
+    if stored(meta) is None:
         with new_folder(job.folder / name) as folder:
             write = _write_chats if source.is_chat else _write_sequences
-            write_json(folder / "meta.json", write(source, found, job, folder))
+            made = write(source, found, job, folder)
+            write_record(folder / "meta.json", made, [path.name for path in folder.iterdir()])
     job.progress(StoreProgress(source.name, "done", found.n_bytes, found.n_bytes))
     return {"folder": name, **read_record(meta, "name", "train", "heldout")}
 

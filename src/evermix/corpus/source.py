@@ -21,7 +21,7 @@ from evermix.corpus.patterns import find_files
 from evermix.corpus.readers import Documents, read_dataset, read_documents, read_objects, read_rows
 from evermix.corpus.split import content_key
 from evermix.errors import CorpusError
-from evermix.files import read_record, write_json
+from evermix.files import stored, write_record
 from evermix.wording import without_secrets
 
 
@@ -191,10 +191,11 @@ def survey(source: TextSource, base: Path, cache: Path, report: Callable[[int], 
         CorpusError: as `source.serialised`.
     """
     kept = cache / f"{_signature(source, base)}.json"
-    if kept.is_file():
-        return Survey(**read_record(kept, *Survey.__dataclass_fields__))
+    record = stored(kept, *Survey.__dataclass_fields__)
+    if record is not None:
+        return Survey(**record)
     result = _read(source, base, report)
-    write_json(kept, asdict(result))
+    write_record(kept, asdict(result))
     return result
 
 

@@ -7,7 +7,7 @@ Layout of the folder (all readable with numpy and any JSON reader):
     <domain>-<key>/train.npy          (sequences, sequence_length) uint16 or uint32; heldout.npy likewise
     <domain>-<key>/heldout_bytes.npy  uint32 beside each token: the bytes of the text that it stands for
     <domain>-<key>/train_roles.npy    of a chat domain: uint8 beside each token; heldout_roles.npy likewise
-    <domain>-<key>/meta.json          counts; the folder appears by one rename when it is whole
+    <domain>-<key>/meta.json          counts, and size and SHA-256 of the files; the folder appears whole, by one rename
 The key is a hash of the documents, the tokenizer and the settings: adding a domain tokenises only that one.
 
 A sequence of a text domain is full of tokens, all learnt. One of a chat domain is a conversation, padded on the right
@@ -33,7 +33,7 @@ from evermix.corpus.source import TextSource
 from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer
 from evermix.domains import Domain, DomainSet
 from evermix.errors import CorpusError
-from evermix.files import DISK_FULL, read_record, write_json
+from evermix.files import DISK_FULL, faults, read_record, write_record
 
 __all__ = ["StoreProgress", "StoreSettings", "TokenStore", "build_store"]
 
@@ -62,15 +62,26 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path) -> TokenStore:
-        """The store last built in `folder`; CorpusError if there is none or a part of it is gone."""
+        """The store last built in `folder`, every file of it read once; CorpusError if a part is gone or damaged."""
         manifest = Path(folder) / "store.json"
         if not manifest.is_file():
             raise CorpusError("a token store must hold store.json", received=str(folder), hint="build it first")
-        return cls.from_manifest(Path(folder), read_record(manifest, "folders", "sequence_length", "tokenizer"))
+        store = cls.from_manifest(Path(folder), read_record(manifest, "folders", "sequence_length", "tokenizer"))
+        for entry in store.entries:
+            for fault in faults(store.folder / entry["folder"] / "meta.json"):
+                raise CorpusError(
+                    f"a part of the token store is gone or damaged: {fault}",
+                    hint=f"delete the folder {store.folder / entry['folder']} and build the store again",
+                )
+        return store
 
     @classmethod
     def from_manifest(cls, folder: Path, manifest: Mapping[str, Any]) -> TokenStore:
-        """The store of the domains that `manifest` lists; CorpusError if a part of it is gone."""
+        """The store of the domains that `manifest` lists, as whoever made the manifest has found it, unread.
+
+        Raises:
+            CorpusError: if a part of it is gone.
+        """
         entries = []
         for name in manifest["folders"]:
             meta = folder / name / "meta.json"
@@ -276,7 +287,9 @@ def build_store(
     settings: StoreSettings,
     progress: Callable[[StoreProgress], None] | None = None,
 ) -> TokenStore:
-    """Tokenise what is not yet in `folder`, and open the store of these sources.
+    """Tokenise what is not yet in `folder` or is damaged there, and open the store of these sources.
+
+    Every file is read once, to compare it with the hash that was written with it.
 
     Args:
         sources: one per domain, unique names.
@@ -295,7 +308,7 @@ def build_store(
         entries = build_domains(sources, tokenizer, folder, settings, progress or (lambda _: None))
         tokenizer.save(folder / f"tokenizer-{tokenizer.fingerprint}.json")
         store = TokenStore(folder, settings.sequence_length, tokenizer.fingerprint, tuple(entries))
-        write_json(folder / "store.json", store.manifest)
+        write_record(folder / "store.json", store.manifest)
     return store
 
 

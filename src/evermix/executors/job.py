@@ -1,7 +1,8 @@
 """A job as a value, what may become of it, and what every executor does with a list of them; and work done once.
 
 `CachedJob` is a folder that holds what was made, and a marker that is written last: a kill at any moment leaves either
-no marker, and the work is done again or gone on with, or the whole record.
+no marker, and the work is done again or gone on with, or the whole record. The marker holds size and SHA-256 of every
+file of the work: what was damaged since is done again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from evermix.errors import ExecutorError
-from evermix.files import read_record, remove_tree, write_json
+from evermix.files import read_record, remove_tree, sealed_files, stored, write_record
 
 Report = Callable[[int, int], None]
 """`report(done, total)`: how far a job is, in units of its own choice."""
@@ -169,22 +171,32 @@ class CachedJob:
     """A piece of work with a folder of its own, named by all that decides the outcome.
 
     Attributes:
-        folder: where the work is done. What it makes stays there beside the marker.
+        folder: where the work is done. What it makes stays there beside the marker. Folders in it that have a marker
+            of their own are other work.
         keys: what the record must hold.
+        leftovers: names of files that nothing needs once the work is done; they are removed then.
     """
 
     folder: Path
     keys: tuple[str, ...]
+    leftovers: frozenset[str] = frozenset()
 
     @property
     def marker(self) -> Path:
         """The record as a file; there if and only if the work is done."""
         return self.folder / MARKER
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the marker is there."""
-        return self.marker.exists()
+    def is_whole(self) -> bool:
+        """Whether the work is done and nothing of it is damaged.
+
+        What is damaged is said and thrown away with all that belongs to it, so that the work is done again from its
+        beginning. Every file is read once per process (`evermix.files.faults`).
+        """
+        if stored(self.marker, *self.keys) is not None:
+            return True
+        if self.marker.exists():
+            self._discard()
+        return False
 
     def record(self) -> dict[str, Any]:
         """The record of work that is done.
@@ -196,18 +208,38 @@ class CachedJob:
         return read_record(self.marker, *self.keys)
 
     def run(self, work: Callable[[Path], dict[str, Any]], *, resumable: bool = False) -> dict[str, Any]:
-        """The record, after the work if it was not done before.
+        """The record, after the work if it was not done before or is damaged.
 
         Args:
             work: called with the folder, which is there; what it returns is the record.
             resumable: whether `work` goes on with what a killed attempt left; else that is removed first.
-
-        Raises:
-            ProjectError: if the record is damaged or lacks a key.
         """
-        if not self.is_done:
+        if not self.is_whole():
             if not resumable:
                 remove_tree(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.marker, work(self.folder))
+            made = work(self.folder)
+            write_record(self.marker, made, [name for name in self._files() if Path(name).name not in self.leftovers])
+        if self.leftovers:
+            self._remove_leftovers()
         return self.record()
+
+    def _files(self) -> list[str]:
+        """What belongs to this work, relative to the folder, without the marker."""
+        found = []
+        for place, folders, files in os.walk(self.folder):
+            folders[:] = [name for name in folders if not Path(place, name, MARKER).exists()]
+            found += [str(Path(place, name).relative_to(self.folder)) for name in files]
+        return sorted(set(found) - {MARKER})
+
+    def _discard(self) -> None:
+        """Remove the marker, then the work; a kill on the way leaves work that is not done."""
+        self.marker.unlink()
+        for name in self._files():
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        kept = sealed_files(self.marker)
+        for name in self._files():
+            if Path(name).name in self.leftovers and name not in kept:
+                (self.folder / name).unlink(missing_ok=True)

@@ -110,7 +110,7 @@ def score_on_tasks(
     jobs = [_task_job(context, model_id, task) for task in tasks]
     loaded: PreTrainedModel | None = None
     for task, job in zip(tasks, jobs, strict=True):
-        if not job.is_done:
+        if not job.is_whole():
             loaded = loaded or on_gpu(load(model))
             with context.reporter.part(_SCORING, f"task {task.name}", None):
                 record = _score_on_task(context, loaded, task)

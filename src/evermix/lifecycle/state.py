@@ -33,11 +33,11 @@ from evermix.results import Compute, CurvePoint
 from evermix.tasks.prompts import PromptEncoder
 from evermix.training.sdft import SelfDistillation, TeacherPrompt, sdft_trainer
 from evermix.training.segment import (
+    ONLY_TO_GO_ON,
     LearningRate,
     MakeTrainer,
     Optimisation,
     Segment,
-    keep_weights_only,
     newest_checkpoint,
     plain_trainer,
     spread_steps,
@@ -129,11 +129,9 @@ def train(context: RunContext, state: ModelState, piece: Piece) -> tuple[ModelSt
     folder = context.project.run_folder(run_id)
     n_rows = (piece.end_step - state.step) * piece.optimisation.batch_sequences
     history = state.history.then(piece.mixture, n_rows)
-    job = CachedJob(folder, keys=("curve", "seconds"))
+    job = CachedJob(folder, ("curve", "seconds"), frozenset() if piece.is_carried_on else ONLY_TO_GO_ON)
     record = job.run(lambda place: _train(context, state, piece, history, place), resumable=True)
     checkpoint = folder / f"checkpoint-{piece.end_step}"
-    if not piece.is_carried_on:
-        keep_weights_only(checkpoint)
     compute = _compute(context, piece, n_rows * context.mean_length(piece.mixture), record)
     ledger_record = {
         "phase": piece.phase,

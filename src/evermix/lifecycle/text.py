@@ -13,6 +13,8 @@ from evermix.corpus.patterns import find_files, remarks
 from evermix.corpus.source import TextSource, iterate, survey
 from evermix.corpus.store import StoreProgress, StoreSettings, TokenStore, build_store
 from evermix.corpus.tokenizer import TextTokenizer, checkpoint_file, fingerprint_of, load_tokenizer, train_bpe
+from evermix.errors import TokenizerError
+from evermix.files import say_damaged, stored, write_record
 from evermix.ledger import Project, content_hash
 from evermix.lifecycle.progress import Reporter
 from evermix.models.loading import resolve_checkpoint
@@ -98,21 +100,55 @@ def _tokenizer(
 ) -> TextTokenizer:
     """The recipe's tokenizer; that of the checkpoint; the pinned one; or one trained on the text and kept."""
     path = recipe.tokenizer.path or recipe.model.checkpoint
-    pinned = project.ledger.find("tokenizer", _PINNED)
-    if path is None and pinned is not None:
-        return load_tokenizer(folder / f"tokenizer-{pinned.payload['fingerprint']}.json")
     if path is not None:
         with reporter.part("corpus", f"opening {path}", None):
             return load_tokenizer(resolve_checkpoint(path, recipe.base), recipe.tokenizer.end_token)
+    pinned = project.ledger.find("tokenizer", _PINNED)
+    kept = None if pinned is None else _kept_tokenizer(folder, pinned.payload["fingerprint"])
+    if kept is not None:
+        return kept
+    found = _trained_tokenizer(recipe, sources, folder, reporter)
+    if pinned is not None and found.fingerprint != pinned.payload["fingerprint"]:
+        raise TokenizerError(
+            f"{_file(folder, pinned.payload['fingerprint'])}: the tokenizer of the project must be there, and the text "
+            "gives another one today",
+            hint="put the file back, or choose another `project:`",
+        )
+    return found
+
+
+def _trained_tokenizer(recipe: Recipe, sources: list[TextSource], folder: Path, reporter: Reporter) -> TextTokenizer:
+    """One trained on the text, or the one that was: `trained-<hash of the text>.json` says which it is."""
     with reporter.part("corpus", "reading the text", None) as report:
         surveys = [asdict(survey(source, recipe.base, folder / "surveys", report)) for source in sources]
     key = content_hash([[found["fingerprint"] for found in surveys], recipe.tokenizer.vocab_size])
-    kept = folder / f"trained-{key}.json"
-    if not kept.exists():
-        with reporter.part("corpus", f"training a tokenizer of {recipe.tokenizer.vocab_size} tokens", None):
-            texts = {source.name: iterate(source, recipe.base) for source in sources}
-            train_bpe(texts, recipe.tokenizer.vocab_size).save(kept)
-    return load_tokenizer(kept)
+    record = stored(folder / f"trained-{key}.json", "fingerprint")
+    kept = None if record is None else _kept_tokenizer(folder, record["fingerprint"])
+    if kept is not None:
+        return kept
+    with reporter.part("corpus", f"training a tokenizer of {recipe.tokenizer.vocab_size} tokens", None):
+        texts = {source.name: iterate(source, recipe.base) for source in sources}
+        made = train_bpe(texts, recipe.tokenizer.vocab_size)
+    made.save(_file(folder, made.fingerprint))
+    write_record(folder / f"trained-{key}.json", {"fingerprint": made.fingerprint})
+    return load_tokenizer(_file(folder, made.fingerprint))
+
+
+def _kept_tokenizer(folder: Path, fingerprint: str) -> TextTokenizer | None:
+    """The store's tokenizer of that fingerprint; None, and a warning, if it is damaged."""
+    file = _file(folder, fingerprint)
+    try:
+        if file.exists() and (found := load_tokenizer(file)).fingerprint == fingerprint:
+            return found
+        fault = f"{file} holds another tokenizer" if file.exists() else f"{file} is gone"
+    except TokenizerError as error:
+        fault = error.rule
+    say_damaged(fault)
+    return None
+
+
+def _file(folder: Path, fingerprint: str) -> Path:
+    return folder / f"tokenizer-{fingerprint}.json"
 
 
 def fingerprint_beside(checkpoint: str) -> str | None:

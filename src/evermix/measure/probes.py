@@ -117,9 +117,14 @@ def train_probe(
             "seconds": time.monotonic() - started,
         }
 
-    record = CachedJob(folder, ("loss_nats", "n_tokens", "seconds")).run(work)
+    record = probe_job(folder).run(work)
     losses = np.array(record["loss_nats"])
     return Probe(component, folder / "adapter", losses, record["n_tokens"], record["seconds"])
+
+
+def probe_job(folder: Path) -> CachedJob:
+    """The training of the probe in a folder."""
+    return CachedJob(folder, ("loss_nats", "n_tokens", "seconds"))
 
 
 def load_probe(base: Path, adapter: Path) -> PreTrainedModel:

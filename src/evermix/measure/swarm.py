@@ -4,7 +4,7 @@ A proxy is a job of its own, named by its content: the text that it is trained o
 Its weights are kept, so that a metric that appears later (a new domain's held-out text, a new task) costs an evaluation
 and no training. Layout of `runs/proxy-<id>/`:
     config.json           what is trained, for people
-    weights/              safetensors; `done.json` beside them is written last
+    weights/              safetensors; `done.json` beside them is written last and holds their hashes
     scores/<metric>/      one metric's values, named by the metric's content
     measured-<metrics>/   all wanted metrics together; its `done.json` is what an executor waits for
 
@@ -300,8 +300,8 @@ class Proxy:
 
     @property
     def is_trained(self) -> bool:
-        """Whether its weights are there."""
-        return self.weights.is_done
+        """Whether its weights are there and whole."""
+        return self.weights.is_whole()
 
     @property
     def arguments(self) -> dict[str, Any]:

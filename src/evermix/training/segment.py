@@ -1,20 +1,18 @@
 """One segment of training on HF Trainer: from one decision to the next, resumable at every checkpoint.
 
 Here too: learning-rate schedules over the steps of a whole run, as factors of the peak rate; and checkpoints: which is
-the newest that was written whole, whether it can be read to its end, and full disks.
+the newest that is whole, and full disks.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import math
 import os
 import re
 import time
-import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from transformers import (
@@ -35,8 +33,8 @@ from transformers import (
 )
 
 from evermix.corpus.store import TokenStore
-from evermix.errors import CheckpointError, RecipeError
-from evermix.files import read_record, remove_tree, write_json
+from evermix.errors import RecipeError
+from evermix.files import read_record, remove_tree, stored, write_record
 from evermix.schedule import MixtureSchedule
 from evermix.training.data import SequenceDataset, StreamSampler, trimmed
 from evermix.training.evaluation import HeldoutText, evaluate
@@ -195,8 +193,6 @@ def train_segment(
     )
     trainer = make_trainer(parts)
     trainer.remove_callback(_default_progress())
-    if resume is not None:
-        check_whole(resume)
     try:
         with full_disk_named(folder):
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -337,7 +333,9 @@ class _Recorder(TrainerCallback):
         current = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         record = self.finished()
         counts = {"counts": record.counts} if record.counts else {}
-        write_json(current / PROGRESS_FILE, {"curve": record.curve, "seconds": record.seconds, **counts})
+        made = {path.name for path in current.iterdir() if path.is_file() and not _OF_A_RANK.fullmatch(path.name)}
+        progress = {"curve": record.curve, "seconds": record.seconds, **counts}
+        write_record(current / PROGRESS_FILE, progress, made - {PROGRESS_FILE})
         for older in Path(args.output_dir).glob("checkpoint-*"):
             if older != current:
                 remove_tree(older)
@@ -354,26 +352,21 @@ def spread_steps(start: int, end: int, total: int, count: int) -> tuple[int, ...
 
 PROGRESS_FILE = "evermix_progress.json"
 TEACHER_FILE = "evermix_teacher.safetensors"
-_TO_GO_ON = ("optimizer.pt", "scheduler.pt", TEACHER_FILE)
+ONLY_TO_GO_ON = frozenset({"optimizer.pt", "scheduler.pt", TEACHER_FILE})  # three times the weights and more
+_OF_A_RANK = re.compile(r"rng_state_\d+\.pth")  # other processes may still be writing theirs
 # what safetensors and torch say of ENOSPC, EDQUOT and EFBIG
 _FULL_DISK = re.compile(r"os error (28|122|27)\b|No space left|PytorchStreamWriter|inline_container.*unexpected pos")
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint of `folder` that was written whole; torn ones are removed."""
+    """The latest checkpoint of `folder` that is whole; torn ones are removed, and damaged ones, which is said."""
     whole: list[tuple[int, Path]] = []
     for path in folder.glob("checkpoint-*"):
-        if (path / PROGRESS_FILE).exists():
+        if stored(path / PROGRESS_FILE, "curve", "seconds") is not None:
             whole.append((int(path.name.removeprefix("checkpoint-")), path))
         else:
             remove_tree(path)
     return max(whole)[1] if whole else None
-
-
-def keep_weights_only(checkpoint: Path) -> None:
-    """Remove what only its own training needs to go on, three times the weights and more; nothing if that was done."""
-    for name in _TO_GO_ON:
-        (checkpoint / name).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -385,28 +378,6 @@ def full_disk_named(folder: Path) -> Iterator[None]:
         if not _FULL_DISK.search(str(error)):
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-
-
-def check_whole(checkpoint: Path) -> None:
-    """CheckpointError unless weights, optimiser and trainer state can be read to their ends."""
-    try:
-        with safe_open(checkpoint / "model.safetensors", "pt") if _has_weights(checkpoint) else nullcontext():
-            pass
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
-        for name in ("optimizer.pt", "scheduler.pt"):
-            with zipfile.ZipFile(checkpoint / name) as archive:
-                if archive.testzip() is not None:
-                    raise zipfile.BadZipFile(name)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
-        raise CheckpointError(
-            f"{checkpoint}: a checkpoint to go on from must be whole ({error})",
-            hint=f"delete the folder {checkpoint.parent} and run the same command again: that part is trained anew",
-        ) from error
-
-
-def _has_weights(checkpoint: Path) -> bool:
-    """Large models are saved in several files, which the loader checks against their index."""
-    return not (checkpoint / "model.safetensors.index.json").exists()
 
 
 StepReport = Callable[[int], None]

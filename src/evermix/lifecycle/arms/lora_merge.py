@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ConvergenceError, ProjectError
-from evermix.executors import CachedJob
+from evermix.executors.job import CachedJob
 from evermix.ledger import content_hash
 from evermix.lifecycle.arms.base import Arm, PhaseOutcome
 from evermix.lifecycle.arms.decided import Evermix, decide_before
@@ -32,6 +32,7 @@ from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.work import Work
 from evermix.measure.interpolation import Adapter, Interpolation
 from evermix.measure.merging import save_interpolated
+from evermix.measure.probes import probe_job
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.recipe import Recipe
@@ -62,6 +63,8 @@ class LoraMerge(Arm):
         job = CachedJob(context.project.run_folder(run_id), ("adapter_weights",))
 
         def merge(folder: Path) -> dict[str, Any]:
+            if not all(probe_job(probe.adapter.parent).is_whole() for probe in probes):
+                _train_again(context, state, phases)
             adapters = [Adapter.load(probe.adapter) for probe in probes]
             save_interpolated(Interpolation(load_model(state.trained), adapters), w, folder / _CHECKPOINT)
             return {"adapter_weights": w.tolist()}
@@ -108,6 +111,13 @@ def adapter_weights(decision: Decision) -> Floats:
         received=f"{len(Q)} probes of {len(names)} components",
         hint="raise replay.purities, so that every probe is mostly of its own component",
     )
+
+
+def _train_again(context: RunContext, state: ModelState, phases: Sequence[Phase]) -> None:
+    """The probes of a decision that are damaged; it stands, for they come out as they were."""
+    request = EVIDENCE["probes"].request(context, state, phases, LoraMerge.name)
+    assert request is not None  # there is a decision
+    EVIDENCE["probes"].measure(context, state, request)
 
 
 @dataclass(frozen=True)

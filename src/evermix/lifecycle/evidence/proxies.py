@@ -146,6 +146,9 @@ def left_out_runs(failures: Sequence[Failure]) -> list[LeftOutRun]:
 
 
 def proxy_job(run_id: str, proxy: Proxy) -> Job:
+    """What is damaged of a proxy is said here, where somebody reads it, and done again by the worker."""
+    if not proxy.measurement.is_whole():
+        proxy.weights.is_whole()
     return Job(run_id, JOB, proxy.arguments, proxy.marker)
 
 
