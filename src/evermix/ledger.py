@@ -1,7 +1,8 @@
 """The project folder: append-only ledger, run folders with completion markers, and the lock that keeps two runs apart.
 
 The ledger is a table of what was done and decided, in SQLite (write-ahead log). Any SQLite tool reads it:
-`sqlite3 ledger.sqlite "select * from entries"`. A commit survives a kill; several processes may append at once.
+`sqlite3 ledger.sqlite "select * from entries"`. A commit survives a kill; several processes may append at once. Every
+row has a seal, the hash of the rest of it, and the whole file is checked when it is opened.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import socket
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +38,8 @@ create table if not exists entries (
     kind text not null,
     key text not null,
     payload text not null,
-    at text not null
+    at text not null,
+    seal text not null
 );
 create unique index if not exists one_per_key on entries (kind, key);
 create trigger if not exists never_changed before update on entries
@@ -57,33 +61,42 @@ class Entry:
     at: str
 
 
+_BUSY_SECONDS = 30.0  # how long another process may hold the ledger
+_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR")
+_NO_ACCESS = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
+_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+
+
 class Ledger:
     """Append and read entries of one project.
 
+    Args:
+        path: the file.
+        read_only: whether nothing is written: neither is the file begun, nor are its folder and itself changed.
+
     Raises:
-        ProjectError: if the file is not a ledger, or one that another evermix laid out otherwise.
+        ProjectError: by this and by every method, if the file is not a ledger, or is damaged, or held by another
+            process, or cannot be written, or is one that another evermix laid out otherwise.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with self._connect() as connection:
-                known = connection.execute("select 1 from sqlite_master where name = 'never_removed'").fetchone()
-                if known is None:
-                    connection.executescript(_SCHEMA)
-                else:
-                    self._check_version(connection)
-        except sqlite3.OperationalError as error:
-            raise ProjectError(
-                f"{path}: the ledger must be writable ({error})", hint="free some space, or check the permissions"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise ProjectError(
-                f"{path}: the ledger must be a readable SQLite file ({error})", hint="move it away to start anew"
-            ) from error
+        self.read_only = read_only
+        if not read_only:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with self._connect() as connection:
+            if self._is_begun(connection):
+                self._check(connection)
+            elif not read_only:
+                connection.executescript(_SCHEMA)
 
-    def _check_version(self, connection: sqlite3.Connection) -> None:
+    @staticmethod
+    def _is_begun(connection: sqlite3.Connection) -> bool:
+        """Not so of a file that a killed process left empty."""
+        return connection.execute("select 1 from sqlite_master where name = 'never_removed'").fetchone() is not None
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """The version of the layout, and the file from its first page to its last."""
         found = int(connection.execute("pragma user_version").fetchone()[0])
         if found != SCHEMA_VERSION:
             raise ProjectError(
@@ -91,26 +104,77 @@ class Ledger:
                 received=f"version {found}" if found else "none, so it is of an evermix before 0.5.0",
                 hint="read it with the evermix that wrote it, or choose another `project:` folder",
             )
+        told = str(connection.execute("pragma integrity_check(1)").fetchone()[0])
+        if told != "ok":
+            raise self._damaged(" ".join(told.split()))
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=30)
+        """A connection whose changes are committed when the block ends well; its errors become ProjectErrors."""
         try:
+            with self._reading() if self.read_only else self._writing() as connection, connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS)) as connection:
             if connection.execute("pragma journal_mode").fetchone()[0] != "wal":
                 connection.execute("pragma journal_mode=wal")
             connection.execute("pragma synchronous=full")
-            with connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Where the folder may not be written, SQLite needs files of a running process beside it, or a copy."""
+        if os.access(self.path.parent, os.W_OK) and os.access(self.path, os.W_OK):
+            with closing(sqlite3.connect(_uri(self.path, "rw"), uri=True, timeout=_BUSY_SECONDS)) as connection:
+                connection.execute("pragma query_only=1")
                 yield connection
-        finally:
-            connection.close()
+            return
+        with tempfile.TemporaryDirectory(prefix="evermix-ledger-") as scratch:
+            copy = Path(scratch) / self.path.name
+            for end in ("", "-wal"):
+                if self.path.with_name(self.path.name + end).exists():
+                    shutil.copyfile(self.path.with_name(self.path.name + end), copy.with_name(copy.name + end))
+            with closing(sqlite3.connect(_uri(copy, "rw"), uri=True)) as connection:
+                yield connection
+
+    def _fault(self, error: sqlite3.Error) -> ProjectError:
+        """What SQLite says as a line with a way out."""
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(_BUSY):
+            return ProjectError(
+                f"{self.path}: another process must not hold the ledger for longer than {_BUSY_SECONDS:g} s ({error})",
+                hint="wait for it or stop it, and run the same command again: what was finished is kept",
+            )
+        if name.startswith(_NO_ROOM):
+            return ProjectError(
+                f"{self.path}: the ledger must be writable ({error})",
+                hint="free some space, or check the disk, and run the same command again: what was finished is kept",
+            )
+        if name.startswith(_NO_ACCESS):
+            return ProjectError(f"{self.path}: the ledger must be writable ({error})", hint="check the permissions")
+        return self._damaged(str(error))
+
+    def _damaged(self, what: str) -> ProjectError:
+        return ProjectError(
+            f"{self.path}: the ledger must be whole ({what})",
+            hint=f"move {self.path.name} away and run the same command again: finished runs are kept. Updates of a "
+            "swarm's domains, and what a study was told, must be made and told again",
+        )
 
     def append(self, kind: str, key: str, payload: dict[str, Any]) -> bool:
         """Add an entry, without secrets, unless (kind, key) is there already; True if it was added."""
+        if self.read_only:
+            raise ProjectError(f"{self.path}: this ledger was opened to be read; nothing is appended to it")
         text = json.dumps(without_secrets(payload), ensure_ascii=False, allow_nan=False)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        row = (kind, key, text, now, _seal(kind, key, text, now))
         with self._connect() as connection:
             cursor = connection.execute(
-                "insert or ignore into entries (kind, key, payload, at) values (?, ?, ?, ?)", (kind, key, text, now)
+                "insert or ignore into entries (kind, key, payload, at, seal) values (?, ?, ?, ?, ?)", row
             )
             return cursor.rowcount == 1
 
@@ -124,10 +188,24 @@ class Ledger:
 
     def _select(self, where: str, values: tuple[str, ...]) -> list[Entry]:
         with self._connect() as connection:
+            if self.read_only and not self._is_begun(connection):
+                return []
             rows = connection.execute(
-                f"select number, kind, key, payload, at from entries{where} order by number", values
+                f"select number, kind, key, payload, at, seal from entries{where} order by number", values
             ).fetchall()
-        return [Entry(number, kind, key, json.loads(payload), at) for number, kind, key, payload, at in rows]
+        for number, kind, key, payload, at, seal in rows:
+            if seal != _seal(kind, key, payload, at):
+                raise self._damaged(f"entry {number} ({kind!r}) is not what was written")
+        return [Entry(number, kind, key, json.loads(payload), at) for number, kind, key, payload, at, _ in rows]
+
+
+def _seal(*parts: object) -> str:
+    """16 hex digits that depend on a row."""
+    return hashlib.sha256(json.dumps(parts, default=repr).encode()).hexdigest()[:16]
+
+
+def _uri(path: Path, mode: str) -> str:
+    return f"{path.absolute().as_uri()}?mode={mode}"
 
 
 # ---- the project folder
@@ -145,14 +223,19 @@ class Project:
 
     Layout: `ledger.sqlite`, `runs/<id>/` (config, metrics, checkpoint or adapter, completion marker `done.json`),
     `tokens/` (tokenised store), `status.json`, `result.json`, `report.html`.
+
+    Args:
+        folder: made if it is not there.
+        read_only: whether nothing is made or written; the folder must be there then.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.folder = folder
         if folder.exists() and not folder.is_dir():
             raise ProjectError(f"{folder}: the project must be a folder", hint="choose another `project:`")
-        folder.mkdir(parents=True, exist_ok=True)
-        self.ledger = Ledger(folder / "ledger.sqlite")
+        if not read_only:
+            folder.mkdir(parents=True, exist_ok=True)
+        self.ledger = Ledger(folder / "ledger.sqlite", read_only=read_only)
 
     @property
     def tokens(self) -> Path:
@@ -192,6 +275,22 @@ class Project:
             stream.write(f"process {os.getpid()} on {socket.gethostname()}, started {started}\n")
             stream.flush()
             yield
+
+
+def lock_holder(project: Path) -> str | None:
+    """Who runs the project of a folder, such as `process 7 on host, started 2026-01-01T00:00:00+00:00`, or None.
+
+    The lock is asked, so that neither a kill nor another process with the number of an ended one misleads.
+    """
+    try:
+        with open(project / ".lock", encoding="utf-8", errors="replace") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return stream.read().strip() or "a process"
+    except OSError:
+        return None
+    return None
 
 
 def _acquire(stream: TextIO) -> None:

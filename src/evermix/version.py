@@ -10,5 +10,5 @@ TRAINING_VERSION = 1
 Names of finished work hold it, and nothing else that changes with a release: an upgrade trains nothing anew.
 """
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised when `result.json` or the ledger of a project is laid out otherwise; an older project is refused."""

@@ -7,7 +7,7 @@ import pytest
 import evermix as em
 from evermix.domain_updates import Add, Remove
 from evermix.errors import ProjectError
-from evermix.ledger import Ledger
+from evermix.ledger import Ledger, Project
 from evermix.reports import log as read_log
 from evermix.reports import print_log, print_status
 from evermix.results import Compute
@@ -23,19 +23,13 @@ def write_status(project: Path, pid: int, part: str = "training") -> None:
     (project / "status.json").write_text(json.dumps({**live, "updated_at": "2026-01-01T00:00:00+00:00"}))
 
 
-def dead_pid() -> int:
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    return child
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_running_stopped_done(tmp_path: Path) -> None:
+    """The lock is asked: the number of a process may belong to another one by now."""
     write_status(tmp_path, os.getpid())
-    assert em.status(tmp_path).state == "running"
-    write_status(tmp_path, dead_pid())
+    with Project(tmp_path).lock():
+        found = em.status(tmp_path)
+        assert found.state == "running"
+        assert f"running (process {os.getpid()} on " in printed(print_status, found, width=200)
     assert em.status(tmp_path).state == "stopped"
     assert (em.status(tmp_path).seconds_since_update or 0) > 0
     write_status(tmp_path, os.getpid(), "done")

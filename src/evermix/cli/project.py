@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from evermix.cli.options import AsJson, Project
 from evermix.cli.terminal import console, print_json
 
 Tables = Annotated[bool, typer.Option("--tables", help="Also print the tables here.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the page here instead.")]
 Graph = Annotated[bool, typer.Option("--graph", help="How domains and mixtures followed from each other, as a tree.")]
 At = Annotated[int | None, typer.Option("--at", metavar="N", help="Domains and mixture as of ledger entry N.")]
 
@@ -32,17 +34,19 @@ def status(project: Project, json: AsJson = False) -> None:
         print_status(found, console())
 
 
-def report(project: Project, tables: Tables = False) -> None:
+def report(project: Project, tables: Tables = False, out: Out = None) -> None:
     """Write <project>/report.html: one file, no network needed to read it.
 
-    A project that is still running gets a report of what is there so far.
+    A project that is still running gets a report of what is there so far. Of a project that you may only read, name
+    another place with --out.
 
     \b
     Examples:
       evermix report runs/my-data
       evermix report runs/my-data --tables
+      evermix report /shared/runs/their-data --out their-data.html
     """
-    page = em.report(project)
+    page = em.report(project, out)
     if tables:
         from evermix.reports.run_tables import print_project
 

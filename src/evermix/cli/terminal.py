@@ -9,8 +9,8 @@ import functools
 import json
 import math
 import os
+import re
 import signal
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +34,13 @@ TERMINATED = 143
 _PIPED_WIDTH, _LEAST_WIDTH = 120, 40
 _AGAIN = "run the same command again to go on"
 _FREE_SPACE = "Hint: free some space and run the same command again; what was finished is kept"
+_LESS_MEMORY = (
+    "Hint: lower training.batch_sequences, training.workers or swarm.workers, or free some, and run the same command "
+    "again; what was finished is kept"
+)
+_OUT_OF_MEMORY = re.compile(
+    r"OutOfMemoryError|DefaultCPUAllocator.*memory|std::bad_alloc"
+)  # of torch, which may be absent
 _EXTRAS = {
     "train": ("torch", "transformers", "accelerate", "peft", "tokenizers", "safetensors", "zstandard"),
     "plot": ("matplotlib", "jinja2"),
@@ -122,7 +129,7 @@ def one_line_errors(verb: Callable[P, R], way_on: str = _AGAIN) -> Callable[P, R
             # The reader of our output went away (`evermix log | head`): nothing to say, nobody to say it to.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(0) from None
-        except (EvermixError, OSError, ModuleNotFoundError, sqlite3.OperationalError) as error:
+        except (EvermixError, OSError, ModuleNotFoundError, MemoryError, RuntimeError) as error:
             described = describe(error)
             if described is None:
                 raise
@@ -139,10 +146,10 @@ def describe(error: Exception) -> str | None:
         return _one_line(str(error))
     if isinstance(error, ModuleNotFoundError):
         return _missing_extra(error)
-    if isinstance(error, sqlite3.OperationalError):
-        return f"the disk is full. {_FREE_SPACE}" if "disk is full" in str(error) else None
     if isinstance(error, OSError):
         return _file_trouble(error)
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"):
+        return f"not enough memory ({_one_line(str(error))[:120] or type(error).__name__}). {_LESS_MEMORY}"
     return None
 
 

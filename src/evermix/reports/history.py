@@ -46,7 +46,7 @@ class Branch:
 
 
 def open_study(project: Path) -> Study:
-    """The study in a project folder.
+    """The study in a project folder, to be looked at.
 
     Raises:
         ProjectError: if there is none.
@@ -57,7 +57,7 @@ def open_study(project: Path) -> Study:
             f"{project}: a history of domains and mixtures needs a swarm or a study",
             hint="`evermix log` without --graph and --at shows what happened here",
         )
-    return Study(project)
+    return Study(project, read_only=True)
 
 
 def tree(history: History) -> Branch:
@@ -224,7 +224,7 @@ def study_state(findings: Findings) -> StudyState | None:
     """The study of a project; None where it holds none."""
     if not findings.has_study:
         return None
-    study = Study(findings.folder)
+    study = Study(findings.folder, read_only=True)
     view = study.now()
     versions = _same_design(view.state)
     asked = [entry for entry in view.state.asks if entry.payload["version"] in versions]

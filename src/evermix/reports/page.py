@@ -5,11 +5,13 @@ One page for every recipe: a section is there when there is something to show.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from evermix.errors import ProjectError
 from evermix.files import write_atomically
 from evermix.reports import page_plots, units
 from evermix.reports.answer import Difference, RunView, cost_sentence, decided_version, headline
@@ -46,15 +48,27 @@ _WORDS = {"better": "a gain", "even": "within the noise: no gain", "worse": "a l
 _DETAILED = 12  # decisions that are shown one by one
 
 
-def report(project: str | Path) -> Path:
-    """Write `<project>/report.html` atomically and return its path.
+def report(project: str | Path, out: str | Path | None = None) -> Path:
+    """Write the report atomically and return its path; nothing else in the project is touched.
+
+    Args:
+        out: the file; None for `<project>/report.html`.
 
     Raises:
-        ProjectError: if there is no project in that folder, its result is damaged, or another evermix wrote it.
+        ProjectError: if there is no project in that folder, its result is damaged, another evermix wrote it, or the
+            file cannot be written there.
     """
     folder = Path(project)
-    page = folder / "report.html"
-    write_atomically(page, render(load_findings(folder)))
+    page, text = folder / "report.html" if out is None else Path(out), render(load_findings(folder))
+    try:
+        write_atomically(page, text)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise ProjectError(
+            f"{page}: the report must be written somewhere ({error.strerror})",
+            hint=f"name a file that may be written: `evermix report {folder} --out report.html`",
+        ) from error
     return page
 
 

@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from evermix.files import process_alive
+from evermix.files import read_json
+from evermix.ledger import lock_holder
 from evermix.reports import units
 from evermix.reports.answer import decided_version, headline
 from evermix.reports.history import study_state
 from evermix.reports.layout import facts_table
-from evermix.reports.project import load_findings, read_json
+from evermix.reports.project import Findings, load_findings
 from evermix.results.entries import LiveStatus, read_as
 
 State = Literal["running", "done", "stopped", "study"]
@@ -34,6 +35,7 @@ class Status:
 
     Attributes:
         state: running, done, stopped (run the same command again), or study: open.
+        holder: the process that runs it now; None where none does.
         live: what the process last said of itself; empty where none ever ran.
         seconds_since_update: of that.
         entries: ledger entries per kind.
@@ -44,6 +46,7 @@ class Status:
 
     project: str
     state: State
+    holder: str | None = None
     live: LiveStatus = field(default_factory=LiveStatus)
     seconds_since_update: float | None = None
     entries: dict[str, int] = field(default_factory=dict)
@@ -65,14 +68,16 @@ def status(project: str | Path) -> Status:
         ProjectError: if there is no project in that folder, a file of it is damaged, or another evermix wrote it.
     """
     findings = load_findings(project)
-    written = read_json(findings.folder / "status.json")
-    live = LiveStatus() if written is None else read_as(LiveStatus, written, str(findings.folder / "status.json"))
+    path, holder = findings.folder / "status.json", lock_holder(findings.folder)
+    written = read_json(path) if path.exists() else None
+    live = LiveStatus() if written is None else read_as(LiveStatus, written, str(path))
     study = study_state(findings)
     swarm = study if study is not None and written is not None else None
     current = findings.result is not None and (swarm is None or decided_version(findings.result) == swarm.version)
     return Status(
         str(findings.folder),
-        "study" if findings.has_study and written is None else _state(live, written, findings.result is not None),
+        _state(findings, live, written is not None, holder),
+        holder,
         live,
         _age(live),
         dict(Counter(entry.kind for entry in findings.entries)),
@@ -89,8 +94,7 @@ def print_status(found: Status, console: Console) -> None:
 
 def _rows(found: Status) -> list[tuple[str, str]]:
     live, state = found.live, _WORDS[found.state]
-    process = f" (process {live.pid})" if found.state == "running" and live.pid else ""
-    rows = [("project", found.project), ("state", f"{state}{process}")]
+    rows = [("project", found.project), ("state", f"{state} ({found.holder})" if found.holder else state)]
     if found.state in ("running", "stopped"):
         rows.append(("part", " ".join(text for text in (live.part, live.detail) if text) or "-"))
     if live.total_steps:
@@ -111,10 +115,12 @@ def _rows(found: Status) -> list[tuple[str, str]]:
     return [*rows, *([("answer", found.headline)] if found.headline else [])]
 
 
-def _state(live: LiveStatus, written: dict[str, Any] | None, has_result: bool) -> State:
-    if live.part == "done" or (written is None and has_result):
-        return "done"
-    return "running" if live.pid is not None and process_alive(live.pid) else "stopped"
+def _state(findings: Findings, live: LiveStatus, has_status: bool, holder: str | None) -> State:
+    if holder is not None:
+        return "running"
+    if findings.has_study and not has_status:
+        return "study"
+    return "done" if live.part == "done" or (not has_status and findings.result is not None) else "stopped"
 
 
 def _age(live: LiveStatus) -> float | None:

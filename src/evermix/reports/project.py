@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from evermix.errors import ProjectError
 from evermix.ledger import Entry, Ledger
@@ -101,7 +99,7 @@ def read_entries(project: Path) -> tuple[Entry, ...]:
         ProjectError: if it is damaged, or an evermix before 0.5 wrote it.
     """
     path = project / "ledger.sqlite"
-    entries = tuple(Ledger(path).entries()) if path.exists() else ()
+    entries = tuple(Ledger(path, read_only=True).entries()) if path.exists() else ()
     older = next((entry for entry in entries if entry.kind in _OLDER), None)
     if older is not None:
         raise ProjectError(
@@ -110,18 +108,3 @@ def read_entries(project: Path) -> tuple[Entry, ...]:
             hint="run the recipe into another project folder, or read it with the evermix that wrote it",
         )
     return entries
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None if the file does not exist; ProjectError if it is damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ProjectError(
-            f"{path}: must be valid JSON ({error})", hint="move it away and run the recipe again to write it anew"
-        ) from error
-    if not isinstance(value, dict):
-        raise ProjectError(f"{path}: must hold a JSON object", received=type(value).__name__)
-    return value

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from evermix.errors import ProjectError
 from evermix.results.record import Shares
@@ -191,6 +192,13 @@ class LiveStatus(EntryRecord):
     tokens_per_second: float | None = None
     updated_at: str | None = None
     pid: int | None = None
+
+    @field_validator("updated_at")
+    @classmethod
+    def _is_a_time(cls, value: str | None) -> str | None:
+        if value is not None:
+            datetime.fromisoformat(value)
+        return value
 
 
 Kept = TypeVar("Kept", bound=BaseModel)

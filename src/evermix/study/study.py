@@ -44,6 +44,7 @@ class Study:
         domains: names, or name -> tokens available, or `Domain`s, or a DomainSet. Needed the first time only.
         recipe: what is asked of the runs; the first one given is kept in the folder, a later one holds for this object.
         n_runs: of the first design; None for as many as the law needs.
+        read_only: whether it is only looked at, as in a folder that may not be written.
 
     Raises:
         ProjectError: if the folder holds a study over other domains, or none while `domains` is not given.
@@ -56,6 +57,8 @@ class Study:
         domains: Domains | None = None,
         recipe: StudyRecipe | None = None,
         n_runs: int | None = None,
+        *,
+        read_only: bool = False,
     ) -> None:
         path = Path(folder)
         if n_runs is not None and n_runs < 1:
@@ -64,7 +67,7 @@ class Study:
             raise ProjectError(
                 f"{path}: a new study must be given its domains", hint="Study(folder, {'web': 10**12, ...})"
             )
-        self.project = Project(path)
+        self.project = Project(path, read_only=read_only)
         stored = State.load(self.project.ledger)
         self._written_in = 0 if stored is None or recipe is None else stored.version.number
         if stored is None:
