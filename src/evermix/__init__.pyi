@@ -30,6 +30,7 @@ from evermix.recipe import DomainRecipe as DomainRecipe
 from evermix.recipe import Recipe as Recipe
 from evermix.recipe import TextUpdate as TextUpdate
 from evermix.recipe.decision import StudyRecipe as StudyRecipe
+from evermix.reports import check as check
 from evermix.reports import log as log
 from evermix.reports import report as report
 from evermix.reports import status as status

@@ -1,5 +1,5 @@
 """Writing files and folders so that a reader sees the old content or the whole of the new, whenever the program is
-killed or the power fails; and records, which know when they or the files beside them were damaged.
+killed; and records, which know when they or the files beside them were damaged.
 
 A record is a JSON object with a seal: the hash of its content, and size and SHA-256 of the files that it stands for.
 Files and folders are synced before their record is written, so that no record outlives what it vouches for.
@@ -91,12 +91,17 @@ def write_record(path: Path, record: Mapping[str, Any], files: Iterable[str] = (
     write_json(path, {**record, SEAL: {"files": sealed, "record": _content_hash(record, sealed)}})
 
 
-def read_record(path: Path, *keys: str) -> dict[str, Any]:
+def read_record(path: Path, *keys: str, hint: str | None = None) -> dict[str, Any]:
     """A record that must have `keys`, without its seal; the files that it stands for are not looked at.
+
+    Args:
+        path: the file.
+        keys: of the record.
+        hint: the way out where it is damaged; by default to delete its folder.
 
     Raises:
         FileNotFoundError: if it is not there.
-        ProjectError: if it is damaged, with the folder to delete as the way out.
+        ProjectError: if it is damaged.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -113,7 +118,7 @@ def read_record(path: Path, *keys: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ProjectError(
             f"{path}: a record of the project must be whole JSON ({error})",
-            hint=f"delete the folder {path.parent} and run the same command again: that part is done anew",
+            hint=hint or f"delete the folder {path.parent} and run the same command again: that part is done anew",
         ) from error
     return record
 

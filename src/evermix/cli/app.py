@@ -9,7 +9,7 @@ import typer
 from evermix.cli import update
 from evermix.cli.design import design
 from evermix.cli.init import example, init, list_corpora, list_laws
-from evermix.cli.project import log, report, status
+from evermix.cli.project import check, log, report, status
 from evermix.cli.run import compare, run
 from evermix.cli.swarm import fit, propose, what_if
 from evermix.cli.terminal import end_on_sigterm, one_line_errors
@@ -26,7 +26,7 @@ app = typer.Typer(
 VERBS = {
     verb.__name__.replace("_", "-"): verb
     for verb in (
-        *(init, run, compare, status, report, log),
+        *(init, run, compare, status, report, log, check),
         *(design, fit, propose, what_if, example, list_corpora, list_laws),
     )
 }
@@ -86,6 +86,7 @@ def evermix(
       evermix compare recipe.yaml      several arms: what each ends with, and what it costs
       evermix status runs/my-data      how far it is
       evermix report runs/my-data      write report.html
+      evermix check runs/my-data       whether all of it is as it was written
       evermix update add recipe.yaml papers --files 'papers/*.jsonl'
 
     \b

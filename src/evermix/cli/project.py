@@ -1,4 +1,4 @@
-"""The verbs on a project folder: `evermix status`, `evermix report`, `evermix log`."""
+"""The verbs on a project folder: `evermix status`, `evermix report`, `evermix log`, `evermix check`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 import evermix as em
 from evermix.cli.options import AsJson, Project
-from evermix.cli.terminal import console, print_json
+from evermix.cli.terminal import DAMAGED, console, print_json
 
 Tables = Annotated[bool, typer.Option("--tables", help="Also print the tables here.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the page here instead.")]
@@ -79,6 +79,28 @@ def log(project: Project, graph: Graph = False, at: At = None, json: AsJson = Fa
             print_json([entry.as_dict for entry in entries])
         else:
             print_log(entries, console())
+
+
+def check(project: Project, json: AsJson = False) -> None:
+    """Compare everything that a project has stored with what was written, and list what is damaged.
+
+    Reads the ledger, the result, finished work, checkpoints and the tokenised text; changes nothing. Exit code 1 if
+    anything is damaged, with the way out beside it: mostly, `evermix run` does it again by itself.
+
+    \b
+    Examples:
+      evermix check runs/my-data
+      evermix check runs/my-data --json
+    """
+    from evermix.reports import print_check
+
+    found = em.check(project)
+    if json:
+        print_json(found.as_dict)
+    else:
+        print_check(found, console())
+    if not found.is_whole:
+        raise SystemExit(DAMAGED)
 
 
 def _graph(project: Project, json: bool) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+DAMAGED = 1
 FAILED = 2
 INTERRUPTED = 130
 TERMINATED = 143

@@ -164,6 +164,7 @@ def _check_arguments(job: Job) -> None:
 # ---- work done once
 
 MARKER = "done.json"
+PROGRESS_FILE = "evermix_progress.json"  # the same of a checkpoint within work that is not done yet
 
 
 @dataclass(frozen=True)

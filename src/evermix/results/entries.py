@@ -51,6 +51,12 @@ class TrainingEntry(EntryRecord):
     tokens: float | None = None
 
 
+class TextEntry(EntryRecord):
+    """Where the tokenised text lies, if not in the project."""
+
+    store: str | None = None
+
+
 class RecipeEntry(EntryRecord):
     """A recipe, as far as the log tells it."""
 
@@ -60,6 +66,7 @@ class RecipeEntry(EntryRecord):
     phases: tuple[PhaseEntry, ...] = ()
     arms: tuple[str, ...] = ()
     training: TrainingEntry = TrainingEntry()
+    corpus: TextEntry = TextEntry()
 
 
 class CorpusDomain(EntryRecord):
@@ -110,8 +117,9 @@ class ProbeEntry(EntryRecord):
 
 
 class ProxyEntry(EntryRecord):
-    """A proxy that was trained and scored, or scored anew."""
+    """A proxy that was trained and scored, or scored anew, and the id of its folder."""
 
+    proxy: str = ""
     metrics: dict[str, float] = {}
 
 

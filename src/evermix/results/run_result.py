@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 
 from evermix.errors import ProjectError
-from evermix.files import write_json
+from evermix.files import MOVE_AWAY, read_json, read_record, write_record
 from evermix.notebook import html_table
 from evermix.objective import Quantity
 from evermix.results.proposal import ProposalView
@@ -418,8 +417,8 @@ class RunResult(Record):
         return self.model_dump(mode="json")
 
     def save(self, path: Path) -> None:
-        """Write it, atomically."""
-        write_json(path, self.to_json())
+        """Write it with its seal, atomically."""
+        write_record(path, self.to_json())
 
     @classmethod
     def from_json(cls, content: dict[str, Any], where: str = "result") -> Self:
@@ -440,19 +439,12 @@ class RunResult(Record):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
-            raise ProjectError(
-                f"{where}: {field}: {first['msg']}", hint="move it away and run the recipe again to write it anew"
-            ) from error
+            raise ProjectError(f"{where}: {field}: {first['msg']}", hint=MOVE_AWAY) from error
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a file; ProjectError if it is damaged or of another schema version. FileNotFoundError if not there."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ProjectError(
-                f"{path}: must be valid JSON ({error})", hint="move it away and run the recipe again to write it anew"
-            ) from error
-        if not isinstance(content, dict):
-            raise ProjectError(f"{path}: must hold a JSON object", received=type(content).__name__)
+        content = read_json(path)
+        if content.get("schema_version") == SCHEMA_VERSION:
+            content = read_record(path, hint=MOVE_AWAY)
         return cls.from_json(content, str(path))

@@ -34,6 +34,7 @@ from transformers import (
 
 from evermix.corpus.store import TokenStore
 from evermix.errors import RecipeError
+from evermix.executors.job import PROGRESS_FILE
 from evermix.files import read_record, remove_tree, stored, write_record
 from evermix.schedule import MixtureSchedule
 from evermix.training.data import SequenceDataset, StreamSampler, trimmed
@@ -350,7 +351,6 @@ def spread_steps(start: int, end: int, total: int, count: int) -> tuple[int, ...
 
 # ---- checkpoints: which is whole, and full disks
 
-PROGRESS_FILE = "evermix_progress.json"
 TEACHER_FILE = "evermix_teacher.safetensors"
 ONLY_TO_GO_ON = frozenset({"optimizer.pt", "scheduler.pt", TEACHER_FILE})  # three times the weights and more
 _OF_A_RANK = re.compile(r"rng_state_\d+\.pth")  # other processes may still be writing theirs
