@@ -6,24 +6,20 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Any
 
+from evermix.corpus.looking import Look, look
+from evermix.corpus.patterns import matches
+from evermix.corpus.readers import bare_name
 from evermix.errors import CorpusError, RecipeError
 from evermix.files import write_atomically
+from evermix.wording import composed, visible
 
 _BYTES_PER_TOKEN = 2.5
-_EXPANSION = {".gz": 3.5, ".zst": 3.5, ".parquet": 2.5, ".pq": 2.5}
-_RECORDS = (".jsonl", ".ndjson", ".json", ".parquet", ".pq")
-_PROSE = (".txt", ".text", ".md", ".rst", ".tex", ".html")
-_CODE = (".py", ".c", ".h", ".cpp", ".hpp", ".java", ".js", ".ts", ".go", ".rs", ".rb", ".pl", ".sh", ".sql")
-_SUFFIXES = (*_RECORDS, *_PROSE, *_CODE)
-_COMPRESSED = (".gz", ".zst")
-_FIELDS = ("text", "content", "body", "document", "raw_content", "article", "code", "passage", "message")
-UNSURE = "SET_ME"
+_EXPANSION = {".gz": 3.5, ".gzip": 3.5, ".zst": 3.5, ".zstd": 3.5, ".bz2": 4, ".xz": 4.5, ".parquet": 2.5, ".pq": 2.5}
 _LONG_FILE_BYTES = 200_000
 _MANY_FILES = 100
 
@@ -38,6 +34,7 @@ _RUNGS = (
 )
 _TOKENS_PER_PARAMETER = 20
 _MAX_EPOCHS = 4
+_LEAST_STEPS = 10  # that the recipe loads; so little text decides nothing
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,9 @@ class DraftedDomain:
         patterns: globs relative to the recipe's folder.
         files: the files that the patterns match now.
         text_bytes: estimate of the text they hold, decompressed.
-        text_field: field of the text in records; None for plain text.
+        text_field: field of the text in records; None for plain text and conversations.
+        format: of the recipe's domain.
+        documents: what one document of its plain text is; None where it has none.
     """
 
     name: str
@@ -57,6 +56,8 @@ class DraftedDomain:
     files: tuple[Path, ...]
     text_bytes: float
     text_field: str | None
+    format: str = "auto"
+    documents: str | None = None
 
     @property
     def n_tokens(self) -> float:
@@ -64,28 +65,39 @@ class DraftedDomain:
         return self.text_bytes / _BYTES_PER_TOKEN
 
 
-def init(folder: str | Path, output: str | Path = "recipe.yaml", *, overwrite: bool = False) -> Path:
+def init(
+    folder: str | Path,
+    output: str | Path = "recipe.yaml",
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Path:
     """Write a commented recipe for a folder of data files, atomically; returns where.
 
-    Each sub-folder and each file becomes a domain; text field, model size and budget are guessed from the data.
+    Each sub-folder and each file becomes a domain; format, text field, model size and budget are guessed from the data.
+    What is left out stands in the recipe too.
 
         recipe = em.Recipe.load(em.init("my-data"))
 
     Args:
-        folder: JSONL, Parquet and plain text, also as .gz or .zst.
+        folder: text, JSON lines, Parquet and conversations, also compressed.
         output: a YAML file; its paths are relative to its folder.
         overwrite: whether it may exist.
+        say: called with a line for every kind of file that is left out.
 
     Raises:
         RecipeError: `folder` holds no data, or `output` exists and `overwrite` is not set.
-        CorpusError: a data file cannot be read.
     """
     folder, output = Path(folder), Path(output)
     if output.is_dir():
         raise RecipeError(f"{output}: the output must be a file, not a folder", hint="name a .yaml file")
     if output.exists() and not overwrite:
         raise RecipeError(f"{output}: the output must not exist yet", hint="--force overwrites, --output names another")
-    write_atomically(output, draft_recipe(folder, base=output.parent))
+    domains, left_out = _found(folder, output.parent)
+    write_atomically(output, _filled(folder, domains, left_out))
+    if say is not None:
+        for line in left_out:
+            say(line)
     return output
 
 
@@ -98,151 +110,195 @@ def draft_recipe(folder: Path, *, base: Path | None = None) -> str:
 
     Raises:
         RecipeError: no such folder, or nothing in it that can be read as text.
-        CorpusError: a first record cannot be read, or has no text field; names file and line.
     """
-    folder = Path(folder)
+    return _filled(Path(folder), *_found(Path(folder), base or Path()))
+
+
+def _found(folder: Path, base: Path) -> tuple[list[DraftedDomain], list[str]]:
     if not folder.is_dir():
         kind = "not a file" if folder.exists() else "which must exist"
         raise RecipeError(f"{folder}: data is drafted from a folder, {kind}", hint="give the folder of your data files")
-    sources = find_sources(folder, base or Path())
-    if not sources:
+    domains, left_out = find_sources(folder, base)
+    if not domains:
+        seen = f"left out: {'; '.join(left_out[:5])}" if left_out else "it holds no files"
         raise RecipeError(
-            f"{folder}: the folder must hold data files", hint="known endings: " + " ".join((*_SUFFIXES, *_COMPRESSED))
+            f"{folder}: the folder must hold data files", hint=f"{seen}; see docs/corpus.md for what is read"
         )
+    return domains, left_out
+
+
+def _filled(folder: Path, domains: list[DraftedDomain], left_out: list[str]) -> str:
     template = Template(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     return template.substitute(
-        _guessed(sources),
-        project=_quoted(f"runs/{folder.resolve().name}"),
-        domains="\n".join(map(_rendered, sources)),
-        example=_quoted(sources[0].name),
+        _guessed(domains),
+        project=_quoted(f"runs/{_SURROGATE.sub('_', folder.resolve().name)}"),
+        domains="\n".join([*map(_rendered, domains), *(f"  # left out: {line}" for line in left_out)]),
+        example=_quoted(domains[0].name),
     )
 
 
-def find_sources(folder: Path, base: Path) -> list[DraftedDomain]:
-    """Domains of `folder` in order of name; hidden files, empty files and unknown endings are passed over."""
+# ---- what lies in the folder
+
+_SURROGATE = re.compile("[\ud800-\udfff]")  # a byte of a name that is not UTF-8
+_OF_SHARDS = re.compile(r"[0-9]+-of-[0-9]+")
+
+
+def find_sources(folder: Path, base: Path) -> tuple[list[DraftedDomain], list[str]]:
+    """Domains of `folder` in order of name, and a line for each reason why files are left out (hidden ones: none).
+
+    Args:
+        folder: its files and sub-folders become domains; shards of one name are one domain.
+        base: folder that the patterns are relative to.
+    """
+    entries: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: (path.is_symlink(), path.name)):
+        if not path.name.startswith("."):
+            entries.setdefault(_OF_SHARDS.sub("", path.name), []).append(path)
     taken: set[str] = set()
-    found: list[DraftedDomain] = []
-    for path in sorted(folder.iterdir()):
-        files = tuple(_data_files(path))
-        if not files:
-            continue
-        name = _unique(_domain_name(path), path, taken)
+    seen: set[str] = set()
+    domains: list[DraftedDomain] = []
+    reasons: dict[str, list[str]] = {}
+    for paths in entries.values():
+        groups: dict[Look, list[Path]] = {}
+        for file in _files_of(paths, reasons):
+            name = str(file.relative_to(folder))
+            try:
+                if (real := os.path.realpath(file)) in seen:
+                    raise CorpusError("the same file is found by another name")
+                seen.add(real)
+                groups.setdefault(_looked(file), []).append(file)
+            except CorpusError as error:
+                reasons.setdefault(error.rule.replace(str(file), name), []).append(name)
+        domains += _domains(paths, _merged(groups), base, taken)
+    domains.sort(key=lambda domain: domain.name)
+    return domains, [visible(_told(reason, names), lines=False) for reason, names in reasons.items()]
+
+
+def _files_of(paths: list[Path], reasons: dict[str, list[str]]) -> list[Path]:
+    """Files in the folder or of the shards `paths`; links that lead nowhere too."""
+    try:
+        return [
+            file
+            for path in paths
+            for file in (matches(f"./{glob.escape(path.name)}/**/*", path.parent).files if path.is_dir() else [path])
+        ]
+    except CorpusError as error:
+        reasons.setdefault(error.rule, []).extend(path.name for path in paths)
+        return []
+
+
+def _looked(file: Path) -> Look:
+    if not file.is_file():
+        raise CorpusError("a link that leads nowhere" if file.is_symlink() else "no regular file")
+    if not file.stat().st_size:
+        raise CorpusError("empty")
+    return look(file)
+
+
+def _merged(groups: dict[Look, list[Path]]) -> list[tuple[Look, list[Path]]]:
+    """Groups of files that make one domain each, the largest first; plain text joins records, which auto reads too."""
+    plain = Look("prose")
+    merged = {key: list(files) for key, files in groups.items() if key.kind not in ("prose", "code")}
+    texts = {kind: groups.get(Look(kind), []) for kind in ("prose", "code")}
+    if files := texts["prose"] + texts["code"]:
+        records = [key for key in merged if key.kind == "records" and key.format == "auto"]
+        is_code = _size(texts["code"]) > _size(texts["prose"])
+        home = max(records, key=lambda key: _size(merged[key])) if records else Look("code") if is_code else plain
+        merged[home] = sorted(merged.get(home, []) + files)
+    return sorted(merged.items(), key=lambda group: -_size(group[1]))
+
+
+def _domains(
+    paths: list[Path], groups: list[tuple[Look, list[Path]]], base: Path, taken: set[str]
+) -> Iterator[DraftedDomain]:
+    for number, (key, files) in enumerate(groups):
+        kind = key.text_field.replace(".", "-") if key.text_field else "chat" if key.kind == "chat" else "text"
+        name = _domain_name(paths[0]) + (f"-{kind}" if number else "")
+        name = _unique(name, paths[0], taken)
         taken.add(name)
-        size = sum(file.stat().st_size * _expansion(file) for file in files)
-        found.append(DraftedDomain(name, _patterns(path, files, base), files, size, _text_field(files)))
-    return found
+        size = _size(files)
+        yield DraftedDomain(
+            name,
+            _patterns(paths, files, base),
+            tuple(files),
+            size,
+            key.text_field,
+            key.format,
+            _documents(key, files, size),
+        )
 
 
-def _data_files(path: Path) -> Iterator[Path]:
-    if path.name.startswith("."):
-        return
-    if path.is_dir():
-        for child in sorted(path.iterdir()):
-            yield from _data_files(child)
-    elif path.is_file() and _ending(path) and path.stat().st_size:
-        yield path
+def _size(files: Iterable[Path]) -> float:
+    return sum(file.stat().st_size * _EXPANSION.get(file.suffix.lower(), 1.0) for file in files)
 
 
-def _ending(path: Path) -> str:
-    """`.jsonl.gz` of a known kind, else the empty string."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    packed = suffixes.pop() if suffixes and suffixes[-1] in _COMPRESSED else ""
-    if suffixes and suffixes[-1] in _SUFFIXES:
-        length = len(suffixes[-1]) + len(packed)
-        return path.name[-length:]
-    return path.name[-len(packed) :] if packed and not suffixes else ""
-
-
-def _expansion(path: Path) -> float:
-    return _EXPANSION.get(path.suffix.lower(), 1.0)
+def _documents(key: Look, files: list[Path], size: float) -> str | None:
+    """What one document of plain text is: source code is a file; few or long files are cut into paragraphs."""
+    if key.kind not in ("prose", "code"):
+        return None
+    many, short = len(files) >= _MANY_FILES, size / len(files) <= _LONG_FILE_BYTES
+    return "file" if key.kind == "code" or (many and short) else "paragraph"
 
 
 def _domain_name(path: Path) -> str:
-    stem = path.name if path.is_dir() else path.name[: -len(_ending(path))]
-    return stem.replace(":", "-").strip() or "domain"
+    stem = path.name if path.is_dir() else Path(bare_name(path)).stem
+    stem = re.sub(rf"[-._]?{_OF_SHARDS.pattern}", "", stem)
+    return composed(_SURROGATE.sub("_", stem).replace(":", "-")).strip() or "domain"
 
 
 def _unique(name: str, path: Path, taken: set[str]) -> str:
     """`notes.txt` beside `notes.jsonl` becomes `notes-txt`."""
     if name in taken:
-        name = f"{name}-{_ending(path).replace('.', '-').strip('-') or 'files'}"
+        name = f"{name}-{_SURROGATE.sub('_', _ending(path)).replace('.', '-').strip('-*') or 'files'}"
     number = 2
     while name in taken:
         name, number = f"{name}-{number}", number + 1
     return name
 
 
-def _patterns(path: Path, files: tuple[Path, ...], base: Path) -> tuple[str, ...]:
-    root = glob.escape(Path(os.path.relpath(path.resolve(), base.resolve())).as_posix())
-    if path.is_file():
-        return (root,)
-    return tuple(f"{root}/**/*{ending}" for ending in dict.fromkeys(_ending(file) for file in files))
+def _ending(path: Path) -> str:
+    """`.jsonl.gz` of a file's name, its numbers as `*`."""
+    bare = bare_name(path)
+    more = path.name[len(bare) :]
+    return Path(bare).suffix + re.sub("[0-9]+", "*", more)
 
 
-def _text_field(files: tuple[Path, ...]) -> str | None:
-    """Field of the first file with records; files of one domain share it."""
-    from evermix.corpus.readers import format_of
-
-    for file in files:
-        kind = format_of(file)
-        if kind == "jsonl":
-            return _field_of(_first_record(file), file)
-        if kind == "parquet":
-            return _column_of(file)
-    return None
-
-
-def _first_record(path: Path) -> dict[str, Any]:
-    from evermix.corpus.blocks import decode, read_lines
-
-    for number, offset, raw in read_lines(path):
-        line = decode(path, raw, offset)
-        if line.strip():
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise CorpusError(
-                    f"{path}:{number}: must be valid JSON ({error})", hint="write one JSON object per line"
-                ) from error
-            if isinstance(record, dict):
-                return record
-            raise CorpusError(f"{path}:{number}: must be a JSON object", hint="write one JSON object per line")
-    raise CorpusError(f"{path}: must hold at least one record", hint="remove the file or fill it")
+def _patterns(paths: list[Path], files: list[Path], base: Path) -> tuple[str, ...]:
+    """Globs of `files` in the folder or among the shards `paths`; what they match beside these is left out again."""
+    if paths[0].is_dir():
+        found = [
+            f"{_written(paths[0], base)}/**/*{glob.escape(e).replace('[*]', '*')}"
+            for e in dict.fromkeys(map(_ending, files))
+        ]
+    elif len(paths) > 1:
+        found = [_OF_SHARDS.sub("*-of-*", _written(path, base)) for path in paths]
+    else:
+        found = [_written(paths[0], base)]
+    found = list(dict.fromkeys(_SURROGATE.sub("?", pattern) for pattern in found))
+    wanted = {os.path.realpath(file) for file in files}
+    matched = [path for pattern in found for path in matches(pattern, base).files]
+    others = {os.path.realpath(path): path for path in matched if not path.is_file() or path.stat().st_size}
+    beside = [path for real, path in others.items() if real not in wanted]
+    if len(beside) > len(files):
+        return tuple(_written(file, base) for file in files)
+    return (*found, *(f"!{_written(path, base)}" for path in beside))
 
 
-def _column_of(path: Path) -> str:
-    """The first usual name that is a column of text; UNSURE if there is none."""
-    from evermix.corpus.readers import read_documents
-
-    for name in _FIELDS:
-        try:
-            next(read_documents(path, "parquet", name, "file"), None)
-        except CorpusError as error:
-            if "whole Parquet" in error.rule:
-                raise
-            continue
-        return name
-    return UNSURE
+def _written(path: Path, base: Path) -> str:
+    """A path as a pattern that matches it from `base`, whatever its name."""
+    parent = os.path.realpath(path.parent)
+    relative = Path(os.path.relpath(os.path.join(parent, path.name), os.path.realpath(base))).as_posix()
+    pattern = _SURROGATE.sub("?", glob.escape(relative))
+    return f"./{pattern}" if pattern.startswith(("!", "~")) else pattern
 
 
-def _field_of(record: dict[str, Any], path: Path) -> str:
-    """A usual name if there is one, else the field with the longest string."""
-    strings = {name: value for name, value in record.items() if isinstance(value, str)}
-    if not strings:
-        found = ", ".join(map(str, record)) or "none"
-        raise CorpusError(
-            f"{path}: a record must have a text field (fields found: {found})", hint="add one whose value is a string"
-        )
-    usual = next((name for name in _FIELDS if name in strings), None)
-    return usual or max(strings, key=lambda name: len(strings[name]))
+def _told(reason: str, names: list[str]) -> str:
+    if names[0] in reason:
+        return reason
+    return f"{names[0]} and {len(names) - 1} more: {reason}" if len(names) > 1 else f"{names[0]}: {reason}"
 
 
-def _documents(source: DraftedDomain) -> str | None:
-    """What one document of plain text is; None for records. Few or long files are cut into paragraphs to split them."""
-    if source.text_field is not None:
-        return None
-    many, short = len(source.files) >= _MANY_FILES, source.text_bytes / len(source.files) <= _LONG_FILE_BYTES
-    return "file" if many and short else "paragraph"
+# ---- what is written
 
 
 def _guessed(sources: list[DraftedDomain]) -> dict[str, object]:
@@ -256,6 +312,8 @@ def _guessed(sources: list[DraftedDomain]) -> dict[str, object]:
     tokens = _two_digits(min(n_parameters * _TOKENS_PER_PARAMETER, 2 * total))
     length = 256 if smallest >= 50 * 256 else 128 if smallest >= 50 * 128 else 64
     most = 16 if n_parameters < 4e6 else 64
+    batch = next((b for b in (64, 32, 16, 8) if b <= most and tokens / (b * length) >= 300), 4)
+    tokens = max(tokens, _LEAST_STEPS * batch * length)
     uniform_fits = 0.4 * tokens / len(sources) <= _MAX_EPOCHS / 2 * smallest
     return {
         "rung": rung,
@@ -266,7 +324,7 @@ def _guessed(sources: list[DraftedDomain]) -> dict[str, object]:
         else "the corpus is small even for this rung: decisions will be noisy",
         "total": _amount(total),
         "length": length,
-        "batch": next((b for b in (64, 32, 16, 8) if b <= most and tokens / (b * length) >= 300), 4),
+        "batch": batch,
         "rate": f"{3e-3 if n_parameters < 4e6 else 1e-3:g}",
         "start": "uniform" if uniform_fits else "natural",
         "reason": "" if uniform_fits else " (uniform would repeat the smallest domain too often)",
@@ -297,11 +355,10 @@ def _rendered(source: DraftedDomain) -> str:
     patterns = ", ".join(_quoted(pattern) for pattern in source.patterns)
     about = f"{len(source.files)} file{'s' if len(source.files) > 1 else ''}, about {_amount(source.n_tokens)} tokens"
     lines = [f"  - name: {_quoted(source.name)}   # {about}", f"    files: [{patterns}]"]
-    if source.text_field == UNSURE:
-        lines.append(f"    text_field: {UNSURE}   # none of the usual names: set it to the column that holds the text")
-    elif source.text_field is not None:
+    if source.format != "auto":
+        lines.append(f"    format: {source.format}")
+    if source.text_field is not None:
         lines.append(f"    text_field: {_quoted(source.text_field)}")
-    documents = _documents(source)
-    if documents is not None:
-        lines.append(f"    documents: {documents}")
+    if source.documents is not None:
+        lines.append(f"    documents: {source.documents}")
     return "\n".join(lines)

@@ -23,15 +23,16 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it
 def init(folder: Folder, output: Output = Path("recipe.yaml"), force: Force = False) -> None:
     """Write a commented recipe for a folder of data files.
 
-    Reads JSONL, Parquet and plain text, also as .gz or .zst. Text field, model size and token budget
-    are guessed from the data: look through the recipe before you run it.
+    Reads JSON lines, Parquet, plain text and conversations, also compressed. Formats, text fields, model
+    size and token budget are guessed from the data: look through the recipe before you run it. What is
+    left out is said, and why.
 
     \b
     Examples:
       evermix init my-data/
       evermix init my-data/ --output experiments/first.yaml
     """
-    written = em.init(folder, output, overwrite=force)
+    written = em.init(folder, output, overwrite=force, say=lambda line: typer.echo(f"left out: {line}", err=True))
     typer.echo(f"recipe: {written}")
     typer.echo(f"next:   evermix run {written} --dry-run")
 

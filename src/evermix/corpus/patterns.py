@@ -94,7 +94,7 @@ def matches(pattern: str, base: Path) -> FoundFiles:
     Raises:
         CorpusError: a folder cannot be listed.
     """
-    path = Path(pattern).expanduser()
+    path = Path(os.path.expanduser(pattern))  # `./~x` is a file called ~x
     folders = [(Path(path.anchor), path.parts[1:]) if path.is_absolute() else (base, path.parts)]
     links: list[tuple[Path, tuple[str, ...]]] = []
     entered: set[tuple[str, tuple[str, ...]]] = set()
@@ -129,7 +129,7 @@ def matches(pattern: str, base: Path) -> FoundFiles:
 
 
 def _expand(domain: str, pattern: str, base: Path) -> FoundFiles:
-    literal = base / Path(pattern).expanduser()
+    literal = base / os.path.expanduser(pattern)
     if literal.is_dir():
         raise CorpusError(
             f"domain '{domain}' must name files, not a folder", received=str(literal), hint=f"use '{pattern}/**/*'"

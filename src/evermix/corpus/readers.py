@@ -53,16 +53,23 @@ def format_of(path: Path) -> Format:
     return _SUFFIXES.get(Path(bare_name(path)).suffix.lower(), "text")
 
 
+def is_julia(path: Path) -> bool:
+    """Whether the name may also be that of source code: `.jl` is both JSON lines and Julia."""
+    return Path(bare_name(path)).suffix == ".jl"
+
+
 def found_format(path: Path) -> Format:
-    """Format by file name, and where that says nothing by content.
+    """Format by file name, and where that does not say enough by content.
 
     Raises:
         CorpusError: the name says nothing and the content looks like JSON lines; or the file cannot be read.
     """
     by_name = format_of(path)
-    if by_name != "text":
+    if by_name != "text" and not is_julia(path):
         return by_name
     beginning = next(read_blocks(path), b"")
+    if by_name != "text":
+        return by_name if looks_like_records(beginning) else "text"
     if beginning.startswith(b"PAR1"):
         return "parquet"
     if looks_like_records(beginning):
