@@ -190,7 +190,7 @@ def main() -> None:
     need_swarms()
     train, topics = regmix("train"), dclm(dropped=False)
     P, Y, D, Z = train.weights, train.values, topics.weights, topics.values
-    published, power = LogLinearLaw(huber_delta=0.02, scaled=False), PowerLinkLaw()
+    published, power = LogLinearLaw(huber_delta=0.02, scaled=False, ridge=0.0), PowerLinkLaw()
     published.fit(Runs.of(P[:54], Y[:54]))  # the first products wake the linear algebra up
     rows = [resampling(PowerLinkLaw(), D, Z), resampling(LogLinearLaw(), D, Z)]
     rows += [default_time(P[:54], Y[:54], "regmix-1m"), default_time(*planted("log-linear"), "planted")]

@@ -143,7 +143,7 @@ def over_live(law: MixingLaw, asked: FittedLaw) -> MixingLaw:
 
 def published_loss(asked: FittedLaw) -> MixingLaw:
     """Our exact fit under the published loss."""
-    return over_live(LogLinearLaw(huber_delta=DELTA, scaled=False), asked)
+    return over_live(LogLinearLaw(huber_delta=DELTA, scaled=False, ridge=0.0), asked)
 
 
 def at_start_value(fitted: FittedLaw) -> MixingLaw:
@@ -151,7 +151,7 @@ def at_start_value(fitted: FittedLaw) -> MixingLaw:
     inner, table = published_loss(fitted), fitted.observations
     if not isinstance(inner, LinearlyMappedLaw):
         return inner
-    law, exact = LogLinearLaw(huber_delta=DELTA, scaled=False), inner.inner_
+    law, exact = LogLinearLaw(huber_delta=DELTA, scaled=False, ridge=0.0), inner.inner_
     assert isinstance(exact, LogLinearLaw)
     law.t_ = np.full((len(table.metrics), len(table.domains)), 0.05)
     law.t_[:, inner.A.any(axis=0)] = exact.t_
@@ -174,7 +174,7 @@ class Bench:
         swarm = dclm(dropped=False)
         counted = ways_to_count(swarm)
         table = counted["52 tasks"].observations(swarm, np.arange(swarm.n_runs))
-        laws = (LogLinearLaw(huber_delta=DELTA, scaled=False), PowerLinkLaw())
+        laws = (LogLinearLaw(huber_delta=DELTA, scaled=False, ridge=0.0), PowerLinkLaw())
         judges = {law.name: law.fit(Runs.of(table.weights, table.values)) for law in laws}
         shares = [FACTS["update_0"][name] for name in swarm.domains.names]
         prior = yaml.safe_load((SWARMS / "olmix-dclm" / "tokens.yaml").read_text())["relative_sizes"]

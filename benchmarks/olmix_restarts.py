@@ -51,7 +51,7 @@ def by_restarts(P: Table, Y: Table, numbers: list[int], per_floor: int = PER_FLO
         options = {"maxiter": 2000, "maxfun": 4000}
         found = [minimize(loss, start, (P, y), "L-BFGS-B", jac=True, options=options) for start in chosen]
         ends.append(min(found, key=lambda end: float(end.fun)))
-    law = LogLinearLaw(huber_delta=DELTA, scaled=False)
+    law = LogLinearLaw(huber_delta=DELTA, scaled=False, ridge=0.0)
     law.c_, law.t_ = np.array([end.x[0] for end in ends]), np.array([end.x[1:] for end in ends])
     law.n_domains_, law.n_metrics_ = P.shape[1], Y.shape[1]
     return law, np.array([float(end.fun) for end in ends])

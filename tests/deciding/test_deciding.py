@@ -100,6 +100,14 @@ def test_kl_auto_is_chosen_by_runs_that_did_not_propose(fitted: FittedLaw) -> No
     assert klnats == sorted(klnats, reverse=True)
 
 
+def test_where_too_few_runs_choose_kl_that_of_the_mixture_before_holds() -> None:
+    few = fit(swarm(3), recipe(kl="auto", resamples=0))
+    found = propose(few, kl_before=0.03)
+    assert found.kl.relative == 0.03
+    assert "mixture before" in found.kl.source
+    assert propose(few).kl.relative == 0.2
+
+
 def test_a_kl_weight_may_be_given_in_the_objectives_unit(fitted: FittedLaw) -> None:
     assert propose(fitted, recipe(kl=None, kl_weight=0.05, resamples=0)).problem.kl_weight == 0.05
 

@@ -27,7 +27,7 @@ def linear_fits(
         mean=np.ones((4, 3)),
         free=np.ones((4, 3), dtype=bool),
         lower=np.full(3, lower),
-        huber_delta=huber_delta,
+        huber_delta=None if huber_delta is None else np.full(4, huber_delta),
     )
     return fits, X, y
 

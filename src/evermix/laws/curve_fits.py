@@ -55,7 +55,7 @@ class CurveFits(ABC):
         mean: mu, shape (problems, q).
         free: shape (problems, q), False holds a parameter at its start.
         lower: shape (q,), least value of each parameter, -inf for none.
-        huber_delta: where Huber's function turns linear; None for plain squares.
+        huber_delta: shape (problems,), where Huber's function turns linear; None for plain squares.
         multiplicity: n_k, shape (K,); None for one each.
     """
 
@@ -63,7 +63,7 @@ class CurveFits(ABC):
     mean: Floats
     free: Bools
     lower: Floats
-    huber_delta: float | None = None
+    huber_delta: Floats | None = None
     multiplicity: Floats | None = None
 
     @property
@@ -92,7 +92,7 @@ class CurveFits(ABC):
             if self.huber_delta is None:
                 rho = 0.5 * r**2
             else:
-                inner = np.minimum(np.abs(r), self.huber_delta)
+                inner = np.minimum(np.abs(r), self.huber_delta[problem][:, None])
                 rho = inner * (np.abs(r) - 0.5 * inner)
             off = theta - self.mean[problem]
             data = rho.sum(axis=1) if self.multiplicity is None else rho @ self.multiplicity
@@ -103,9 +103,10 @@ class CurveFits(ABC):
         """Gradient and Hessian of the objective; Gauss-Newton's Hessian where `exact` (batch,) is False."""
         slope, weight = r, np.ones_like(r)
         if self.huber_delta is not None:
-            size = np.maximum(np.abs(r), self.huber_delta)
-            slope = np.clip(r, -self.huber_delta, self.huber_delta)
-            weight = np.where(exact[:, None], np.abs(r) <= self.huber_delta, self.huber_delta / size)
+            delta = self.huber_delta[problem][:, None]
+            size = np.maximum(np.abs(r), delta)
+            slope = np.clip(r, -delta, delta)
+            weight = np.where(exact[:, None], np.abs(r) <= delta, delta / size)
         if self.multiplicity is not None:
             slope, weight = slope * self.multiplicity, weight * self.multiplicity
         bend = np.where(exact[:, None], slope, 0.0) if exact.any() else None
@@ -355,8 +356,9 @@ def noise_of(fits: CurveFits, theta: Floats, known: Floats, fallback: Floats) ->
     n = counted.sum(axis=1)
     inside, psi = np.ones(len(theta)), r
     if fits.huber_delta is not None:
-        psi = np.clip(r, -fits.huber_delta, fits.huber_delta)
-        inside = (counted * (np.abs(r) <= fits.huber_delta)).sum(axis=1) / n
+        delta = fits.huber_delta[:, None]
+        psi = np.clip(r, -delta, delta)
+        inside = (counted * (np.abs(r) <= delta)).sum(axis=1) / n
         inside = np.maximum(inside, _LEAST_SHARE_INSIDE)
     freedom = n - fixed_by_data(fits, theta, 1 / inside)
     enough = freedom >= 0.5

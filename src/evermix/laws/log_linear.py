@@ -2,11 +2,16 @@
 
 Fitted by Huber loss on the residuals, each metric by itself:
 
-    sum_k n_k rho(w_ki (f_i(p_k) - y_ki)) + ridge |t_i - mean(t_i)|^2 / 2,     exp(c_i) >= 0.
+    sum_k n_k rho(w_ki (f_i(p_k) - y_ki) / u_i) + ridge |t_i - mean(t_i)|^2 / 2,     exp(c_i) >= 0,
+
+u_i = sd_i n_i / 0.3: the metric's standard deviation over runs, and its noise n_i, a share of that, which a first fit
+(n_i = 0.3) finds. So the ridge has no unit, is strong where runs are noisy, and biases nothing where they are exact.
 
 For a fixed floor b = exp(c), log(y - b) = t . p is linear least squares: those fits, and random points, start a
 batched Levenberg-Marquardt over (b, t), all metrics and starts at once. exp of a linear function is convex, so the law
-is. It has domains + 1 parameters per metric: with fewer runs than that it is not identified.
+is. It has domains + 1 parameters per metric: with about as many runs as that and no ridge, t is whatever the noise
+makes of it, and exp(t . p) of a mixture that no run came near is any number (10^22 was seen). The ridge draws the
+domains' slopes towards their mean: of a domain that no run tells of the law knows the average effect.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ from evermix.laws.curve_fits import (
     Solution,
     Uncertainty,
     WeightedGram,
+    minimise,
     noise_of,
     search,
     standard_deviations,
@@ -40,25 +46,25 @@ _N_FIRST = 6
 _WIDTHS = (1.0, 3.0)
 _WARM_PATIENCE = Patience(max_iterations=50, tolerance=1e-7)
 _TINY_RIDGE = 1e-6
+_TYPICAL_NOISE, _LEAST_NOISE = 0.3, 0.01  # of the spread over runs
 
 
 class LogLinearLaw(MixingLaw):
     """f_i(p) = exp(c_i) + exp(t_i . p).
 
-    The published fit is `LogLinearLaw(huber_delta=0.02, scaled=False)`.
+    The published fit is `LogLinearLaw(huber_delta=0.02, scaled=False, ridge=0.0)`.
 
     Args:
         huber_delta: where the loss turns linear: in standard deviations of each metric over runs if `scaled`, else in
             the unit of the metrics (nats or bits per byte).
-        scaled: divide residuals by the metric's standard deviation over runs, so that no unit matters.
-        ridge: weight of |t_i - mean(t_i)|^2 / 2 beside the summed loss; above zero it allows fewer runs than
-            parameters, and domains that no run has seen.
+        scaled: divide residuals by u_i, so that no unit matters; else they stay in the unit of the metrics.
+        ridge: as above. Over zero it allows fewer runs than parameters, and domains that no run has seen.
         n_restarts: random starts beside the profile starts, most of them only for metrics with several basins.
         seed: of the random starts.
 
     Attributes after fit:
         c_: (metrics,), log of the floor, -inf where the floor is zero.
-        t_: (metrics, domains).
+        t_: (metrics, domains). noise_share_: (metrics,), n_i.
     """
 
     name = "log-linear"
@@ -67,6 +73,7 @@ class LogLinearLaw(MixingLaw):
 
     c_: Floats
     t_: Floats
+    noise_share_: Floats
     fits_: _ExponentialFits
     uncertainty_: Uncertainty
 
@@ -74,7 +81,7 @@ class LogLinearLaw(MixingLaw):
         self,
         huber_delta: float = 0.5,
         scaled: bool = True,
-        ridge: float = 0.0,
+        ridge: float = 1e-3,
         n_restarts: int = 40,
         seed: int = 0,
     ) -> None:
@@ -104,8 +111,14 @@ class LogLinearLaw(MixingLaw):
         table = weighted(runs)
         if self.ridge == 0:
             _check_identified(table)
+        self.noise_share_ = np.full(table.values.shape[1], _TYPICAL_NOISE)
         fits = self._fits(table)
-        return self._take(table, fits, self._search(table, fits))
+        self._take(table, fits, self._search(table, fits))
+        if self.scaled and self.ridge > 0:
+            self.noise_share_ = np.clip(self.noise_ / table.spread, _LEAST_NOISE, 1.0)
+            fits = self._fits(table)
+            self._take(table, fits, minimise(fits, self._theta(), np.arange(self.n_metrics_)))
+        return self
 
     def refit(self, runs: Runs) -> Self:
         """Started from this solution and from one profile fit; a ridge of 1e-6 towards this solution, at ridge 0,
@@ -118,10 +131,11 @@ class LogLinearLaw(MixingLaw):
                 f"refit needs {self.n_domains_} domains and {self.n_metrics_} metrics, as in the fit",
                 received=f"{table.mixtures.shape[1]} and {table.values.shape[1]}",
             )
-        theta = np.column_stack([np.exp(self.c_), self.t_])
-        fits = self._fits(table, around=theta if self.ridge == 0 else None)
+        theta, law = self._theta(), self.clone()
+        law.noise_share_ = self.noise_share_
+        fits = law._fits(table, around=theta if self.ridge == 0 else None)
         start, problem = _rows(np.stack([theta, _profile_starts(table)[1]]), np.arange(self.n_metrics_))
-        return self.clone()._take(table, fits, search(fits, start, problem, (), _WARM_PATIENCE).best)
+        return law._take(table, fits, search(fits, start, problem, (), _WARM_PATIENCE).best)
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """exp(c_i) + exp(t_i . p), shape (..., domains) -> (..., metrics)."""
@@ -133,12 +147,11 @@ class LogLinearLaw(MixingLaw):
         """`predict`, and the standard deviation by the delta method from the parameters' covariance (curve_fits.py)."""
         predicted = self.predict(P)
         points = self._mixtures(P).reshape(-1, self.n_domains_)
-        theta = np.column_stack([np.exp(self.c_), self.t_])
 
         def slopes(metric: int) -> Floats:
             return np.column_stack([np.ones(len(points)), _power(points @ self.t_[metric])[:, None] * points])
 
-        std = standard_deviations(self.fits_, theta, self.uncertainty_, slopes)
+        std = standard_deviations(self.fits_, self._theta(), self.uncertainty_, slopes)
         return predicted, std.reshape(predicted.shape)
 
     def gradient(self, p: npt.ArrayLike) -> Floats:
@@ -159,6 +172,14 @@ class LogLinearLaw(MixingLaw):
         self._mixtures(np.zeros(variable.shape))
         return [float(np.exp(c)) + cp.exp(t @ variable) for c, t in zip(self.c_, self.t_, strict=True)]
 
+    def _theta(self) -> Floats:
+        """(b, t) per metric, shape (metrics, 1 + domains)."""
+        return np.column_stack([np.exp(self.c_), self.t_])
+
+    def _unit(self, runs: WeightedRuns) -> Floats:
+        """u_i, shape (metrics,)."""
+        return runs.spread * self.noise_share_ / _TYPICAL_NOISE if self.scaled else np.ones_like(runs.spread)
+
     def _take(self, runs: WeightedRuns, fits: _ExponentialFits, solution: Solution) -> Self:
         if not np.isfinite(solution.objective).all():
             metric = int(np.argmin(np.isfinite(solution.objective)))
@@ -167,7 +188,7 @@ class LogLinearLaw(MixingLaw):
             self.c_ = np.log(solution.theta[:, 0])
         self.t_ = solution.theta[:, 1:]
         self.objective_, self.converged_ = solution.objective, solution.converged
-        unit = runs.spread if self.scaled else np.ones_like(runs.spread)
+        unit = self._unit(runs)
         known = (runs.weights > 0).T.astype(float)
         self.fits_ = fits
         self.uncertainty_ = noise_of(fits, solution.theta, known, runs.spread / unit)
@@ -177,7 +198,8 @@ class LogLinearLaw(MixingLaw):
 
     def _fits(self, runs: WeightedRuns, around: Floats | None = None) -> _ExponentialFits:
         n_domains, n_metrics = runs.mixtures.shape[1], runs.values.shape[1]
-        unit = runs.spread if self.scaled else 1.0
+        unit = self._unit(runs)
+        delta = self.huber_delta * (runs.spread / unit if self.scaled else np.ones(n_metrics))
         mean, precision = np.zeros((n_metrics, 1 + n_domains)), np.zeros((1 + n_domains, 1 + n_domains))
         precision[1:, 1:] = self.ridge * (np.eye(n_domains) - 1 / n_domains)
         if around is not None:
@@ -188,7 +210,7 @@ class LogLinearLaw(MixingLaw):
             mean=mean,
             free=np.ones((n_metrics, 1 + n_domains), dtype=bool),
             lower=np.append(0.0, np.full(n_domains, -np.inf)),
-            huber_delta=self.huber_delta,
+            huber_delta=delta,
             multiplicity=runs.counts,
             gram=WeightedGram(runs.mixtures),
             targets=np.ascontiguousarray(runs.values.T),
@@ -225,7 +247,7 @@ class _ExponentialFits(CurveFits):
 
     def of(self, problems: Ints) -> _ExponentialFits:
         """The fits of some metrics."""
-        some = {name: getattr(self, name)[problems] for name in ("mean", "free", "targets", "scales")}
+        some = {name: getattr(self, name)[problems] for name in ("mean", "free", "huber_delta", "targets", "scales")}
         return replace(self, **some)
 
     @property

@@ -71,7 +71,7 @@ def decide_by_interpolation(problem: DecisionProblem) -> ModeOutcome:
 
 def published_law() -> LogLinearLaw:
     """The published law of candidates: f_i = exp(c_i) + exp(t_i . p), Huber loss of delta 0.02 (METHODS 1)."""
-    return LogLinearLaw(huber_delta=0.02, scaled=False)
+    return LogLinearLaw(huber_delta=0.02, scaled=False, ridge=0.0)
 
 
 def _solved(
