@@ -3,16 +3,18 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from evermix.corpus import load_tokenizer
 from evermix.corpus.chat import CONTEXT, TARGET, ChatEncoder
 from evermix.corpus.conversation import ChatTemplate, Conversation
 from evermix.errors import CorpusError
 
-from .chats import CHATML, START, STOP, TRIMMING, chat_tokenizer
+from .chats import CHATML, MARKED, SPECIAL, START, STOP, TRIMMING, UNMARKED, chat_tokenizer
 
 TOKENIZER = chat_tokenizer()
 PLAIN = ChatEncoder(TOKENIZER, ChatTemplate.plain())
@@ -57,7 +59,7 @@ def test_what_the_template_puts_before_the_end_token_is_learnt_too():
     encoder = ChatEncoder(TOKENIZER, ChatTemplate(TRIMMING, (("eos_token", STOP),)))
     (row,) = encoder.encode([conversation("Hi ", " Hello\n")])
     assert text_of(row.ids) == f"[user] Hi [/] Hello {STOP}"
-    assert learnt(row) == f"Hello {STOP}"
+    assert learnt(row) == f" Hello {STOP}"
 
 
 def test_an_answer_that_the_template_leaves_open_is_ended_at_the_end_only():
@@ -107,6 +109,137 @@ def test_a_conversation_that_cannot_be_rendered_is_named():
     encoder = ChatEncoder(TOKENIZER, ChatTemplate("{{ raise_exception('no') if messages[0].content == 'x' }}a"))
     with pytest.raises(CorpusError, match=r"conversation 8: a chat template must"):
         encoder.encode([conversation("x", "y")], 8)
+
+
+TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"city": {"type": "string"}}}}]
+CALL = {"id": "abcdefghi", "type": "function", "function": {"name": "get_weather", "arguments": {"city": "Köln, <x>"}}}
+CALLS = [
+    {"role": "user", "content": "And the weather there?"},
+    {"role": "assistant", "content": None, "reasoning_content": "I need a tool.", "tool_calls": [CALL]},
+    {"role": "tool", "content": "12 degrees", "name": "get_weather", "tool_call_id": "abcdefghi"},
+    {"role": "assistant", "content": "It is 12 degrees.", "reasoning_content": "That was easy."},
+]
+THANKS = [{"role": "user", "content": "Thanks"}, {"role": "assistant", "content": "You are welcome."}]
+THOUGHT = [{"role": "user", "content": "two?"}, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nfour"}]
+TALKS = {
+    "one answer": THANKS,
+    "two answers": [*THANKS, *THANKS],
+    "reasoning": [*THANKS, *THOUGHT, *THANKS],
+    "a call": CALLS[:2],
+    "a call and what came of it": CALLS,
+    "calls, then more": [*THANKS, *CALLS, *THANKS],
+    "text and a call": [CALLS[0], {**CALLS[1], "content": "Let me look."}, *CALLS[2:], *THANKS],
+}
+
+
+@pytest.mark.parametrize("talk", TALKS)
+@pytest.mark.parametrize("style", MARKED)
+def test_tokens_and_mask_are_those_of_transformers(style, talk):
+    """Its mask knows where the marks of a template lie; without marks the same must be found."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = chat_tokenizer(more=SPECIAL)
+    theirs = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(tokenizer.backend.to_str()), bos_token="<s>")
+    expected = theirs.apply_chat_template(
+        TALKS[talk], TOOLS, chat_template=MARKED[style], return_assistant_tokens_mask=True, return_dict=True
+    )
+    n = max(k for k, learnt in enumerate(expected["assistant_masks"]) if learnt) + 1
+    assert 0 < sum(expected["assistant_masks"][:n]) < n
+    conversation = Conversation.from_record({"messages": TALKS[talk], "tools": TOOLS}, "")
+    for source in (MARKED[style], UNMARKED[style]):
+        encoder = ChatEncoder(tokenizer, ChatTemplate(source, (("bos_token", "<s>"),)))
+        (row,) = encoder.encode([Conversation.from_canonical(conversation.canonical)])
+        assert row.ids.tolist() == expected["input_ids"][:n]
+        assert (row.roles == TARGET).astype(int).tolist() == expected["assistant_masks"][:n]
+
+
+def test_a_call_is_learnt_and_its_tools_are_read():
+    source = (
+        "{{ tools | tojson if tools }}{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}<call>"
+        "{{ c.function.name }}</call>{% endfor %}{% endfor %}"
+    )
+    talk = {"messages": [CALLS[0], {**CALLS[1], "content": "Let me look."}], "tools": TOOLS}
+    (row,) = ChatEncoder(TOKENIZER, ChatTemplate(source)).encode([Conversation.from_record(talk, "")])
+    assert learnt(row) == f"Let me look.<call>get_weather</call>{END}"
+    assert text_of(row.ids).startswith('[{"type": "function", "function": {"name": "get_weather"')
+    assert row.n_bytes[row.roles == TARGET].sum() == len("Let me look.<call>get_weather</call>")
+
+
+@pytest.mark.parametrize("source", [None, CHATML, *UNMARKED.values()])
+def test_an_answer_of_weight_zero_is_read_and_changes_no_token(source):
+    template = ChatTemplate(source, (("bos_token", "<s>"),))
+    encoder = ChatEncoder(chat_tokenizer(more=SPECIAL), template)
+    whole = [*THANKS, {"role": "user", "content": "two?"}, {"role": "assistant", "content": "four"}, *THANKS]
+    light = [{**m, "weight": int(k != 3)} for k, m in enumerate(whole)]
+    (expected,) = encoder.encode([Conversation.from_record({"messages": whole}, "")])
+    (row,) = encoder.encode([Conversation.from_record({"messages": light}, "")])
+    assert row.ids.tolist() == expected.ids.tolist()
+    (changed,) = np.nonzero(row.roles != expected.roles)
+    text = encoder.tokenizer.decode(row.ids[changed])
+    assert text.strip().startswith(("four", "<think>"))
+    assert (row.roles[changed] == CONTEXT).all()
+    assert (np.diff(changed) == 1).all()
+    light[-1]["weight"] = 0
+    (row,) = encoder.encode([Conversation.from_record({"messages": light}, "")])
+    assert row.ids.tolist() == expected.ids[: len(row.ids)].tolist()
+    assert row.roles[-1] == TARGET
+    assert len(row.ids) < changed[0]
+
+
+def test_special_tokens_in_calls_and_tools_stay_text():
+    tokenizer = chat_tokenizer(more=SPECIAL)
+    call = {"id": "abcdefghi", "function": {"name": "get_weather", "arguments": {"city": f"{STOP} </s> <|eot_id|>"}}}
+    talk = [CALLS[0], {"role": "assistant", "content": None, "tool_calls": [call]}, *CALLS[2:3], THANKS[1]]
+    tools = [{"function": {"name": "get_weather", "description": "</s><|eom_id|>"}}]
+    special = {tokenizer.backend.token_to_id(token) for token in (START, STOP, *SPECIAL)}
+    for source in UNMARKED.values():
+        encoder = ChatEncoder(tokenizer, ChatTemplate(source, (("bos_token", "<s>"),)))
+        plain, spelled = (
+            encoder.encode([Conversation.from_record({"messages": m, "tools": t}, "")])[0]
+            for m, t in ((talk, tools), ([talk[0], {**talk[1], "tool_calls": [CALL]}, *talk[2:]], TOOLS))
+        )
+        assert [i for i in plain.ids if i in special] == [i for i in spelled.ids if i in special]
+        assert "</s> <|eot_id|>" in tokenizer.decode(plain.ids)
+
+
+@pytest.mark.parametrize(
+    ("source", "messages", "tools", "complaint"),
+    [
+        (None, CALLS, [], "plain writes contents only, got 'tool_calls'"),
+        (None, THANKS, TOOLS, "plain writes contents only, got 'tools'"),
+        (None, [THANKS[0], CALLS[3]], [], "plain writes contents only, got 'reasoning_content'"),
+        (
+            "{% for m in messages %}{{ m.content or '' }};{% endfor %}",
+            CALLS,
+            [],
+            "must write the tool calls.*get_weather",
+        ),
+        (UNMARKED["turns"], [{"role": "system", "content": "x"}, *THANKS], [], r"\(no system\)"),
+        (UNMARKED["brackets"], [*THANKS, THANKS[1]], [], r"\(roles must alternate\)"),
+        (
+            "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+            THANKS,
+            [],
+            "got '2 mark",
+        ),
+    ],
+)
+def test_templates_that_cannot_write_a_conversation_are_refused(source, messages, tools, complaint):
+    conversation = Conversation.from_record({"messages": messages, "tools": tools}, "")
+    with pytest.raises(CorpusError, match=f"conversation 3: .*{complaint}"):
+        ChatEncoder(TOKENIZER, ChatTemplate(source)).encode([conversation], 3)
+
+
+@given(st.lists(TEXTS.filter(str.strip), min_size=2, max_size=6).filter(lambda texts: len(texts) % 2 == 0))
+@settings(max_examples=20, deadline=None)
+def test_prompts_of_every_style_have_the_tokens_of_training(contents):
+    tokenizer = chat_tokenizer(more=SPECIAL)
+    for style in ("headers", "brackets", "turns"):
+        encoder = ChatEncoder(tokenizer, ChatTemplate(UNMARKED[style], (("bos_token", "<s>"),)))
+        (row,) = encoder.encode([conversation(*contents)])
+        prompt = encoder.prompt(conversation(*contents[:-1]).messages)
+        assert row.ids[: len(prompt)].tolist() == prompt
+        assert (row.roles[len(prompt) :] == TARGET).all()
 
 
 _MODELS = Path(os.environ.get("EVERMIX_CACHE", Path.home() / ".cache/evermix")) / "models"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,11 +33,11 @@ def source(*files, **options):
     return TextSource("talk", files, format="chat", **options)
 
 
-def test_both_forms_are_read_and_other_fields_passed_over(tmp_path):
+def test_both_forms_are_read_and_other_fields_of_a_record_passed_over(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [PAIR, {"messages": MESSAGES, "id": 1}])
     first, second = conversations(source("a.jsonl"), tmp_path)
     assert first.turns == (("user", "Two plus two?"), ("assistant", " Vier 🙂"))
-    assert second.messages == [{"role": m["role"], "content": m["content"]} for m in MESSAGES]
+    assert second.messages == MESSAGES
     assert list(iterate(source("a.jsonl"), tmp_path)) == [
         "Two plus two?\n\n Vier 🙂",
         "Be brief.\n\nHi\n\nHello",
@@ -54,6 +55,45 @@ def test_compressed_files_give_the_same(tmp_path, name):
 def test_max_bytes_ends_after_a_whole_conversation(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"prompt": "12345", "answer": "67890"}] * 5)
     assert len(list(conversations(source("a.jsonl", max_bytes=11), tmp_path))) == 2
+
+
+CALLING = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"function": {"name": "f", "arguments": {"b": 1, "a": None}}}],
+}
+
+
+def test_all_that_a_message_holds_goes_to_the_template():
+    record = {
+        "messages": [
+            {"role": "user", "content": "Hi", "weight": None, "tool_calls": None, "name": "é"},
+            {**CALLING, "reasoning_content": "so"},
+            {"role": "tool", "content": "3", "tool_call_id": "x"},
+            {"role": "assistant", "content": "", "weight": 0, "tool_calls": []},
+            {"role": "assistant", "content": "three", "weight": 1},
+        ],
+        "tools": [{"function": {"name": "f"}}],
+    }
+    found = Conversation.from_record(record, "")
+    assert found.messages == [
+        {"role": "user", "content": "Hi", "name": "é"},
+        {**CALLING, "reasoning_content": "so"},
+        {"role": "tool", "content": "3", "tool_call_id": "x"},
+        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": "three"},
+    ]
+    assert list(found.messages[1]["tool_calls"][0]["function"]["arguments"]) == ["b", "a"]  # in their order
+    assert (found.unlearnt, found.tool_schemas) == ((3,), record["tools"])
+    assert Conversation.from_canonical(found.canonical) == found
+    assert (found.text, found.n_bytes) == ("Hi\n\n3\n\n\n\nthree", 8)
+    assert Conversation.from_record({**record, "tools": json.dumps(record["tools"])}, "") == found
+    without = [{key: value for key, value in m.items() if key != "content" or value} for m in record["messages"][:3]]
+    assert Conversation.from_record({"messages": without}, "").turns == found.turns[:3]
+    keys = {replace(found, **{field: ()}).canonical for field in ("fields", "unlearnt")} | {
+        replace(found, tools="").canonical
+    }
+    assert len({*keys, found.canonical}) == 4
 
 
 @given(st.lists(st.tuples(st.sampled_from(ROLES), st.text(st.characters(exclude_categories=("Cs",)))), min_size=1))
@@ -136,6 +176,17 @@ def test_the_usual_forms_of_records_are_read(tmp_path, record, turns):
             "messages: a conversation must have at least one.*assistant",
         ),
         ({"messages": [{"role": "assistant", "content": ""}]}, r"messages\[0\].content: an answer must hold more"),
+        (
+            {"messages": [{**MESSAGES[2], "weight": 0.5}]},
+            r"messages\[0\]\.weight: must be 0 \(not learnt\) or 1, got 0\.5",
+        ),
+        ({"messages": [{**MESSAGES[2], "weight": 0}]}, "at least one message of the role assistant to learn"),
+        ({"messages": [{**CALLING, "tool_calls": "f()"}]}, r"messages\[0\]\.tool_calls: must be a list of objects"),
+        ({"messages": [{**CALLING, "tool_calls": []}]}, r"messages\[0\]\.content: must be a string.*beside tool_calls"),
+        ({"messages": [{**CALLING, "role": "user"}]}, r"messages\[0\]\.tool_calls: must be an assistant's, got 'user'"),
+        ({"messages": [{**CALLING, "name": "\ud800"}]}, r"messages\[0\]: the text must be valid Unicode"),
+        ({"messages": MESSAGES, "tools": "f"}, "tools: must be a JSON list"),
+        ({"messages": MESSAGES, "tools": [3]}, "tools: must be a list of objects"),
         (["x"], "must be a JSON object"),
     ],
 )
@@ -176,7 +227,7 @@ def test_rendering_is_that_of_transformers(generate):
     theirs = PreTrainedTokenizerFast(tokenizer_object=chat_tokenizer().backend, chat_template=CHATML)
     expected = theirs.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=generate)
     assert ChatTemplate(CHATML).render(CHAT, generate) == expected
-    assert "".join(span.text for span in ChatTemplate(CHATML).spans(CHAT, generate)) == expected
+    assert "".join(span.text for span in ChatTemplate(CHATML).spans(CHAT, generate=generate)) == expected
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4))
@@ -188,7 +239,6 @@ def test_parts_join_to_the_text_and_contents_are_found_whole(turns):
     ]
     spans = ChatTemplate(CHATML).spans(chat)
     assert "".join(span.text for span in spans) == ChatTemplate(CHATML).render(chat, False)
-    assert contents(spans, "content") == [user for user, _ in turns]
     assert contents(spans, "answer") == [answer for _, answer in turns]
 
 
@@ -196,7 +246,7 @@ def test_contents_that_a_template_trims_are_found_without_their_blanks():
     template = ChatTemplate(TRIMMING, (("eos_token", STOP),))
     spans = template.spans(CHAT)
     assert "".join(span.text for span in spans) == template.render(CHAT, False)
-    assert contents(spans, "answer") == ["Hello, 語", f"{STOP}!"]
+    assert contents(spans, "answer") == [" Hello, 語", f" {STOP}!"]  # with the blank before, which follows the prompt
 
 
 def test_the_plain_template_adds_nothing_to_a_pair():
@@ -206,7 +256,7 @@ def test_the_plain_template_adds_nothing_to_a_pair():
     assert plain.render(pair[:1], True) == "2+2="
     longer = [{"role": "system", "content": "S"}, *pair, *pair]
     assert plain.render(longer, False) == "S\n\n2+2=4\n\n2+2=4"
-    assert [span.kind for span in plain.spans(pair)] == ["template", "content", "answer", "end"]
+    assert [span.kind for span in plain.spans(pair)] == ["read", "read", "answer", "end"]
 
 
 def test_templates_that_cut_repeat_or_drop_answers_are_refused():
@@ -235,10 +285,15 @@ def test_a_checkpoint_s_template_is_found_where_transformers_puts_it(tmp_path):
     assert found == ChatTemplate.from_path(tmp_path / "new")
     assert found == ChatTemplate.from_path(tmp_path / "new" / "chat_template.jinja")
     assert found.render(CHAT[:2], False) == tokenizer.apply_chat_template(CHAT[:2], tokenize=False)
-    for value in (TRIMMING, [{"name": "tools", "template": "x"}, {"name": "default", "template": TRIMMING}]):
+    for value in (TRIMMING, [{"name": "tool_use", "template": "x"}, {"name": "default", "template": TRIMMING}]):
         config = {"chat_template": value, "eos_token": {"content": STOP}}
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-        assert ChatTemplate.from_checkpoint(tmp_path) == ChatTemplate(TRIMMING, (("eos_token", STOP),))
+        tool = "x" if isinstance(value, list) else None
+        found = ChatTemplate.from_checkpoint(tmp_path)
+        assert found == ChatTemplate(TRIMMING, (("eos_token", STOP),), tool)
+    assert found is not None
+    assert found.fingerprint != replace(found, tool_source=None).fingerprint
+    assert found.render(CHAT, False, [{}]) == "x"
 
 
 def test_paths_without_a_template_are_refused_and_fingerprints_differ(tmp_path):

@@ -1,8 +1,9 @@
 """Chat rows: conversations as token ids with the role of each token: read, or learnt.
 
-Learnt are the answers and the token that ends each. What a template writes is encoded with its special tokens
-recognised; contents are data, in which the spelling of a special token is ordinary text. Texts are cut where an answer
-begins and where it ends, so that a prompt has the same tokens in training as it has when the model is asked.
+Learnt are the answers, with all that the template writes for them, and the token that ends each. What a template
+writes is encoded with its special tokens recognised; contents and tool calls are data, in which the spelling of a
+special token is ordinary text. Texts are cut where an answer begins and where it ends, so that a prompt has the same
+tokens in training as it has when the model is asked.
 
 Exact for byte-level BPE. A tokenizer that puts a blank before every text does so at every cut.
 
@@ -12,9 +13,10 @@ On disk a row is one conversation, padded on the right, beside an array of roles
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evermix.corpus.conversation import ChatTemplate, Conversation, Messages, Span
+from evermix.corpus.conversation import PRIVATE_USE, ChatTemplate, Conversation, Messages, Span
 from evermix.corpus.packing import BYTES, TokenisedDocuments, batches
 from evermix.corpus.split import content_key
 from evermix.corpus.tokenizer import Integers, TextTokenizer
@@ -71,20 +73,21 @@ class ChatEncoder:
         """
         pieces = []
         for k, conversation in enumerate(conversations, first):
+            messages, tools = conversation.messages, conversation.tool_schemas
             try:
-                pieces.append(self._up_to_the_last_learnt(self._pieces(self.template.spans(conversation.messages))))
+                pieces.append(self._up_to_the_last_learnt(self._pieces(messages, tools, conversation.unlearnt)))
             except CorpusError as error:
-                raise CorpusError(f"conversation {k}: {error.rule}", hint=error.hint) from None
+                raise CorpusError(f"conversation {k}: {error.rule}", received=error.received, hint=error.hint) from None
         return self._encoded(pieces)
 
-    def prompt(self, messages: Messages) -> list[int]:
+    def prompt(self, messages: Messages, tools: Messages = ()) -> list[int]:
         """Ids of `messages` up to where the next answer begins, as `encode` has them before an answer.
 
         Raises:
             CorpusError: if the template cannot render the messages.
         """
-        spans = self.template.spans(messages, generate=True)
-        return [int(i) for i in self._encoded([self._pieces(spans, is_whole=False)])[0].ids]
+        pieces = self._pieces(messages, tools, range(len(messages)), generate=True)
+        return [int(i) for i in self._encoded([pieces])[0].ids]
 
     @cached_property
     def _special(self) -> tuple[re.Pattern[str], dict[str, int]]:
@@ -95,41 +98,76 @@ class ChatEncoder:
         patterns = [blanks[t.lstrip] + re.escape(t.content) + blanks[t.rstrip] for _, t in added]
         return re.compile(f"({'|'.join(patterns) or '(?!)'})"), {t.content: i for i, t in added}
 
-    def _pieces(self, spans: Iterable[Span], is_whole: bool = True) -> list[_Piece]:
-        """Pieces in order; `is_whole` adds an end token to a last answer that the template leaves without one."""
+    def _pieces(
+        self, messages: Messages, tools: Messages, unlearnt: Collection[int], generate: bool = False
+    ) -> list[_Piece]:
+        """Pieces in order; a last answer that the template leaves without an end token gets one, unless `generate`.
+
+        Special tokens that contents spell are exchanged for marks while the template is rendered. Where that would
+        change what it writes (it looks for them in contents), they are taken for its own, as transformers does.
+        """
+        spelled = self._spelled(messages, tools)
+        back = {mark: token for token, mark in spelled.items()}
+        spans = self.template.spans(_exchanged(messages, spelled), _exchanged(tools, spelled), unlearnt, generate)
+        if spelled:
+            written = _exchanged("".join(span.text for span in spans), back)
+            if written != self.template.render(messages, generate, tools):
+                spans, back = self.template.spans(messages, tools, unlearnt, generate), {}
+        return [
+            piece if isinstance(piece.content, int) else _Piece(_exchanged(piece.content, back), piece.role)
+            for piece in self._joined(spans, generate)
+        ]
+
+    def _joined(self, spans: Iterable[Span], generate: bool) -> list[_Piece]:
+        """Pieces of the spans: what is read is one piece up to the next special token or answer."""
         pieces: list[_Piece] = []
         read: list[str] = []
-        is_open = False  # an answer whose end token has not come yet
+        is_open = False  # a learnt answer whose end token has not come yet
 
-        def flush(role: int = CONTEXT) -> None:
-            pieces.append(_Piece("".join(read), role))
+        def flush() -> None:
+            pieces.append(_Piece("".join(read), CONTEXT))
             read.clear()
 
+        def take(parts: Sequence[str]) -> None:
+            for k, part in enumerate(parts):
+                if k % 2 == 0:
+                    read.append(part)
+                else:
+                    flush()
+                    pieces.append(_Piece(self._id_of(part), CONTEXT))
+
         for span in spans:
-            if span.kind == "template":
-                for k, part in enumerate(self._special[0].split(span.text)):
-                    if k % 2 == 0:
-                        read.append(part)
-                        continue
-                    role = TARGET if is_open else CONTEXT
-                    flush(role)
-                    pieces.append(_Piece(self._id_of(part), role))
-                    is_open = False
-            elif span.kind == "content":
-                read.append(span.text)
-                is_open = False
+            parts = self._special[0].split(span.text)
+            role = TARGET if span.is_learnt else CONTEXT
+            if span.kind == "read":
+                take(parts)
+                is_open = is_open and not span.text
             elif span.kind == "answer":
                 flush()
-                pieces.append(_Piece(span.text, TARGET))
-                is_open = True
-            else:
-                pieces.append(_Piece(self.tokenizer.end_id, TARGET))
+                pieces += [_Piece(self._id_of(part) if k % 2 else part, role) for k, part in enumerate(parts)]
+                is_open = span.is_learnt and not (len(parts) > 1 and not parts[-1].strip())
+            elif span.kind == "after" and len(parts) > 1:
+                pieces += [_Piece(parts[0], role), _Piece(self._id_of(parts[1]), role)]
+                take(parts[2:])
                 is_open = False
-        if is_open and is_whole:
+            elif span.kind == "after":
+                take(parts)
+            else:
+                pieces.append(_Piece(self.tokenizer.end_id, role))
+                is_open = False
+        if is_open and not generate:
             pieces.append(_Piece(self.tokenizer.end_id, TARGET))
         else:
             flush()
         return pieces
+
+    def _spelled(self, messages: Messages, tools: Messages) -> dict[str, str]:
+        """A mark for each special token that the messages or tools spell."""
+        told = json.dumps([list(map(dict, messages)), list(map(dict, tools))], ensure_ascii=False)
+        if not self._special[0].search(told):
+            return {}
+        mark = next(chr(code) for code in PRIVATE_USE if chr(code) not in told)
+        return {token: f"{mark}{i}{mark}" for token, i in self._special[1].items() if token in told}
 
     def _id_of(self, part: str) -> int:
         ids = self._special[1]
@@ -164,6 +202,18 @@ class ChatEncoder:
                 shares.append(self.tokenizer.bytes_of(ids[start:end], n_bytes))
             start = end
         return np.concatenate([np.zeros(0, dtype=np.int64), *shares])
+
+
+def _exchanged(value: Any, table: Mapping[str, str]) -> Any:
+    """A text, or all texts in a JSON value, with the keys of `table` exchanged for its values, the longest first."""
+    if not table:
+        return value
+    if isinstance(value, str):
+        pattern = "|".join(map(re.escape, sorted(table, key=len, reverse=True)))
+        return re.sub(pattern, lambda found: table[found[0]], value)
+    if isinstance(value, Mapping):
+        return {key: _exchanged(part, table) for key, part in value.items()}
+    return [_exchanged(part, table) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 # ---- rows on disk
@@ -272,7 +322,7 @@ def _encode(domain: str, batch: list[Conversation], encoder: ChatEncoder, before
     try:
         return encoder.encode(batch, before + 1)
     except CorpusError as error:
-        raise CorpusError(f"domain '{domain}', {error.rule}", hint=error.hint) from None
+        raise CorpusError(f"domain '{domain}', {error.rule}", received=error.received, hint=error.hint) from None
 
 
 def _check_lengths(domain: str, lengths: list[int], length: int) -> None:

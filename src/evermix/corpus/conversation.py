@@ -1,7 +1,14 @@
-"""Conversation: one document of a chat domain; ChatTemplate: how its messages become one text, and whose each part is.
+"""Conversation: one document of a chat domain; ChatTemplate: how its messages become one text, what of it is learnt.
 
-The parts are found by rendering the conversation twice, once with each content between marks that occur nowhere else.
-The marked rendering without its marks must be the plain one, else the template looks into contents and is refused.
+Learnt is what the template writes for an answer: content, tool calls, reasoning, whatever the message holds.
+A template that marks answers with {% generation %} says so itself. Of any other, answer k is found by rendering
+
+    U = the conversation up to and with answer k            P = the conversation before it, as the model is asked
+    V = U with a mark, which occurs nowhere else, as the only content of answer k
+
+The answer begins where P ends, if the template writes something to ask by; else where U and V part, with the blanks
+before. It ends where U begins to end as V does after the mark. In the whole rendering T it lies where it lies in U; if
+T does not begin like U (templates that drop the reasoning of earlier answers), where T and T with the mark differ.
 """
 
 from __future__ import annotations
@@ -9,11 +16,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from evermix.corpus.readers import encodable
 from evermix.corpus.tokenizer import checkpoint_file, checkpoint_record, declared_tokens
@@ -22,27 +29,36 @@ from evermix.errors import CorpusError
 ROLES = ("system", "user", "assistant", "tool")
 _FORMS = 'write {"prompt": ..., "answer": ...} or {"messages": [{"role": ..., "content": ...}, ...]}'
 
+Messages = Sequence[Mapping[str, Any]]
+
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages in order; at least one of them is the assistant's.
+    """Messages in order; at least one of them is the assistant's and learnt.
 
     Attributes:
-        turns: (role, content) of each message.
+        turns: (role, content) of each message; an answer that only calls tools may have None.
+        fields: what else each message holds, such as `tool_calls`, as a JSON object, or ""; () where none holds more.
+        unlearnt: positions of the messages that are never learnt (`weight: 0`).
+        tools: what the assistant may call, as a JSON list of schemas, or "".
     """
 
-    turns: tuple[tuple[str, str], ...]
+    turns: tuple[tuple[str, str | None], ...]
+    fields: tuple[str, ...] = ()
+    unlearnt: tuple[int, ...] = ()
+    tools: str = ""
 
     @classmethod
     def from_record(cls, record: Mapping[str, object], place: str) -> Conversation:
-        """From {"prompt", "answer"} or {"messages"}; other fields are passed over.
+        """From {"prompt", "answer"} or {"messages"}, and "tools"; other fields of the record are passed over.
 
         Raises:
             CorpusError: a field is missing or of the wrong kind, a role is unknown, an answer is blank, or there is
-                none; the message begins with `place`.
+                none to learn; the message begins with `place`.
         """
+        tools = _tools(record.get("tools"), place)
         if "messages" in record:
-            return cls(_turns(record["messages"], place))
+            return _from_messages(record["messages"], tools, place)
         missing = [field for field in ("prompt", "answer") if field not in record]
         if missing:
             found = ", ".join(map(str, record)) or "none"
@@ -51,61 +67,132 @@ class Conversation:
                 hint=f"fields found: {found}; {_FORMS}",
             )
         prompt, answer = (_text(record[field], field, place) for field in ("prompt", "answer"))
-        return cls((("user", prompt), ("assistant", _not_blank(answer, "answer", place))))
+        return cls((("user", prompt), ("assistant", _not_blank(answer, "answer", place))), tools=tools)
 
     @classmethod
     def from_canonical(cls, text: str) -> Conversation:
         """The inverse of `canonical`."""
-        return cls(tuple((role, content) for role, content in json.loads(text)))
+        value = json.loads(text)
+        whole = value if isinstance(value, dict) else {"turns": value}
+        turns = tuple((role, content) for role, content in whole["turns"])
+        more = {key: tuple(whole[key]) for key in ("fields", "unlearnt") if key in whole}
+        return cls(turns, **more, tools=whole.get("tools", ""))
 
     @property
     def canonical(self) -> str:
-        """One spelling for equal conversations, whichever form they were written in: JSON of the turns."""
-        return json.dumps(self.turns, ensure_ascii=False, separators=(",", ":"))
+        """One spelling for equal conversations, whichever form they were written in: JSON of the turns, or of all."""
+        more = {key: value for key in ("fields", "unlearnt", "tools") if (value := getattr(self, key))}
+        whole = {"turns": self.turns, **more} if more else self.turns
+        return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
 
     @property
-    def messages(self) -> list[dict[str, str]]:
-        """[{"role", "content"}, ...], as templates take them."""
-        return [{"role": role, "content": content} for role, content in self.turns]
+    def messages(self) -> list[dict[str, Any]]:
+        """[{"role", "content", ...}, ...], as templates take them."""
+        fields = self.fields or ("",) * len(self.turns)
+        return [
+            {"role": role, "content": content, **(json.loads(more) if more else {})}
+            for (role, content), more in zip(self.turns, fields, strict=True)
+        ]
+
+    @property
+    def tool_schemas(self) -> list[dict[str, Any]]:
+        """`tools`, as templates take them."""
+        schemas: list[dict[str, Any]] = json.loads(self.tools) if self.tools else []
+        return schemas
 
     @property
     def text(self) -> str:
         """The contents alone, parted by blank lines."""
-        return "\n\n".join(content for _, content in self.turns)
+        return "\n\n".join(content for _, content in self.turns if content is not None)
 
     @property
     def n_bytes(self) -> int:
         """UTF-8 bytes of the contents."""
-        return sum(len(content.encode()) for _, content in self.turns)
+        return sum(len(content.encode()) for _, content in self.turns if content is not None)
 
 
-def _turns(messages: object, place: str) -> tuple[tuple[str, str], ...]:
+def _from_messages(messages: object, tools: str, place: str) -> Conversation:
     if not isinstance(messages, list) or not messages:
         raise CorpusError(
             f"{place}: messages: must be a list of at least one message", received=_brief(messages), hint=_FORMS
         )
-    turns = tuple(_turn(message, f"messages[{k}]", place) for k, message in enumerate(messages))
-    if all(role != "assistant" for role, _ in turns):
+    read = [_message(message, f"messages[{k}]", place) for k, message in enumerate(messages)]
+    if not any(message.role == "assistant" and message.is_learnt for message in read):
         raise CorpusError(
-            f"{place}: messages: a conversation must have at least one message of the role assistant",
-            received=[role for role, _ in turns][:8],
-            hint="only what the assistant says is learnt",
+            f"{place}: messages: a conversation must have at least one message of the role assistant to learn",
+            received=[message.role for message in read][:8],
+            hint="only what the assistant says with a weight of 1 is learnt: leave the record out",
         )
-    return turns
+    fields = tuple(message.fields for message in read)
+    unlearnt = tuple(k for k, message in enumerate(read) if message.role == "assistant" and not message.is_learnt)
+    turns = tuple((message.role, message.content) for message in read)
+    return Conversation(turns, fields if any(fields) else (), unlearnt, tools)
 
 
-def _turn(message: object, field: str, place: str) -> tuple[str, str]:
+class _Message(NamedTuple):
+    role: str
+    content: str | None
+    fields: str
+    is_learnt: bool
+
+
+def _message(message: object, field: str, place: str) -> _Message:
     if not isinstance(message, dict):
         raise CorpusError(f"{place}: {field}: must be an object", received=_brief(message), hint=_FORMS)
-    for key in ("role", "content"):
-        if key not in message:
-            found = ", ".join(map(str, message)) or "none"
-            raise CorpusError(f"{place}: {field}: must have the field '{key}'", hint=f"fields found: {found}")
+    more = {key: value for key, value in message.items() if value is not None and key not in _OWN}
+    found = ", ".join(map(str, message)) or "none"
+    if "role" not in message:
+        raise CorpusError(f"{place}: {field}: must have the field 'role'", hint=f"fields found: {found}")
     role = message["role"]
     if role not in ROLES:
         raise CorpusError(f"{place}: {field}.role: must be one of {', '.join(ROLES)}", received=_brief(role))
-    content = _text(message["content"], f"{field}.content", place)
-    return role, _not_blank(content, f"{field}.content", place) if role == "assistant" else content
+    calls = _calls(more, f"{place}: {field}")
+    if calls and role != "assistant":
+        raise CorpusError(f"{place}: {field}.tool_calls: must be an assistant's", received=role)
+    weight = message.get("weight")
+    if weight not in (None, 0, 1):
+        raise CorpusError(f"{place}: {field}.weight: must be 0 (not learnt) or 1", received=_brief(weight))
+    content = message.get("content")
+    if content is None and not calls:
+        if "content" not in message:
+            raise CorpusError(f"{place}: {field}: must have the field 'content'", hint=f"fields found: {found}")
+        hint = "content may be null beside tool_calls only; a content of parts must be joined to one text"
+        raise CorpusError(f"{place}: {field}.content: must be a string", received=None, hint=hint)
+    text = None if content is None else _text(content, f"{field}.content", place)
+    if role == "assistant" and text is not None and not calls and weight != 0:
+        _not_blank(text, f"{field}.content", place)
+    return _Message(role, text, _json(more, f"{place}: {field}") if more else "", weight != 0)
+
+
+_OWN = ("role", "content", "weight")
+
+
+def _calls(fields: dict[str, Any], place: str) -> list[dict[str, Any]]:
+    """The tools that a message calls; an empty list of them is taken out of `fields`."""
+    calls = fields.get("tool_calls", [])
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise CorpusError(f"{place}.tool_calls: must be a list of objects", received=_brief(calls))
+    if not calls:
+        fields.pop("tool_calls", None)
+    legacy = fields.get("function_call")
+    return [*calls, legacy] if isinstance(legacy, dict) else calls
+
+
+def _tools(value: object, place: str) -> str:
+    """`tools` of a record as JSON; a string is taken for JSON already."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value or "[]")
+        except (ValueError, RecursionError):
+            raise CorpusError(f"{place}: tools: must be a JSON list", received=_brief(value)) from None
+    if value is not None and not (isinstance(value, list) and all(isinstance(tool, dict) for tool in value)):
+        raise CorpusError(f"{place}: tools: must be a list of objects, one per tool", received=_brief(value))
+    return _json(value, f"{place}: tools") if value else ""
+
+
+def _json(value: object, place: str) -> str:
+    """JSON in the order of the keys; what JSON has no word for is written as text."""
+    return encodable(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str), place)
 
 
 def _text(value: object, field: str, place: str) -> str:
@@ -130,22 +217,23 @@ def _brief(value: object) -> object:
 
 # ---- templates
 
-_PRIVATE_USE = range(0xE000, 0xF8FF)
+PRIVATE_USE = range(0xE000, 0xF8FF)  # characters without meaning, for marks
 _CONFIG = "tokenizer_config.json"
+_FILES = {"default": "chat_template.jinja", "tool_use": "additional_chat_templates/tool_use.jinja"}
 _HINT = "set corpus.chat_template to `plain`, or to a template that renders these messages"
-
-Messages = Sequence[Mapping[str, str]]
+_GENERATION = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")  # a tag that transformers adds
 
 
 class Span(NamedTuple):
     """A part of a rendered conversation.
 
-    `template`: written by the template; `content`: a message that is read; `answer`: a message of the assistant;
-    `end`: the place of an end token (no text).
+    `read`: what the template and the other messages say; `answer`: what it writes for a message of the assistant;
+    `after`: what it writes after any answer, up to the next message; `end`: the place of an end token (no text).
     """
 
-    kind: Literal["template", "content", "answer", "end"]
+    kind: Literal["read", "answer", "after", "end"]
     text: str
+    is_learnt: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,23 +244,24 @@ class ChatTemplate:
         source: the Jinja source; None is the plain template: an answer follows what stands before it exactly as both
             are written, and is followed by the end token; any other message but the first is preceded by a blank line.
         variables: (name, value) of what the source may use beside the messages, such as `bos_token`.
+        tool_source: the source for conversations with tools, if there is another.
 
     Raises:
-        CorpusError: if the source is no Jinja.
+        CorpusError: if a source is no Jinja.
     """
 
     source: str | None = None
     variables: tuple[tuple[str, str], ...] = ()
+    tool_source: str | None = None
 
     def __post_init__(self) -> None:
-        if self.source is not None:
+        for source in filter(None, (self.source, self.tool_source)):
             from jinja2 import TemplateSyntaxError
             from jinja2.ext import loopcontrols
             from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-            text = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", self.source)  # a tag that transformers adds
             try:
-                ImmutableSandboxedEnvironment(extensions=[loopcontrols]).parse(text)
+                ImmutableSandboxedEnvironment(extensions=[loopcontrols]).parse(_GENERATION.sub("", source))
             except TemplateSyntaxError as error:
                 raise CorpusError(f"a chat template must be valid Jinja (line {error.lineno}: {error})") from None
 
@@ -192,9 +281,16 @@ class ChatTemplate:
             CorpusError: if it is no Jinja.
             TokenizerError: if a JSON file is damaged.
         """
-        file = checkpoint_file(checkpoint, "chat_template.jinja")
-        source = _read(file) if file else _named_default(checkpoint_record(checkpoint, _CONFIG).get("chat_template"))
-        return None if source is None else cls(source, _variables(checkpoint))
+        named = _named(checkpoint_record(checkpoint, _CONFIG).get("chat_template"))
+        for name, path in (
+            ("default", "chat_template.jinja"),
+            ("tool_use", "additional_chat_templates/tool_use.jinja"),
+        ):
+            file = checkpoint_file(checkpoint, path)
+            if file:
+                named[name] = _read(file)
+        variables = tuple(declared_tokens(checkpoint).items())
+        return cls(named["default"], variables, named.get("tool_use")) if "default" in named else None
 
     @classmethod
     def from_path(cls, path: Path) -> ChatTemplate:
@@ -204,7 +300,7 @@ class ChatTemplate:
             CorpusError: if there is none.
         """
         if path.is_file() and path.name != _CONFIG:
-            return cls(_read(path), _variables(path.parent))
+            return cls(_read(path), tuple(declared_tokens(path.parent).items()))
         folder = path.parent if path.is_file() else path
         found = cls.from_checkpoint(folder) if folder.is_dir() else None
         if found is None:
@@ -216,88 +312,229 @@ class ChatTemplate:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of source and variables, first 16 hex digits."""
-        return hashlib.sha256(json.dumps([self.source, self.variables]).encode()).hexdigest()[:16]
+        """SHA-256 of sources and variables, first 16 hex digits."""
+        made_of = [self.source, self.variables, *filter(None, [self.tool_source])]
+        return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 
-    def render(self, messages: Messages, generate: bool) -> str:
-        """The text of `messages`, [{"role", "content"}, ...]; with `generate` it ends where the next answer begins.
+    def render(self, messages: Messages, generate: bool, tools: Messages = ()) -> str:
+        """The text of `messages`.
+
+        Args:
+            messages: [{"role", "content", ...}, ...], as templates take them.
+            generate: whether an answer is asked for; the text then ends where it begins.
+            tools: schemas of what the assistant may call.
 
         Raises:
             CorpusError: if the template refuses the messages.
         """
         if self.source is None:
-            return "".join(span.text for span in _plain_spans(messages))
-        return self._rendered(messages, generate)
+            return "".join(span.text for span in _plain_spans(messages, tools, ()))
+        return self._rendered(messages, generate, tools)[0]
 
-    def spans(self, messages: Messages, generate: bool = False) -> list[Span]:
+    def spans(
+        self, messages: Messages, tools: Messages = (), unlearnt: Collection[int] = (), generate: bool = False
+    ) -> list[Span]:
         """The same text in parts; the plain template's have an `end` after each answer.
 
+        Args:
+            messages: as templates take them.
+            tools: schemas of what the assistant may call.
+            unlearnt: positions of the answers that are not learnt.
+            generate: whether an answer is asked for at the end.
+
         Raises:
-            CorpusError: if the template refuses the messages, or renders an answer not at all, twice, or in pieces.
+            CorpusError: if the template refuses the messages, or renders an answer not at all, twice, in pieces, or
+                without its tool calls.
         """
         if self.source is None:
-            return _plain_spans(messages)
-        plain = self._rendered(messages, generate)
-        mark = _unused_mark(plain)
-        for marked in (_marked_around, _marked_within):
-            texts = [{**m, "content": marked(m["content"], k, mark)} for k, m in enumerate(messages)]
-            spans = _split(self._rendered(texts, generate), messages, mark)
-            if spans is not None and "".join(span.text for span in spans) == plain:
-                return spans
-        raise CorpusError("a chat template must render every answer once and no content in pieces", hint=_HINT)
+            return _plain_spans(messages, tools, unlearnt)
+        text, marked = self._rendered(messages, generate, tools)
+        positions = [k for k, message in enumerate(messages) if message["role"] == "assistant"]
+        if marked is None:
+            asks = "add_generation_prompt" in self._source(tools)
+            search = _Search(text, messages, lambda part, asked: self._rendered(part, asked, tools)[0], asks, generate)
+            places = [search.place(k) for k in positions]
+        else:
+            places = [_Place(start, end, end) for start, end in marked]
+            if len(places) != len(positions):
+                rule = "a chat template must mark every answer once with {% generation %}"
+                raise CorpusError(rule, received=f"{len(places)} marked, {len(positions)} answers", hint=_HINT)
+        return _cut(text, messages, positions, places, unlearnt)
 
-    def _rendered(self, messages: Messages, generate: bool) -> str:
+    def _source(self, tools: Messages) -> str:
+        return (self.tool_source if tools else None) or self.source or ""
+
+    def _rendered(
+        self, messages: Messages, generate: bool, tools: Messages
+    ) -> tuple[str, list[tuple[int, int]] | None]:
+        """The text, and where the parts lie that the template marks as the assistant's; None if it marks nothing."""
         from jinja2 import TemplateError
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        chat = [dict(message) for message in messages]
+        source = self._source(tools)
+        marks = _GENERATION.search(source) is not None
         try:
-            rendered, _ = render_jinja_template(
-                [chat], chat_template=self.source, add_generation_prompt=generate, **dict(self.variables)
+            rendered, places = render_jinja_template(
+                [[dict(message) for message in messages]],
+                tools=[dict(tool) for tool in tools] or None,
+                chat_template=source,
+                add_generation_prompt=generate,
+                return_assistant_tokens_mask=marks,
+                **dict(self.variables),
             )
         except (TemplateError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CorpusError(f"a chat template must render the messages ({reason})", hint=_HINT) from None
-        return str(rendered[0])
+        return str(rendered[0]), [(start, end) for start, end in places[0]] if marks else None
 
 
-def _plain_spans(messages: Messages) -> list[Span]:
+class _Place(NamedTuple):
+    """Where an answer lies in a rendering: from `start` to `end`, and to `after` what follows every answer."""
+
+    start: int
+    end: int
+    after: int
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Finds the answers of a rendering; see the module.
+
+    Attributes:
+        text: the whole rendering.
+        messages: what is rendered.
+        render: (messages, generate) -> text.
+        asks: whether the template writes something to ask for an answer by.
+        is_asked: whether it is written at the end of `text`.
+    """
+
+    text: str
+    messages: Messages
+    render: Callable[[Messages, bool], str]
+    asks: bool
+    is_asked: bool
+
+    def place(self, k: int) -> _Place:
+        """Of the answer that is message k."""
+        before = self.messages[:k]
+        is_last = k == len(self.messages) - 1 and not self.is_asked
+        try:
+            own = self.text if is_last else self.render(self.messages[: k + 1], False)
+            head, tail = self._around(before)
+        except CorpusError:
+            return self._in_whole(k, "", None)  # the template wants more than the beginning, or refuses all
+        parted = _common(own, head)
+        end = len(own) - len(tail) if own[parted:].endswith(tail) else len(own.rstrip())
+        start = min(self._start(own, before, parted), end)
+        if self.text.startswith(own[:end]):
+            return _Place(start, end, self._after(end, own[end:]))
+        return self._in_whole(k, own[start:parted], own[end:])
+
+    def _start(self, own: str, before: Messages, parted: int) -> int:
+        """Where the answer at the end of `own` begins; `parted` is where it departs from any other answer."""
+        try:
+            asked, unasked = self.render(before, True), self.render(before, False)
+        except CorpusError:
+            return parted
+        if own.startswith(asked):
+            gap = own[len(asked) : parted]
+            return len(asked) if self.asks or not gap.strip() else parted
+        alike = min(_common(own, asked), parted)
+        return alike if self.asks and alike >= len(unasked) else parted
+
+    def _in_whole(self, k: int, opening: str, tail: str | None) -> _Place:
+        """Of answer k, which is written otherwise than where the conversation ends with it.
+
+        Args:
+            k: its position.
+            opening: what there stands between the beginning of an answer and what differs between answers.
+            tail: what there follows an answer; None if unknown.
+        """
+        head, rest = self._around(self.messages[:k], self.messages[k + 1 :])
+        if not self.text.endswith(rest):
+            raise CorpusError("a chat template must render every answer in one piece", hint=_HINT)
+        parted, end = _common(self.text, head), len(self.text) - len(rest)
+        start = parted - len(opening) if self.text[:parted].endswith(opening) else parted
+        return _Place(min(start, end), end, self._after(end, tail))
+
+    def _after(self, end: int, tail: str | None) -> int:
+        """Where the text ends that follows an answer; that of the whole conversation if it is unknown."""
+        known = tail is not None and self.text.startswith(tail, end)
+        return end + len(tail or "") if known else len(self.text)
+
+    def _around(self, before: Messages, after: Messages = ()) -> tuple[str, str]:
+        """What the template writes before and after an answer's content."""
+        mark = self._mark
+        text = self.render([*before, {"role": "assistant", "content": mark}, *after], False)
+        if text.count(mark) != 1:
+            raise CorpusError("a chat template must render every answer once and in one piece", hint=_HINT)
+        head, _, tail = text.partition(mark)
+        return head, tail
+
+    @cached_property
+    def _mark(self) -> str:
+        """Three private-use characters, of which none occurs in messages or text."""
+        taken = self.text + json.dumps([dict(message) for message in self.messages], ensure_ascii=False)
+        return next(chr(code) for code in PRIVATE_USE if chr(code) not in taken) * 3
+
+
+def _common(one: str, other: str) -> int:
+    """Length of the longest common beginning."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _cut(
+    text: str, messages: Messages, positions: Sequence[int], places: Sequence[_Place], unlearnt: Collection[int]
+) -> list[Span]:
+    """Spans of a rendering whose answers lie at `places`."""
+    spans: list[Span] = []
+    done = 0
+    starts = [place.start for place in places] + [len(text)]
+    for k, place, following in zip(positions, places, starts[1:], strict=True):
+        if not done <= place.start <= place.end <= following:
+            raise CorpusError("a chat template must render the answers one after the other", hint=_HINT)
+        answer, after, is_learnt = text[place.start : place.end], min(place.after, following), k not in unlearnt
+        if is_learnt:
+            _check_calls(messages[k], answer)
+        spans += [
+            Span("read", text[done : place.start]),
+            Span("answer", answer, is_learnt),
+            Span("after", text[place.end : after], is_learnt),
+        ]
+        done = after
+    return [*spans, Span("read", text[done:])]
+
+
+def _check_calls(message: Mapping[str, Any], answer: str) -> None:
+    for call in _calls(dict(message), "a conversation"):
+        called = call.get("function", call)
+        name = called.get("name") if isinstance(called, dict) else None
+        if isinstance(name, str) and name not in answer:
+            rule = "a chat template must write the tool calls of an answer"
+            raise CorpusError(rule, received=name, hint=_CALLS_HINT)
+
+
+_CALLS_HINT = "set corpus.chat_template to a template that writes tools and their calls"
+_UNWRITTEN = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
+
+
+def _plain_spans(messages: Messages, tools: Messages, unlearnt: Collection[int]) -> list[Span]:
+    unwritten = next((field for message in messages for field in _UNWRITTEN if message.get(field)), None)
+    if tools or unwritten:
+        raise CorpusError("chat template plain writes contents only", received=unwritten or "tools", hint=_CALLS_HINT)
     spans: list[Span] = []
     for k, message in enumerate(messages):
         if message["role"] == "assistant":
-            spans += [Span("answer", message["content"]), Span("end", "")]
+            spans += [Span("answer", message["content"], k not in unlearnt), Span("end", "", k not in unlearnt)]
         else:
-            spans += [Span("template", "\n\n" if k else ""), Span("content", message["content"])]
-    return spans
-
-
-def _unused_mark(text: str) -> str:
-    """A private-use character that `text` does not hold."""
-    return next(chr(code) for code in _PRIVATE_USE if chr(code) not in text)
-
-
-def _marked_around(content: str, k: int, mark: str) -> str:
-    return f"{mark}{k}{mark}{content}{mark}"
-
-
-def _marked_within(content: str, k: int, mark: str) -> str:
-    """Marks inside the outer blanks, for templates that trim contents."""
-    core = content.strip()
-    start = len(content) - len(content.lstrip())
-    return f"{content[:start]}{mark}{k}{mark}{core}{mark}{content[start + len(core) :]}"
-
-
-def _split(text: str, messages: Messages, mark: str) -> list[Span] | None:
-    """Spans of a marked rendering; None if marks are torn, a content comes twice, or an answer is left out."""
-    parts = re.split(f"{mark}([0-9]+){mark}([^{mark}]*){mark}", text)
-    keys = parts[1::3]
-    answers = {str(k) for k, message in enumerate(messages) if message["role"] == "assistant"}
-    if any(mark in part for part in parts) or len(set(keys)) != len(keys) or not answers <= set(keys):
-        return None
-    spans = [Span("template", parts[0])]
-    for key, content, after in zip(keys, parts[2::3], parts[3::3], strict=True):
-        is_answer = messages[int(key)]["role"] == "assistant"
-        spans += [Span("answer" if is_answer else "content", content), Span("template", after)]
+            spans += [Span("read", "\n\n" if k else ""), Span("read", message["content"])]
     return spans
 
 
@@ -308,14 +545,10 @@ def _read(file: Path) -> str:
         raise CorpusError("a chat template must be UTF-8 text", received=str(file)) from None
 
 
-def _named_default(value: object) -> str | None:
-    """The template of a tokenizer's configuration: one text, or a list of named ones."""
-    if isinstance(value, list):
-        named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
-        value = named.get("default")
-    return value if isinstance(value, str) else None
-
-
-def _variables(checkpoint: str | Path) -> tuple[tuple[str, str], ...]:
-    """(name, text) of the special tokens that the checkpoint declares."""
-    return tuple(declared_tokens(checkpoint).items())
+def _named(value: object) -> dict[str, str]:
+    """Name -> template of a tokenizer's configuration: one text, the default, or a list of named ones."""
+    if isinstance(value, str):
+        return {"default": value}
+    entries = value if isinstance(value, list) else []
+    named = {entry.get("name"): entry.get("template") for entry in entries if isinstance(entry, dict)}
+    return {name: text for name, text in named.items() if isinstance(name, str) and isinstance(text, str)}
