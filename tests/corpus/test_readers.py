@@ -6,6 +6,7 @@ Datasets go through the library's own local builders (no network).
 from __future__ import annotations
 
 import bz2
+import contextlib
 import glob
 import gzip
 import json
@@ -24,9 +25,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evermix.corpus import StoreSettings, TextSource, blocks, build_store, train_bpe
+from evermix.corpus.looking import look
 from evermix.corpus.patterns import find_files, matches, remarks
 from evermix.corpus.readers import format_of, read_documents, read_records
-from evermix.corpus.source import iterate, source_files
+from evermix.corpus.source import conversations, iterate, source_files
 from evermix.errors import CorpusError
 
 TEXTS = ["first line\nsecond line", "Ünïcödé — 語 🙂", "a\tb\\n", "x" * 3000]
@@ -52,6 +54,8 @@ def refused(folder: Path, *files: str, **options) -> str:
 
 def complaint(path: Path) -> str:
     """What is wrong with a file, or nothing when it reads as text; any other exception escapes."""
+    with contextlib.suppress(CorpusError):
+        look(path)
     try:
         texts = list(read_documents(path, "auto", "text", "paragraph"))
     except CorpusError as error:
@@ -366,10 +370,9 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
 def test_domains_that_share_a_file_are_named(tmp_path):
     folder = linked(tmp_path / "data")
     found = {"x": find_files("x", ["a.txt"], folder), "y": find_files("y", ["z.txt", "sub/b.txt"], folder)}
-    assert list(remarks(found)) == [
-        f"domains 'x' and 'y' both read {folder / 'z.txt'}; that text counts in each of them"
-    ]
-    assert list(remarks({"x": found["x"]})) == []
+    line = f"domains 'x' and 'y' both read {folder / 'z.txt'}; that text counts in each of them"
+    assert remarks(found) == remarks(found, [["x"], ["y", "x"], ["x", "y"]]) == [line]
+    assert remarks(found, [["x"], ["y"]]) == remarks({"x": found["x"]}) == []
 
 
 def test_many_links_between_folders_end(tmp_path):
@@ -406,6 +409,21 @@ def test_format_goes_by_name(name, expected):
 
 
 # ---- bad input
+
+KEYS = (
+    "messages",
+    "conversations",
+    "prompt",
+    "answer",
+    "instruction",
+    "input",
+    "output",
+    "history",
+    "system",
+    "text",
+    "doc",
+)
+KEYS += ("role", "from", "value", "content", "tools", "weight", "tool_calls")
 
 
 def test_missing_files_and_empty_globs_are_named(tmp_path):
@@ -483,6 +501,39 @@ def test_random_bytes_give_text_or_a_corpus_error(tmp_path_factory, content, nam
     message = complaint(path)
     assert "\n" not in message
     assert not message or str(path) in message
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=3), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+KEYS_OF_RECORDS = st.dictionaries(st.sampled_from(KEYS), JSON, max_size=5)
+
+
+@given(st.lists(KEYS_OF_RECORDS, min_size=1, max_size=3), st.sampled_from(["text", "doc.text"]))
+@settings(max_examples=40, deadline=None)
+def test_any_records_give_text_or_a_corpus_error(tmp_path_factory, records, field):
+    """As text, as conversations, and when they are looked into."""
+    path = tmp_path_factory.getbasetemp() / "any.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    for attempt in (
+        lambda: look(path),
+        lambda: list(read_documents(path, "jsonl", field, "file")),
+        lambda: list(conversations(TextSource("d", ("any.jsonl",), format="chat"), path.parent)),
+    ):
+        with contextlib.suppress(CorpusError):
+            attempt()
+
+
+def test_deep_records_are_read(tmp_path):
+    deep = '{"a": ' * 900 + "1" + "}" * 900
+    (tmp_path / "a.jsonl").write_text(f'{{"deep": {deep}, "text": "words"}}\n')
+    assert look(tmp_path / "a.jsonl").text_field == "text"
+    assert read(tmp_path, "a.jsonl") == ["words"]
+    assert "fields found: deep.a.a" in refused(tmp_path, "a.jsonl", text_field="none")
 
 
 @given(st.integers(0, 10**6), st.integers(0, 255), st.sampled_from(["gz", "zst", "parquet"]))

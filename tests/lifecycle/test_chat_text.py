@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
 from evermix.corpus.conversation import ChatTemplate
@@ -66,3 +68,18 @@ def test_a_store_of_text_and_chat(recipe: Callable[..., Recipe], tmp_path: Path)
     assert corpus_record(other) != record
     assert other.subset(["code"]).manifest == store.subset(["code"]).manifest
     assert load_tokenizer(store.folder / f"tokenizer-{store.tokenizer_fingerprint}.json").end_id == store.end_id
+
+
+def test_links_and_shared_files_are_said(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    (tmp_path / "up").symlink_to(tmp_path)
+    (tmp_path / "talk2.jsonl").symlink_to("talk.jsonl")
+    base = recipe()
+    talk = base.domains[-1]
+    domains = (talk.model_copy(update={"files": ("**/*.jsonl",)}), talk.model_copy(update={"name": "same"}))
+    project, shown = Project(tmp_path / "p"), io.StringIO()
+    reporter = Reporter(project, Console(file=shown, width=500))
+    store = open_text(base.model_copy(update={"domains": domains}), project, reporter)
+    counts = store.counts()
+    assert [count["train_n_documents"] for count in counts] == [counts[0]["train_n_documents"]] * 2
+    assert "up and 1 more passed over" in shown.getvalue()
+    assert "domains 'talk' and 'same' both read" in shown.getvalue()

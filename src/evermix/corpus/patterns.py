@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -67,23 +67,32 @@ def find_files(domain: str, patterns: Sequence[str], base: Path) -> FoundFiles:
     return FoundFiles(tuple(kept.values()), tuple(dict.fromkeys(repeated)))
 
 
-def remarks(found: Mapping[str, FoundFiles]) -> Iterator[str]:
-    """A line for each domain with further names of files, and for each two domains that share files."""
-    for domain, files in found.items():
-        if files.repeated:
-            yield (
-                f"domain '{domain}': {_named(files.repeated)} passed over, because the same files are found by "
-                "another name; each is read once"
-            )
-    owners: dict[str, str] = {}
-    shared: dict[tuple[str, str], list[Path]] = {}
-    for domain, files in found.items():
-        for path in files.files:
-            owner = owners.setdefault(os.path.realpath(path), domain)
-            if owner != domain:
-                shared.setdefault((owner, domain), []).append(path)
-    for (one, other), paths in shared.items():
-        yield f"domains '{one}' and '{other}' both read {_named(paths)}; that text counts in each of them"
+def remarks(found: Mapping[str, FoundFiles], together: Iterable[Collection[str]] | None = None) -> list[str]:
+    """A line for each domain with further names of files, and for each two domains that share files.
+
+    Args:
+        found: the files of each domain.
+        together: domains that are trained on at the same time; by default all of them.
+    """
+    lines = [
+        f"domain '{domain}': {_named(files.repeated)} passed over, because the same files are found by another name; "
+        "each is read once"
+        for domain, files in found.items()
+        if files.repeated
+    ]
+    paths = {domain: {os.path.realpath(path): path for path in files.files} for domain, files in found.items()}
+    for group in [tuple(found)] if together is None else together:
+        owners: dict[str, str] = {}
+        shared: dict[tuple[str, str], list[Path]] = {}
+        for domain in (name for name in paths if name in set(group)):
+            for real, path in paths[domain].items():
+                if (owner := owners.setdefault(real, domain)) != domain:
+                    shared.setdefault((owner, domain), []).append(path)
+        lines += [
+            f"domains '{one}' and '{other}' both read {_named(both)}; that text counts in each of them"
+            for (one, other), both in shared.items()
+        ]
+    return list(dict.fromkeys(lines))
 
 
 def matches(pattern: str, base: Path) -> FoundFiles:

@@ -258,10 +258,13 @@ def text_of(record: Mapping[str, object], text_field: str, place: str) -> str:
     return encodable(value, place)
 
 
+_DEEPEST = 8
+
+
 def leaves(record: Mapping[str, object], within: str = "") -> Iterator[tuple[str, object]]:
     """(name, value) of each field that is no object, `doc.text` for those within objects."""
     for name, value in record.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and within.count(".") < _DEEPEST:
             yield from leaves(value, f"{within}{name}.")
         else:
             yield f"{within}{name}", value

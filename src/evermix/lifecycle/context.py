@@ -179,7 +179,8 @@ def open_context(recipe: Recipe, project: Project, reporter: Reporter) -> RunCon
     if swarm_project is None:
         first = today.timeline(today.phase_orders[0])[0].domains
         everything = today.model_copy(update={"domains": tuple(today.labels.sources.values())})
-        store = open_text(everything, project, reporter, for_tokenizer=first)
+        together = [phase.domains for order in today.phase_orders for phase in today.timeline(order)]
+        store = open_text(everything, project, reporter, first, together)
         if recipe.phases:
             pin_tokenizer(project, store)
     else:

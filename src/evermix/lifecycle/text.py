@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,19 +24,24 @@ _PINNED = "pinned"
 
 
 def open_text(
-    recipe: Recipe, project: Project, reporter: Reporter, for_tokenizer: Collection[str] | None = None
+    recipe: Recipe,
+    project: Project,
+    reporter: Reporter,
+    for_tokenizer: Collection[str] | None = None,
+    together: Sequence[Collection[str]] | None = None,
 ) -> TokenStore:
     """Tokenise every domain that is not in the store yet, and open it.
 
     Args:
         for_tokenizer: names of the domains that a tokenizer is trained on; None for all.
+        together: names of the domains of each phase, where there are phases; files that two of them share are said.
 
     Raises:
         CorpusError, TokenizerError: on bad files; nothing half-written is left.
     """
     folder = Path(recipe.corpus.store) if recipe.corpus.store else project.tokens
     sources = [_source(domain, reporter) for domain in recipe.domains]
-    for remark in remarks({s.name: find_files(s.name, s.files, recipe.base) for s in sources if s.files}):
+    for remark in remarks({s.name: find_files(s.name, s.files, recipe.base) for s in sources if s.files}, together):
         reporter.say(remark)
     learnt_from = [source for source in sources if for_tokenizer is None or source.name in for_tokenizer]
     tokenizer = _tokenizer(recipe, project, learnt_from, folder, reporter)
