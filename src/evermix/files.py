@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from evermix.errors import ProjectError
+from evermix.wording import escaped_json
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -30,7 +31,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write through a temporary file beside `path`, fsync, rename; on an error nothing is left behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + _temporary_suffix())
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     try:
         with open(temporary, "wb") as stream:
             stream.write(data)
@@ -43,8 +44,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; NaN is refused."""
-    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `value` as indented JSON, atomically; invisible characters are escaped, NaN is refused."""
+    write_atomically(path, escaped_json(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)) + "\n")
 
 
 def read_json(path: Path, hint: str | None = None) -> dict[str, Any]:

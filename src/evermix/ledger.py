@@ -26,7 +26,7 @@ from typing import Any, TextIO
 from evermix.errors import ProjectError
 from evermix.files import write_json
 from evermix.version import SCHEMA_VERSION
-from evermix.wording import without_secrets
+from evermix.wording import escaped_json, without_secrets
 
 # ---- the ledger
 
@@ -169,7 +169,7 @@ class Ledger:
         """Add an entry, without secrets, unless (kind, key) is there already; True if it was added."""
         if self.read_only:
             raise ProjectError(f"{self.path}: this ledger was opened to be read; nothing is appended to it")
-        text = json.dumps(without_secrets(payload), ensure_ascii=False, allow_nan=False)
+        text = escaped_json(json.dumps(without_secrets(payload), ensure_ascii=False, allow_nan=False))
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         row = (kind, key, text, now, _seal(kind, key, text, now))
         with self._connect() as connection:
@@ -215,7 +215,9 @@ _PATIENCE = 2.0  # seconds
 
 def content_hash(value: Any) -> str:
     """16 hex digits that depend on a JSON-able value only."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass")
+    ).hexdigest()[:16]
 
 
 class Project:

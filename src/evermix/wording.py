@@ -44,6 +44,11 @@ def _spelt(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def escaped_json(text: str) -> str:
+    """A JSON document with the same invisible characters as JSON escapes: it says the same."""
+    return _INVISIBLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def shortened(text: str, most: int = LONGEST_VALUE) -> str:
     """The text; of one longer than `most` its beginning, its end, and how long it is."""
     if len(text) <= most:
@@ -94,6 +99,11 @@ def without_secrets(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(without_secrets, value)) if type(value) in (list, tuple) else value
     return value
+
+
+def shown(words: str, *, lines: bool = True) -> str:
+    """Words as they may be printed: without secrets, and `visible`."""
+    return visible(str(without_secrets(words)), lines=lines)
 
 
 def with_secrets(value: Any, environment: Mapping[str, str], key: str = "") -> Any:

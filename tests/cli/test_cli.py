@@ -122,7 +122,7 @@ def guarded(error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (CorpusError("file\nx must be text"), 2, "error: file x must be text"),
+        (CorpusError("file\nx must be text"), 2, r"error: file\nx must be text"),
         (OSError(errno.ENOSPC, "No space left on device", "a.bin"), 2, "error: a.bin: the disk is full. Hint: free"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "error: the disk is full. Hint: free"),
         (PermissionError(errno.EACCES, "Permission denied", "a.txt"), 2, "error: a.txt: permission denied. Hint"),

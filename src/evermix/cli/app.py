@@ -12,7 +12,7 @@ from evermix.cli.init import example, init, list_corpora, list_laws
 from evermix.cli.project import check, log, report, status
 from evermix.cli.run import compare, run
 from evermix.cli.swarm import fit, propose, what_if
-from evermix.cli.terminal import end_on_sigterm, one_line_errors
+from evermix.cli.terminal import end_on_sigterm, one_line_errors, spell_out_what_cannot_be_encoded
 from evermix.version import VERSION
 
 app = typer.Typer(
@@ -102,4 +102,5 @@ def evermix(
 def main() -> None:
     """Entry point of the command `evermix`."""
     end_on_sigterm()
+    spell_out_what_cannot_be_encoded()
     app()

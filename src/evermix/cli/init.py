@@ -9,7 +9,7 @@ import typer
 
 import evermix as em
 from evermix.cli.options import AsJson
-from evermix.cli.terminal import console, print_json
+from evermix.cli.terminal import console, print_json, print_line
 
 Folder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="A folder of data files; each sub-folder or file becomes a domain.")
@@ -32,9 +32,9 @@ def init(folder: Folder, output: Output = Path("recipe.yaml"), force: Force = Fa
       evermix init my-data/
       evermix init my-data/ --output experiments/first.yaml
     """
-    written = em.init(folder, output, overwrite=force, say=lambda line: typer.echo(f"left out: {line}", err=True))
-    typer.echo(f"recipe: {written}")
-    typer.echo(f"next:   evermix run {written} --dry-run")
+    written = em.init(folder, output, overwrite=force, say=lambda line: print_line(f"left out: {line}", stderr=True))
+    print_line(f"recipe: {written}")
+    print_line(f"next:   evermix run {written} --dry-run")
 
 
 def example(folder: Into = Path("swarm"), force: Overwrite = False) -> None:
@@ -48,8 +48,8 @@ def example(folder: Into = Path("swarm"), force: Overwrite = False) -> None:
       evermix propose swarm/ --tokens 10M
     """
     written = em.example(folder, overwrite=force)
-    typer.echo(f"swarm: {written}")
-    typer.echo(f"next:  evermix propose {written} --tokens 10M")
+    print_line(f"swarm: {written}")
+    print_line(f"next:  evermix propose {written} --tokens 10M")
 
 
 def list_corpora(json: AsJson = False) -> None:

@@ -9,7 +9,7 @@ import typer
 
 import evermix as em
 from evermix.cli.options import AsJson, Project
-from evermix.cli.terminal import DAMAGED, console, print_json
+from evermix.cli.terminal import DAMAGED, console, print_json, print_line
 
 Tables = Annotated[bool, typer.Option("--tables", help="Also print the tables here.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the page here instead.")]
@@ -51,7 +51,7 @@ def report(project: Project, tables: Tables = False, out: Out = None) -> None:
         from evermix.reports.run_tables import print_project
 
         print_project(project, console())
-    typer.echo(f"report: {page}")
+    print_line(f"report: {page}")
 
 
 def log(project: Project, graph: Graph = False, at: At = None, json: AsJson = False) -> None:

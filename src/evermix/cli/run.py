@@ -9,7 +9,7 @@ import typer
 
 import evermix as em
 from evermix.cli.options import AsJson, RecipeFile
-from evermix.cli.terminal import console, print_json
+from evermix.cli.terminal import console, print_json, print_line
 from evermix.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def show_result(project: Path, result: RunResult, json: bool, **more: Any) -> No
         print_json({**more, **result.to_json()})
         return
     print_result(result, console())
-    typer.echo(f"report: {page}")
+    print_line(f"report: {page}")
 
 
 def show_plan(plan: RunPlan, shown_on: Console, json: bool) -> None:
@@ -124,5 +124,5 @@ def _show_comparison(project: Path, result: RunResult, json: bool) -> None:
         print_json({**result.to_json(), "comparison": comparison(result)})
         return
     print_result(result, console())
-    typer.echo(f"picture: {next(path for path in pictures if path.suffix == '.png')}")
-    typer.echo(f"report: {page}")
+    print_line(f"picture: {next(path for path in pictures if path.suffix == '.png')}")
+    print_line(f"report: {page}")

@@ -10,7 +10,7 @@ import typer
 import evermix as em
 from evermix.cli.options import AsJson, Everything, Page, Plots, Verbose
 from evermix.cli.swarm_options import SwarmArguments, read_shares, shares, takes_swarm
-from evermix.cli.terminal import bar, console, print_json
+from evermix.cli.terminal import bar, console, print_json, print_line
 from evermix.errors import MixtureError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def fit(
         return
     fit_tables.print_fit(fitted, reading, console(), screened, everything)
     if plots is not None:
-        typer.echo(f"plots: {plots}")
+        print_line(f"plots: {plots}")
 
 
 @takes_swarm(request=True)
@@ -120,7 +120,7 @@ def propose(
     print_proposal(found.view, console(), everything, verbose, left_out)
     for what, path in (("mixture", out), ("report", page), ("plots", plots)):
         if path is not None:
-            typer.echo(f"{what}: {path}")
+            print_line(f"{what}: {path}")
 
 
 @takes_swarm(request=True)

@@ -14,13 +14,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-import typer
-
 from evermix.errors import EvermixError, to_install
 from evermix.files import DISK_FULL
+from evermix.wording import escaped_json, shown, without_secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,16 +59,37 @@ def console(*, stderr: bool = False) -> Console:
     """
     from rich.console import Console
 
+    manner: dict[str, Any] = {"stderr": stderr, "highlight": False, "markup": False, "emoji": False}
     asked = os.environ.get("COLUMNS", "")
     if asked.isascii() and asked.isdigit() and int(asked):
-        return Console(stderr=stderr, highlight=False, width=max(int(asked), _LEAST_WIDTH))
-    made = Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=_PIPED_WIDTH)
+        return Console(**manner, width=max(int(asked), _LEAST_WIDTH))
+    made = Console(**manner)
+    return made if made.is_terminal else Console(**manner, width=_PIPED_WIDTH)
+
+
+def print_line(words: str, *, stderr: bool = False) -> None:
+    """One line, with control characters spelt out and without secrets."""
+    print(shown(words, lines=False), file=sys.stderr if stderr else sys.stdout)
+
+
+def spell_out_what_cannot_be_encoded() -> None:
+    """Let standard output and errors write `\\xe9` where their encoding has no é, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout, numbers that JSON has no word for as null."""
-    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+    """One JSON document on stdout, without secrets; numbers that JSON has no word for as null.
+
+    What the encoding of stdout lacks, and what a terminal would obey, is escaped as JSON does: the values are the same.
+    """
+    text = json.dumps(_finite(without_secrets(value)), indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text), indent=2, allow_nan=False)
+    print(escaped_json(text))
 
 
 def _finite(value: Any) -> Any:
@@ -85,12 +106,14 @@ def bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
     Nothing is shown where stderr is no terminal.
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    shown = console(stderr=True)
-    with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as progress:
-        task = progress.add_task(label, total=None)
+    from evermix.printing import label_column
+
+    columns = (label_column(), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    screen = console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        task = progress.add_task(shown(label), total=None)
 
         def advance(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
@@ -135,7 +158,7 @@ def one_line_errors(verb: Callable[P, R], way_on: str = _AGAIN) -> Callable[P, R
             if described is None:
                 raise
             message, code = f"error: {described}", FAILED
-        print(message, file=sys.stderr)
+        print_line(message, stderr=True)
         raise SystemExit(code)
 
     return guarded

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from evermix.ledger import Project
+from evermix.printing import Text, label_column
+from evermix.wording import shown
 
 _SECONDS_BETWEEN = 2.0
 
@@ -29,7 +31,7 @@ class Reporter:
     def say(self, message: str) -> None:
         """A line for the reader."""
         if self.console is not None:
-            self.console.print(message, highlight=False)
+            self.console.print(Text(message))
 
     @contextmanager
     def part(
@@ -39,7 +41,7 @@ class Reporter:
         opened = time.monotonic()
         written = 0.0
         with _bar(self.console) as bar:
-            task = bar.add_task(detail, total=total, completed=start)
+            task = bar.add_task(shown(detail), total=total, completed=start)
 
             def report(step: int) -> None:
                 nonlocal written
@@ -65,7 +67,7 @@ class Reporter:
 
 def _bar(console: Console | None) -> Progress:
     return Progress(
-        TextColumn("{task.description:<44}"),
+        label_column(44),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from evermix.deciding.next_runs import RULE, Designed
 from evermix.designs import Settledness
 from evermix.files import write_atomically
+from evermix.printing import Table, Text
 from evermix.reports.layout import note, plain_table, rest_row
 from evermix.reports.units import NOTHING, count, share
 

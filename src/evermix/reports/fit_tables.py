@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
 from evermix.deciding import FittedLaw, WhatIf
 from evermix.deciding.metric_changes import CostChange, ObjectiveScale, group_objectives, metric_changes
 from evermix.deciding.views import chosen_families, family_counts, inner_law, runs_info
 from evermix.observations import LeftOut, Reading
+from evermix.printing import Table, Text
 from evermix.reports.layout import items, note, plain_table, rest_row, show
 from evermix.reports.proposal import families_words, metric_changes_grid, quality_words, runs_words
 from evermix.reports.units import decimals_for, extremes, figure, fixed, known, listed, number, share

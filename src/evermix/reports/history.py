@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 from rich.tree import Tree
 
 from evermix.errors import ProjectError
+from evermix.printing import Text
 from evermix.reports import units
 from evermix.reports.layout import Grid, cells, show
 from evermix.reports.project import Findings, read_entries, require_project

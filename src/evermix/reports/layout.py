@@ -11,10 +11,10 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
+from evermix.printing import Table, Text
 from evermix.reports.units import known
+from evermix.wording import visible
 
 _MOST_COLUMNS = 10  # of numbers, side by side on the page
 _WORDS_WIDTH = 20  # of a column of words, from which on it is folded before the table is split
@@ -111,7 +111,7 @@ def table(grid: Grid) -> Table:
 
 
 def _text(cell: Cell) -> Text:
-    return Text(cell.text, style=_STYLES.get(cell.mark, ""))
+    return Text(visible(cell.text, lines=False), style=_STYLES.get(cell.mark, ""))
 
 
 def show(console: Console, grids: Iterable[Grid | None]) -> None:

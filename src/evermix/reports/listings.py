@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from evermix.printing import Table, Text
 from evermix.reports.layout import plain_table
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from evermix.domain_updates import DomainUpdate
 from evermix.ledger import Entry
+from evermix.printing import Text
 from evermix.reports import units
 from evermix.reports.decision_tables import binding_reasons, decision_title
 from evermix.reports.layout import Grid, cells, show

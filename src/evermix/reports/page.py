@@ -43,6 +43,7 @@ from evermix.reports.run_tables import (
 from evermix.results import Decision, RunResult
 from evermix.results.entries import RecipeEntry, SegmentEntry
 from evermix.results.proposal import ProposalView
+from evermix.wording import shown
 
 _WORDS = {"better": "a gain", "even": "within the noise: no gain", "worse": "a loss"}
 _DETAILED = 12  # decisions that are shown one by one
@@ -110,12 +111,18 @@ def _page(values: dict[str, Any]) -> str:
 
     environment = Environment(
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         loader=FunctionLoader(source),
     )
     return environment.get_template("page.html").render(values)
+
+
+def _shown(value: Any) -> Any:
+    """A value of the page: names with control characters spelt out, no secrets; markup of our own stays."""
+    return shown(value) if type(value) is str else value
 
 
 def context(findings: Findings) -> dict[str, Any]:

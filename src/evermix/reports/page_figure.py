@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from evermix.wording import visible
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -82,6 +84,7 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 def short(name: str, length: int = _NAME_LENGTH) -> str:
     """A name that fits, without letters that would be read as formulas."""
+    name = visible(name, lines=False)
     cut = name if len(name) <= length else name[: length - 1] + "…"
     return cut.replace("$", r"\$")
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from evermix.domain_updates import DomainUpdate
+from evermix.printing import Table, Text
 from evermix.reports import units
 from evermix.reports.decision_tables import held_probes
 from evermix.reports.layout import Cell, Grid, cells, facts_table, items, note, plain_table, show

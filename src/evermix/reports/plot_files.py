@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evermix.files import write_atomically
+from evermix.wording import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,6 +63,7 @@ def figure_file(folder: Path, name: str, width: float, height: float) -> Iterato
 
 def short(name: str, length: int = 30) -> str:
     """A name that fits, without letters that would be read as formulas."""
+    name = visible(name, lines=False)
     cut = name if len(name) <= length else f"{name[: length - 1]}…"
     return cut.replace("$", r"\$")
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.text import Text
 
+from evermix.printing import Text
 from evermix.reports import units
 from evermix.reports.layout import Cell, Grid, cells, items, note, show
 from evermix.reports.units import NOTHING, figure, fixed, known, listed, number, share, span

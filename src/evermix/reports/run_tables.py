@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
+from evermix.printing import Text
 from evermix.reports import units
 from evermix.reports.answer import APART, Mean, Quality, RunView, cost_sentence, headline
 from evermix.reports.decision_tables import decision_lines, decision_tables, decisions_grid
