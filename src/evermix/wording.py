@@ -62,6 +62,11 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", joined)
 
 
+def encodable(text: str) -> bool:
+    """Whether a text is Unicode: without half of a surrogate pair."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def amount(text: str) -> int:
     """`250000`, `1_000_000`, `1.5M`, `20B` or `2e9` as a whole number.
 

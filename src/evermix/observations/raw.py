@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evermix.errors import ObservationError, to_install
-from evermix.wording import composed
+from evermix.wording import composed, encodable
 
 NUMBER = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MISSING = frozenset(("", "nan", "null", "none", "na", "n/a", "<na>"))
@@ -281,6 +281,8 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, object]:
         ) from error
     if not isinstance(value, dict):
         raise ObservationError(f"{where}: every line must be one JSON object", received=type(value).__name__)
+    if "\\ud" in line.lower() and not encodable(json.dumps(value, ensure_ascii=False)):
+        raise ObservationError(f"{where}: text must be Unicode, and half a surrogate pair (\\ud...) is none")
     return _flattened(where, value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -44,6 +45,10 @@ from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error, un
 def _folder_name(value: str) -> str:
     if not value.strip() or "\0" in value:
         raise ValueError("must name a folder")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError as error:
+        raise ValueError("must be Unicode") from error
     return value
 
 
