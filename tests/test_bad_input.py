@@ -523,6 +523,30 @@ def _garbage(path: Path) -> None:
     path.write_bytes(b"\xff\x00 garbage")
 
 
+def _zeros(path: Path) -> None:
+    """As where some pages of a file never reached the disk: its size is right."""
+    raw = path.read_bytes()
+    path.write_bytes(raw[:2048] + bytes(len(raw[2048:6144])) + raw[6144:])
+
+
+def _zeros_in_what_is_needed(path: Path) -> None:
+    """Weights and adapters are damaged, and what was made from them is lost: they have to be read again."""
+    for pattern in ("runs/*/checkpoint-*/model.safetensors", "runs/probe-*/adapter/adapter_model.safetensors"):
+        found = list(path.glob(pattern))
+        assert found
+        for file in found:
+            _zeros(file)
+    for folder in path.glob("runs/scores-*"):
+        shutil.rmtree(folder)
+    _remove_ledger(path)
+
+
+def _remove_ledger(path: Path) -> None:
+    """Every decision is made again, from the probes that are there."""
+    for ledger in path.glob("ledger.sqlite*"):
+        ledger.unlink()
+
+
 def _unfinished(path: Path) -> None:
     """The segment of this checkpoint must be gone on with, and the checkpoint is cut."""
     (path.parents[1] / "done.json").unlink()
@@ -539,8 +563,7 @@ def _remove(path: Path) -> None:
 
 def _remove_all_but_runs(path: Path) -> None:
     """A project whose ledger is lost, with a damaged record of a finished part: the record has to be read."""
-    for ledger in path.glob("ledger.sqlite*"):
-        ledger.unlink()
+    _remove_ledger(path)
     _cut(next(path.glob("runs/probe-*/done.json")))
 
 
@@ -554,6 +577,7 @@ def _remove_all_but_runs(path: Path) -> None:
         ("ledger.sqlite", _cut),
         ("ledger.sqlite", _garbage),
         (".", _remove_all_but_runs),
+        (".", _zeros_in_what_is_needed),
         ("runs/[!p]*/done.json", _cut),
         ("runs/[!p]*/done.json", _empty),
         ("runs/[!p]*/done.json", _wrong_json),
@@ -585,6 +609,28 @@ def test_damaged_project_is_mended_or_named(
         kept, expected = last_phase(result), last_phase(finished[1])
         assert kept["mixture"] == expected["mixture"]
         assert kept["means"] == expected["means"]
+
+
+def test_a_damaged_ledger_is_moved_away_and_finished_runs_are_kept(
+    project: Path, finished: tuple[Path, dict[str, Any]], evermix: Call
+) -> None:
+    """What the message says to do works."""
+    recipe, trained = project.parent / "recipe.yaml", _markers(project)
+    _zeros(project / "ledger.sqlite")
+    line = error_line(evermix("run", recipe))
+    assert "move ledger.sqlite away and run the same command again: finished runs are kept" in line
+    (project / "ledger.sqlite").rename(project.parent / "ledger.sqlite")
+    code, _, err = evermix("run", recipe)
+    assert code == 0, err
+    assert _markers(project) == trained
+    assert (
+        last_phase(json.loads((project / "result.json").read_text()))["mixture"] == last_phase(finished[1])["mixture"]
+    )
+    assert evermix("check", project)[0] == 0
+
+
+def _markers(project: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in project.glob("runs/*/done.json")}
 
 
 def test_second_run_names_the_first(project: Path, evermix: Call) -> None:

@@ -19,6 +19,7 @@ from evermix.errors import ConstraintError, CorpusError, EvermixError, ProjectEr
 from evermix.ledger import Ledger
 from evermix.lifecycle import plan, run
 from evermix.recipe import Recipe
+from evermix.reports import log
 from evermix.results import PhaseResult, RunResult
 from evermix.version import SCHEMA_VERSION
 from tests.lifecycle.killing import comparable
@@ -47,7 +48,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Make) -> Fin
 
 def test_result_says_what_was_decided_and_what_it_cost(finished: Finished) -> None:
     content, result = finished
-    assert json.loads((Path(content["project"]) / "result.json").read_text()) == result.to_json()
+    written = json.loads((Path(content["project"]) / "result.json").read_text())
+    assert {key: value for key, value in written.items() if key != "seal"} == result.to_json()
     assert list(result.arms) == ["natural", "uniform", "evermix"]
     assert not result.has_phases
     (decision,) = result.decisions
@@ -255,6 +257,37 @@ def test_every_mode_keeps_every_constraint(mode: str, tmp_path: Path, tiny_recip
     assert arm.objective_value == pytest.approx(arm.means.bits_per_byte)
     assert arm.mixture["code"] == pytest.approx(0.3, abs=1e-6)
     assert 0.02 - 1e-6 <= arm.mixture["noise"] <= 0.05 + 1e-6
+
+
+def test_text_that_has_changed_is_taken_only_if_that_is_accepted(
+    tmp_path: Path, tiny_recipe: Make, text_folder: Path
+) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_bytes((text_folder / "code.jsonl").read_bytes())
+    content = tiny_recipe(tmp_path / "project", arms=["uniform"])
+    content["domains"][0]["files"] = [str(own)]
+    content["training"] = content["training"] | {"tokens": 4 * 4 * 32}
+    first = _run(content)
+    lines = own.read_text().splitlines(keepends=True)
+    sizes = [len(json.loads(line)["text"].encode()) for line in lines]
+    own.write_text("".join(lines[:-3]))
+    project = tmp_path / "project"
+    trained = sorted((project / "runs").iterdir())
+    said = (
+        rf"that of 1 domain has changed: 'code': 1 file, {len(lines):,} documents, {sum(sizes):,} bytes before, "
+        rf"1 file, {len(lines) - 3:,} documents, {sum(sizes[:-3]):,} bytes now\. Hint: .*--accept-changed-text"
+    )
+    with pytest.raises(ProjectError, match=said):
+        _run(content)
+    assert sorted((project / "runs").iterdir()) == trained
+    assert RunResult.load(project / "result.json") == first
+    second = run(Recipe.model_validate(content), accept_changed_text=True)
+    assert second.domains[0].n_documents < first.domains[0].n_documents
+    assert _run(content) == second, "what was accepted is known"
+    (line,) = [line for line in log(project) if line.kind == "text" and line.payload["before"]]
+    assert line.story == f"changed text was taken: code from {len(lines):,} documents to {len(lines) - 3:,} documents"
+    content["domains"][0]["max_bytes"] = 20_000
+    assert _run(content).domains[0].n_bytes < 20_000, "what the recipe itself changes needs no word"
 
 
 def test_several_decision_points(tmp_path: Path, tiny_recipe: Make) -> None:

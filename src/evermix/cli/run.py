@@ -22,9 +22,13 @@ _DRY_RUN = "Show the plan: phases, steps, proxies or probes, FLOPs. Train nothin
 _ARMS = "Arms to run instead of the recipe's, separated by commas, such as evermix,uniform,retrain."
 _ORDERS = "So many orders of the phases instead of the recipe's; the first is the recipe's own."
 
+_ACCEPT = "Take text that has changed since the project began, and train anew what depends on it."
+AcceptChanged = Annotated[bool, typer.Option("--accept-changed-text", help=_ACCEPT)]
+
 
 def run(
     recipe: RecipeFile,
+    accept_changed_text: AcceptChanged = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help=_DRY_RUN)] = False,
     json: AsJson = False,
 ) -> None:
@@ -49,13 +53,15 @@ def run(
         return
     if loaded.method == "olmix":
         show_plan(em.plan(loaded), console(stderr=True), json=False)
-    show_result(loaded.project_folder, em.run(loaded, console=console(stderr=True)), json)
+    result = em.run(loaded, accept_changed_text=accept_changed_text, console=console(stderr=True))
+    show_result(loaded.project_folder, result, json)
 
 
 def compare(
     recipe: RecipeFile,
     arms: Annotated[str | None, typer.Option("--arms", metavar="A,B,C", help=_ARMS)] = None,
     orders: Annotated[int | None, typer.Option("--orders", metavar="N", min=1, help=_ORDERS)] = None,
+    accept_changed_text: AcceptChanged = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show phases and cost of every arm. Train nothing.")
     ] = False,
@@ -79,7 +85,9 @@ def compare(
     if dry_run:
         show_plan(em.plan(loaded.with_arms(names, orders)), console(), json)
         return
-    _show_comparison(loaded.project_folder, em.compare(loaded, names, orders, console=console(stderr=True)), json)
+    shown_on = console(stderr=True)
+    result = em.compare(loaded, names, orders, accept_changed_text=accept_changed_text, console=shown_on)
+    _show_comparison(loaded.project_folder, result, json)
 
 
 def show_result(project: Path, result: RunResult, json: bool, **more: Any) -> None:

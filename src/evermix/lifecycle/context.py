@@ -13,6 +13,7 @@ from evermix.corpus.store import TokenStore
 from evermix.domains import DomainSet
 from evermix.ledger import Project, content_hash
 from evermix.lifecycle.history import DataHistory
+from evermix.lifecycle.known_text import check_known_text
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.swarm_project import SwarmProject, open_swarm_project
 from evermix.lifecycle.text import chat_template, fingerprint_beside, open_text, pin_tokenizer
@@ -162,7 +163,7 @@ def _of_texts(group: GroupTotal, names: Sequence[str]) -> GroupTotal:
     return replace(group, members=members)
 
 
-def open_context(recipe: Recipe, project: Project, reporter: Reporter) -> RunContext:
+def open_context(recipe: Recipe, project: Project, reporter: Reporter, accept_changed_text: bool = False) -> RunContext:
     """Prepare the text of all phases, check that model and rules fit it, begin the study of a swarm or go on with it.
 
     The tokenizer is trained on the domains of the first phase, so that later ones change nothing; where there are more
@@ -170,7 +171,8 @@ def open_context(recipe: Recipe, project: Project, reporter: Reporter) -> RunCon
 
     Raises:
         CorpusError, TokenizerError, CheckpointError, ConstraintError, RecipeError: on input that cannot work.
-        ProjectError: if the text changed since a swarm was trained on it.
+        ProjectError: if the text changed since the project began and this is not accepted, or since a swarm was trained
+            on it.
     """
     if recipe.model.checkpoint is None:
         find_rung(recipe.model.rung)
@@ -178,7 +180,8 @@ def open_context(recipe: Recipe, project: Project, reporter: Reporter) -> RunCon
     today = recipe if swarm_project is None else swarm_project.recipe
     if swarm_project is None:
         first = today.timeline(today.phase_orders[0])[0].domains
-        everything = today.model_copy(update={"domains": tuple(today.labels.sources.values())})
+        everything = over_every_text(today)
+        check_known_text(everything, project, reporter, accept_changed_text)
         together = [phase.domains for order in today.phase_orders for phase in today.timeline(order)]
         store = open_text(everything, project, reporter, first, together)
         if recipe.phases:
@@ -189,6 +192,11 @@ def open_context(recipe: Recipe, project: Project, reporter: Reporter) -> RunCon
     for phases in context.orders[:1]:
         context.bounds(DataHistory(context.rows), phases[0].domains, (), phases[0].n_rows)
     return context
+
+
+def over_every_text(recipe: Recipe) -> Recipe:
+    """The recipe with the domains of all phases."""
+    return recipe.model_copy(update={"domains": tuple(recipe.labels.sources.values())})
 
 
 def initial_size(recipe: Recipe, store: TokenStore) -> ModelSize:

@@ -12,7 +12,8 @@ from evermix.lifecycle.arms import ARMS
 from evermix.lifecycle.arms.decided import BestRunArm, Evermix, decide_before
 from evermix.lifecycle.assembling import PhaseResults, assemble, phase_result
 from evermix.lifecycle.changes import check_unchanged, note_begun
-from evermix.lifecycle.context import RunContext, open_context
+from evermix.lifecycle.context import RunContext, open_context, over_every_text
+from evermix.lifecycle.known_text import note_text
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.scoring import check_tasks, score_before
 from evermix.lifecycle.state import ModelState, check_trainers
@@ -22,8 +23,14 @@ from evermix.recipe.phases import Phase
 from evermix.results import Decision, RunResult
 
 
-def run(recipe: Recipe, *, console: Console | None = None) -> RunResult:
+def run(recipe: Recipe, *, accept_changed_text: bool = False, console: Console | None = None) -> RunResult:
     """Run a recipe, or go on where it stopped; `result.json` in the project folder holds what it returns.
+
+    Args:
+        recipe: what is wanted.
+        accept_changed_text: whether text that has changed since the project began is taken, and what depends on it
+            trained anew; else it is refused.
+        console: for progress; None for none.
 
     Raises:
         EvermixError: on input that cannot work, or a project that another process is running.
@@ -31,11 +38,16 @@ def run(recipe: Recipe, *, console: Console | None = None) -> RunResult:
     check_trainers(recipe)
     project = Project(recipe.project_folder)
     with project.lock():
-        return finish(open_context(recipe, project, Reporter(project, console)))
+        return finish(open_context(recipe, project, Reporter(project, console), accept_changed_text))
 
 
 def compare(
-    recipe: Recipe, arms: Sequence[str] | None = None, orders: int | None = None, *, console: Console | None = None
+    recipe: Recipe,
+    arms: Sequence[str] | None = None,
+    orders: int | None = None,
+    *,
+    accept_changed_text: bool = False,
+    console: Console | None = None,
 ) -> RunResult:
     """Run a recipe with other arms, or in so many orders of its phases; returns what `run` does.
 
@@ -46,13 +58,14 @@ def compare(
     Args:
         arms: names; None for the recipe's.
         orders: how many, the first being the recipe's own; None for the recipe's.
+        accept_changed_text: as in `run`.
         console: for progress; None for none.
 
     Raises:
         RecipeError: if arms or orders do not fit the recipe.
         EvermixError: on input that cannot work, or a project that another process is running.
     """
-    return run(recipe.with_arms(arms, orders), console=console)
+    return run(recipe.with_arms(arms, orders), accept_changed_text=accept_changed_text, console=console)
 
 
 def finish(context: RunContext) -> RunResult:
@@ -64,6 +77,8 @@ def finish(context: RunContext) -> RunResult:
     project.ledger.append("corpus", context.rows.fingerprint, corpus_record(context.store))
     if recipe.phases:
         check_unchanged(context, context.orders)
+    if context.swarm_project is None:
+        note_text(over_every_text(recipe), project, context.reporter)
     before = score_before(context)
     decided = _decide_without_training(context)
     arms: dict[str, list[PhaseResults]] = {

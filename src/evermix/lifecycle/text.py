@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,8 +39,8 @@ def open_text(
     Raises:
         CorpusError, TokenizerError: on bad files; nothing half-written is left.
     """
-    folder = Path(recipe.corpus.store) if recipe.corpus.store else project.tokens
-    sources = [_source(domain, reporter) for domain in recipe.domains]
+    folder = store_folder(recipe, project)
+    sources = sources_of(recipe.domains, reporter)
     for remark in remarks({s.name: find_files(s.name, s.files, recipe.base) for s in sources if s.files}, together):
         reporter.say(remark)
     learnt_from = [source for source in sources if for_tokenizer is None or source.name in for_tokenizer]
@@ -61,6 +61,16 @@ def open_text(
             report(sum(done.values()))
 
         return build_store(sources, tokenizer, folder, settings, progress)
+
+
+def store_folder(recipe: Recipe, project: Project) -> Path:
+    """Where the tokenised text lies."""
+    return Path(recipe.corpus.store) if recipe.corpus.store else project.tokens
+
+
+def sources_of(domains: Iterable[DomainRecipe], reporter: Reporter) -> list[TextSource]:
+    """Where the text of domains comes from; corpora of registries are prepared."""
+    return [_source(domain, reporter) for domain in domains]
 
 
 def _source(domain: DomainRecipe, reporter: Reporter) -> TextSource:
@@ -163,8 +173,13 @@ def fingerprint_beside(checkpoint: str) -> str | None:
 
 
 def corpus_record(store: TokenStore) -> dict[str, object]:
-    """What the ledger keeps of the text: counts per domain and the fingerprint of each."""
+    """What the ledger keeps of the text: counts per domain, the fingerprint of each, and where the tokens lie."""
     counts = json.loads(json.dumps(store.counts()))
     fingerprints = {domain.name: domain.fingerprint for domain in store.domains}
-    record = {"domains": counts, "fingerprints": fingerprints, "tokenizer": store.tokenizer_fingerprint}
+    record = {
+        "domains": counts,
+        "fingerprints": fingerprints,
+        "tokenizer": store.tokenizer_fingerprint,
+        "store": str(store.folder.absolute()),
+    }
     return {**record, "chat_templates": store.chat_templates} if store.has_chat else record

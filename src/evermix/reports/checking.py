@@ -18,7 +18,7 @@ from evermix.ledger import Entry, Ledger
 from evermix.reports import units
 from evermix.reports.project import require_project, typed
 from evermix.results import RunResult
-from evermix.results.entries import LiveStatus, ProxyEntry, RecipeEntry, read_as
+from evermix.results.entries import CorpusEntry, LiveStatus, ProxyEntry, read_as
 
 _AGAIN = "run the same command again: this part is done again by itself"
 
@@ -142,8 +142,8 @@ def _entries(folder: Path) -> tuple[Entry, ...]:
 
 
 def _named_store(entry: Entry) -> str | None:
-    """The folder of tokenised text that a recipe names."""
-    return typed(entry, RecipeEntry).corpus.store if entry.kind == "recipe" else None
+    """The folder of tokenised text that a run used."""
+    return typed(entry, CorpusEntry).store if entry.kind == "corpus" else None
 
 
 def _work(folder: Path) -> Iterator[Path]:

@@ -23,6 +23,7 @@ from evermix.results.entries import (
     ChangeEntry,
     CorpusEntry,
     FailureEntry,
+    KnownTextEntry,
     OutcomeEntry,
     PhaseBegunEntry,
     ProbeEntry,
@@ -34,6 +35,7 @@ from evermix.results.entries import (
     Spent,
     StudyEntry,
     TellEntry,
+    TextsEntry,
 )
 from evermix.study.history import in_words
 
@@ -138,6 +140,22 @@ def _corpus(entry: Entry) -> str:
     domains = typed(entry, CorpusEntry).domains
     total = sum(domain.n_tokens or 0 for domain in domains)
     return f"{units.count(total)} tokens in {len(domains)} domains" if domains else ""
+
+
+def _text(entry: Entry) -> str:
+    found = typed(entry, TextsEntry)
+    new = [name for name in found.domains if name not in found.before]
+    changed = [
+        f"{name} from {_documents(before)} to {_documents(found.domains[name])}"
+        for name, before in found.before.items()
+        if name in found.domains
+    ]
+    parts = [f"read {listed(new)}" if new else "", f"changed text was taken: {listed(changed)}" if changed else ""]
+    return "; ".join(part for part in parts if part)
+
+
+def _documents(text: KnownTextEntry) -> str:
+    return "?" if text.n_documents is None else f"{text.n_documents:,} documents"
 
 
 def _segment(entry: Entry) -> str:
@@ -258,6 +276,7 @@ def _proposal(entry: Entry) -> str:
 _STORIES: dict[str, Callable[[Entry], str]] = {
     "recipe": _recipe,
     "corpus": _corpus,
+    "text": _text,
     "segment": _segment,
     "probe": _probe,
     "decision": _decision,

@@ -51,12 +51,6 @@ class TrainingEntry(EntryRecord):
     tokens: float | None = None
 
 
-class TextEntry(EntryRecord):
-    """Where the tokenised text lies, if not in the project."""
-
-    store: str | None = None
-
-
 class RecipeEntry(EntryRecord):
     """A recipe, as far as the log tells it."""
 
@@ -66,7 +60,6 @@ class RecipeEntry(EntryRecord):
     phases: tuple[PhaseEntry, ...] = ()
     arms: tuple[str, ...] = ()
     training: TrainingEntry = TrainingEntry()
-    corpus: TextEntry = TextEntry()
 
 
 class CorpusDomain(EntryRecord):
@@ -77,9 +70,24 @@ class CorpusDomain(EntryRecord):
 
 
 class CorpusEntry(EntryRecord):
-    """The text of a run."""
+    """The text of a run, and the folder of its tokens."""
 
     domains: tuple[CorpusDomain, ...] = ()
+    store: str | None = None
+
+
+class KnownTextEntry(EntryRecord):
+    """The text of a domain: what was read."""
+
+    n_documents: int | None = None
+    n_bytes: int | None = None
+
+
+class TextsEntry(EntryRecord):
+    """Texts that are new to the project, or otherwise than before."""
+
+    domains: dict[str, KnownTextEntry] = {}
+    before: dict[str, KnownTextEntry] = {}
 
 
 class SegmentEntry(EntryRecord):
