@@ -195,7 +195,7 @@ def targets(rows: list[dict[str, Any]], paper: list[dict[str, Any]]) -> list[Tar
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """The README's table: mean held-out rank correlation per metric, and of the mean metric, for three laws."""
+    """For docs/results.md: mean held-out rank correlation per metric, and of the mean metric, for three laws."""
     value = {(r["swarm"], r["K_over_m_plus_1"], r["family"]): r for r in rows if "K_over_m_plus_1" in r}
     factors = (1.0, 2.0, 3.0)
     lines = [

@@ -183,7 +183,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """The table of the README, from the summary rows of the result file: default mode only."""
+    """The table of docs/results.md, from the summary rows of the result file: default mode only."""
     found = {(r["set"], r["objective"]): r for r in rows if r.get("summary") and r["mode"] == DEFAULT}
     lines = ["| mean perplexity of | set | under uniform | under natural |", "|---|---|---|---|"]
     names = {"clean": "the clean domains", "all": "all domains", "skewed": "three domains, .5 / .3 / .2"}

@@ -339,7 +339,7 @@ def verdict(rows: list[dict[str, Any]]) -> list[Target]:
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """The README's lines: gain kept and runs spent, both against full recomputation."""
+    """The lines of docs/results.md: gain kept and runs spent, both against full recomputation."""
     names = {
         "mixture reuse": "full mixture reuse",
         "auto": "`auto`",

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
+import json
 import re
+import runpy
 import shlex
+import shutil
 import sqlite3
+import textwrap
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+import yaml
 
 import evermix as em
 from evermix.cli.app import app
 from evermix.ledger import Ledger
+from tests.cli.called import evermix
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -26,7 +34,7 @@ _PLACEHOLDERS = {"COMMAND", "..."}
 
 def _commands(text: str) -> list[str]:
     """Command lines: indented, in fenced blocks, or in backticks; comments and prompts cut off."""
-    indented = re.findall(r"^(?: {2,}|)(evermix [a-z-].*)$", text, flags=re.MULTILINE)
+    indented = re.findall(r"^(?: {2,}|\$ |)(evermix [a-z-].*)$", text, flags=re.MULTILINE)
     inline = re.findall(r"`(evermix [^`\n]+)`", text)
     # Two or more spaces part a command from its explanation in help texts.
     return [re.split(r"\s+#|\s{2,}|\s>\s", line)[0] for line in (*indented, *inline)]
@@ -61,17 +69,103 @@ def test_commands_parse(page: Path) -> None:
 def test_commands_are_found() -> None:
     """The search itself: it finds what stands in the README, and would see a wrong option."""
     found = _commands((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert "evermix run recipe.yaml --dry-run" in found
+    assert {"evermix run recipe.yaml --dry-run", "evermix example swarm/"} <= set(found)
     assert len(found) >= 5
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p.parent != ROOT], ids=lambda p: p.name)
-def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, text) of every block, fenced or indented, in order; "" for formulas and pictures of folders."""
+    pattern = r"^```(\w*)\n(.*?)^```|((?:^ {4}[^\n]*\n(?:^\n)*)+)"
+    found = re.finditer(pattern, page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    blocks = [(fenced[1] or "", fenced[2] or textwrap.dedent(fenced[3])) for fenced in found]
+    return [(language or _language(text), text) for language, text in blocks]
+
+
+def _language(text: str) -> str:
+    if re.match(r"(evermix|make|pip|python) ", text):
+        return "sh"
+    if text.startswith("{"):
+        return "jsonl"
+    if re.match(r"[a-z_]+:(?: [\w:-]+)?\n", text):
+        return "yaml"
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except SyntaxError:
+        return ""
+    return "python" if any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes) else ""
+
+
+def _trains(text: str) -> bool:
+    return re.search(r"em\.(run|update|compare)\(", text) is not None
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that has what the pages' examples name."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    em.example(tmp_path / "swarm")
+    (tmp_path / "my-data").mkdir()
+    (tmp_path / "my-data" / "letters.txt").write_text("words and words\n\n" * 2000)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_python_blocks_run(page: Path) -> None:
+    """Of a block that trains the names are looked up only."""
     names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-        exec(compile(block, str(page), "exec"), names)
+    for language, text in _blocks(page):
+        if language == "python" and not _trains(text):
+            exec(compile(text, str(page), "exec"), names)
+        elif language == "python":
+            parts = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)]
+            used = [node.attr for node in parts if isinstance(node.value, ast.Name) and node.value.id == "em"]
+            assert [name for name in used if not hasattr(em, name)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_data_blocks_are_data(page: Path) -> None:
+    for language, text in _blocks(page):
+        if language == "yaml":
+            assert isinstance(yaml.safe_load(text), dict | list), text
+        elif language == "jsonl":
+            assert all(isinstance(json.loads(line), dict) for line in text.split("\n") if line.strip()), text
+
+
+UNTRAINED = {"init", "example", "design", "fit", "propose", "what-if", "list-corpora", "list-laws"}
+SHELL = {
+    line: None for page in PAGES for language, text in _blocks(page) if language == "sh" for line in _commands(text)
+}
+FEW = ["--law", "power-link", "--resamples", "2"]
+QUICK = {"fit": FEW[:2], "propose": FEW, "what-if": FEW}
+
+
+@pytest.mark.parametrize("line", [line for line in SHELL if line.split()[1] in UNTRAINED])
+def test_shell_lines_that_train_nothing_run(line: str, workplace: Path) -> None:
+    """On the swarm that the package carries; published ones are not there."""
+    words = shlex.split(line)[1:]
+    if not (workplace / words[1]).exists() and words[0] not in ("example", "list-corpora", "list-laws"):
+        assert words[1].split("/")[0] in ("regmix-1m", "olmix-dclm")
+        return
+    if words[0] == "example":
+        shutil.rmtree(words[1])
+    ended = evermix(*words, *QUICK.get(words[0], []))
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out
+
+
+def test_console_blocks_show_what_is_printed(tmp_path: Path) -> None:
+    """Word for word, numbers within what another processor may make of them; `python tools/readme.py` writes them."""
+    script = runpy.run_path(str(ROOT / "tools" / "readme.py"))
+    shown = [text for page in PAGES for language, text in _blocks(page) if language == "console"]
+    number = r"\d+(?:\.\d+)?"
+    assert shown
+    for text in shown:
+        printed = script["printed"](text, tmp_path)
+        assert re.sub(rf"{number}|\s+", "#", printed).split("#") == re.sub(rf"{number}|\s+", "#", text).split("#")
+        values = [np.array(re.findall(number, each), float) for each in (printed, text)]
+        np.testing.assert_allclose(*values, rtol=0.05, atol=0.5)
 
 
 def test_queries_run(tmp_path: Path) -> None:

@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from evermix.lifecycle import plan
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_length() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
-
-
-def test_python_example_is_a_recipe_that_plans() -> None:
-    """All but the training itself, which takes an hour."""
+def test_the_readme_is_short_and_begins_with_a_picture() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    example = text.split("```python\n")[1].split("```")[0]
-    names: dict[str, Any] = {}
-    exec(compile(example.split("result = ")[0], "README.md", "exec"), names)
-    planned = plan(names["recipe"])
-    ((phase,),) = planned.phases
-    assert phase.domains == ("code", "manuals", "chat")
-    assert phase.decided_at == (round(0.4 * phase.n_steps),)
+    assert len(text.split()) < 800
+    (picture,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+    assert text.index(picture) < text.index("\n## ")
+    assert (ROOT / picture).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_numbers_of_the_readme_are_those_of_the_tables() -> None:
+    """Every measured gain that it claims stands in a table of docs/results.md, which the results are compared with."""
+    claimed = re.findall(r"\d+\.\d% ± \d\.\d", (ROOT / "README.md").read_text(encoding="utf-8"))
+    tables = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert len(claimed) == 4
+    assert [gain for gain in claimed if f"| {gain} |" not in tables] == []
 
 
 @pytest.mark.parametrize(
     ("name", "page"),
     [
-        ("pretraining", "README.md"),
-        ("laws", "README.md"),
-        ("reuse", "README.md"),
+        ("pretraining", "docs/results.md"),
+        ("laws", "docs/results.md"),
+        ("reuse", "docs/results.md"),
         ("midtraining", "docs/phases.md"),
         ("instruction_tuning", "docs/phases.md"),
     ],
