@@ -364,6 +364,8 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
     (tmp_path / "c.txt").symlink_to("c.txt")
     assert f"link {tmp_path / 'b.txt'} must lead to a file, got 'a link to gone.txt'" in refused(tmp_path, "*.txt")
     assert "c.txt" in refused(tmp_path, "a.txt", "c.txt")
+    assert "must lead to a file" in refused(tmp_path, "**/*.txt")
+    assert "must lead to a file" in refused(tmp_path, "**")
     assert read(tmp_path, "*.txt", "!b.txt", "!c.txt") == ["a"]
 
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 from evermix.errors import CorpusError
@@ -46,15 +47,17 @@ def find_files(domain: str, patterns: Sequence[str], base: Path) -> FoundFiles:
                 dropped |= {os.path.abspath(path)} | ({os.path.realpath(path)} if _is_own_name(path, base) else set())
     kept: dict[str, Path] = {}
     repeated: list[Path] = []
+    real_folder = cache(os.path.realpath)
     for pattern in patterns:
         if pattern.startswith("!"):
             continue
         found = _expand(domain, pattern, base)
         repeated += found.repeated
         for path in found.files:
-            real = os.path.realpath(path)
-            if dropped.isdisjoint((os.path.abspath(path), real)):
-                if not path.exists():
+            is_link = path.is_symlink()
+            real = os.path.realpath(path) if is_link else os.path.join(real_folder(path.parent), path.name)
+            if not dropped or dropped.isdisjoint((os.path.abspath(path), real)):
+                if is_link and not path.exists():
                     raise CorpusError(
                         f"domain '{domain}': link {path} must lead to a file", received=_target(path), hint=_LEAVE_OUT
                     )
@@ -130,9 +133,9 @@ def matches(pattern: str, base: Path) -> FoundFiles:
                 continue
             child = folder / entry.name
             below = parts if head == "**" else rest if fnmatchcase(entry.name, head) else None
-            if below and entry.is_dir():
+            if below and (entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and child.is_dir())):
                 (links if entry.is_symlink() else folders).append((child, below))
-            elif (below == () or (head == "**" and not rest)) and _is_file_or_broken(child):
+            elif (below == () or (head == "**" and not rest)) and _is_file_or_broken(child, entry):
                 found.add(child)
     return FoundFiles(tuple(sorted(found)), tuple(sorted(repeated)))
 
@@ -166,7 +169,9 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise CorpusError(f"folder {folder} must be readable ({error.strerror or error})", hint=_LEAVE_OUT) from None
 
 
-def _is_file_or_broken(path: Path) -> bool:
+def _is_file_or_broken(path: Path, entry: os.DirEntry[str] | None = None) -> bool:
+    if entry is not None and entry.is_file(follow_symlinks=False):
+        return True
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 
