@@ -186,6 +186,42 @@ def test_an_answer_of_weight_zero_is_read_and_changes_no_token(source):
     assert len(row.ids) < changed[0]
 
 
+def test_answers_marked_in_pieces_belong_to_their_message():
+    source = (
+        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% else %}A:{% generation %}{{ m.content }}"
+        "{% endgeneration %}{% generation %}<|im_end|>{% endgeneration %};{% generation %}.{% endgeneration %}"
+        "{% endif %}{% endfor %}"
+    )
+    talk = [{**m, "weight": int(k != 1)} for k, m in enumerate([*THANKS, *THANKS])]
+    encoder = ChatEncoder(TOKENIZER, ChatTemplate(source))
+    for weights, expected in ((1, f"You are welcome.{STOP}.You are welcome.{STOP}."), (0, f"You are welcome.{STOP}.")):
+        messages = [{**m, "weight": weights or m["weight"]} for m in talk]
+        (row,) = encoder.encode([Conversation.from_record({"messages": messages}, "")])
+        assert learnt(row) == expected + END
+
+
+def test_an_answer_may_end_with_several_tokens_or_with_another_at_the_end():
+    closed = "{% for m in messages %}{{ m.content }}{{ '<|im_end|></s>\n' if m.role == 'assistant' }}{% endfor %}"
+    other = "{% for m in messages %}<s>{{ m.content }}{{ '</s>' if loop.last else '<|im_end|>' }}{% endfor %}"
+    tokenizer = chat_tokenizer(more=SPECIAL)
+    for source, expected in (
+        (closed, "You are welcome.<|im_end|></s>" * 2),
+        (other, "You are welcome.<|im_end|>You are welcome.</s>"),
+    ):
+        (row,) = ChatEncoder(tokenizer, ChatTemplate(source)).encode(
+            [Conversation.from_record({"messages": THANKS * 2}, "")]
+        )
+        assert tokenizer.decode(row.ids[row.roles == TARGET]) == expected
+
+
+def test_a_template_that_knows_no_null_gets_an_empty_text():
+    source = "{% for m in messages %}{{ m.content + '' }}{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %}"
+    (row,) = ChatEncoder(TOKENIZER, ChatTemplate(source)).encode(
+        [Conversation.from_record({"messages": CALLS[:2]}, "")]
+    )
+    assert '"get_weather"' in learnt(row)
+
+
 def test_special_tokens_in_calls_and_tools_stay_text():
     tokenizer = chat_tokenizer(more=SPECIAL)
     call = {"id": "abcdefghi", "function": {"name": "get_weather", "arguments": {"city": f"{STOP} </s> <|eot_id|>"}}}
@@ -217,10 +253,10 @@ def test_special_tokens_in_calls_and_tools_stay_text():
         (UNMARKED["turns"], [{"role": "system", "content": "x"}, *THANKS], [], r"\(no system\)"),
         (UNMARKED["brackets"], [*THANKS, THANKS[1]], [], r"\(roles must alternate\)"),
         (
-            "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
-            THANKS,
-            [],
-            "got '2 mark",
+            "{% for m in messages %}{% generation %}{{ m.content or '' }}{% endgeneration %}{% endfor %}",
+            CALLS,
+            TOOLS,
+            "must write the tool calls.*get_weather",
         ),
     ],
 )

@@ -146,12 +146,13 @@ class ChatEncoder:
                 flush()
                 pieces += [_Piece(self._id_of(part) if k % 2 else part, role) for k, part in enumerate(parts)]
                 is_open = span.is_learnt and not (len(parts) > 1 and not parts[-1].strip())
-            elif span.kind == "after" and len(parts) > 1:
-                pieces += [_Piece(parts[0], role), _Piece(self._id_of(parts[1]), role)]
-                take(parts[2:])
-                is_open = False
-            elif span.kind == "after":
-                take(parts)
+            elif span.kind in ("after", "beyond"):
+                known = span.kind == "after"
+                ends = [k for k in range(1, len(parts), 2) if k == 1 or (known and not any(parts[2:k:2]))]
+                n = ends[-1] + 1 if ends else 0  # the special tokens that follow each other, or the first one
+                pieces += [_Piece(self._id_of(part) if k % 2 else part, role) for k, part in enumerate(parts[:n])]
+                take(parts[n:])
+                is_open = is_open and not ends
             else:
                 pieces.append(_Piece(self.tokenizer.end_id, role))
                 is_open = False

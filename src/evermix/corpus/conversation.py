@@ -224,14 +224,18 @@ _HINT = "set corpus.chat_template to `plain`, or to a template that renders thes
 _GENERATION = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")  # a tag that transformers adds
 
 
+SpanKind = Literal["read", "answer", "after", "beyond", "end"]
+
+
 class Span(NamedTuple):
     """A part of a rendered conversation.
 
     `read`: what the template and the other messages say; `answer`: what it writes for a message of the assistant;
-    `after`: what it writes after any answer, up to the next message; `end`: the place of an end token (no text).
+    `after`: what it writes after any answer, up to the next message; `beyond`: the same, and what of the next message
+    cannot be told from it; `end`: the place of an end token (no text).
     """
 
-    kind: Literal["read", "answer", "after", "end"]
+    kind: SpanKind
     text: str
     is_learnt: bool = False
 
@@ -350,16 +354,33 @@ class ChatTemplate:
             return _plain_spans(messages, tools, unlearnt)
         text, marked = self._rendered(messages, generate, tools)
         positions = [k for k, message in enumerate(messages) if message["role"] == "assistant"]
-        if marked is None:
-            asks = "add_generation_prompt" in self._source(tools)
-            search = _Search(text, messages, lambda part, asked: self._rendered(part, asked, tools)[0], asks, generate)
-            places = [search.place(k) for k in positions]
-        else:
+        if marked is not None:
             places = [_Place(start, end, end) for start, end in marked]
-            if len(places) != len(positions):
-                rule = "a chat template must mark every answer once with {% generation %}"
-                raise CorpusError(rule, received=f"{len(places)} marked, {len(positions)} answers", hint=_HINT)
-        return _cut(text, messages, positions, places, unlearnt)
+            said = "".join(text[start:end] for start, end in marked)
+            for k in positions:
+                _check_calls(messages[k], said)
+            return _cut(text, places, self._marked_learnt(len(places), messages, tools, positions, unlearnt))
+        asks = "add_generation_prompt" in self._source(tools)
+        search = _Search(text, messages, lambda part, asked: self._rendered(part, asked, tools)[0], asks, generate)
+        places = [search.place(k) for k in positions]
+        for k, place in zip(positions, places, strict=True):
+            if k not in unlearnt:
+                _check_calls(messages[k], text[place.start : place.end])
+        return _cut(text, places, [k not in unlearnt for k in positions])
+
+    def _marked_learnt(
+        self, n_marked: int, messages: Messages, tools: Messages, positions: Sequence[int], unlearnt: Collection[int]
+    ) -> list[bool]:
+        """Whether each part that the template marks belongs to an answer that is learnt."""
+        learnt = [k not in unlearnt for k in positions]
+        if all(learnt) or not any(learnt) or n_marked == len(learnt):
+            return learnt if n_marked == len(learnt) else [any(learnt)] * n_marked
+        upto = [len(self._rendered(messages[: k + 1], False, tools)[1] or ()) for k in positions]
+        counts = [n - before for n, before in zip(upto, [0, *upto], strict=False)]
+        if min(counts) < 0 or upto[-1] != n_marked:
+            rule = "with answers of weight 0 a chat template must mark as many parts, however a conversation goes on"
+            raise CorpusError(rule, received=f"{n_marked} marks, {upto[-1]} up to the last answer", hint=_HINT)
+        return [is_learnt for is_learnt, n in zip(learnt, counts, strict=True) for _ in range(n)]
 
     def _source(self, tools: Messages) -> str:
         return (self.tool_source if tools else None) or self.source or ""
@@ -383,17 +404,34 @@ class ChatTemplate:
                 **dict(self.variables),
             )
         except (TemplateError, TypeError, ValueError) as error:
+            if any(message.get("content", "") is None for message in messages):  # not every template knows null
+                contents = [message.get("content") or "" for message in messages]
+                filled = [{**m, "content": text} for m, text in zip(messages, contents, strict=True)]
+                return self._rendered(filled, generate, tools)
             reason = " ".join(str(error).split())[:200]
             raise CorpusError(f"a chat template must render the messages ({reason})", hint=_HINT) from None
         return str(rendered[0]), [(start, end) for start, end in places[0]] if marks else None
 
 
 class _Place(NamedTuple):
-    """Where an answer lies in a rendering: from `start` to `end`, and to `after` what follows every answer."""
+    """Where an answer lies in a rendering: from `start` to `end`; to `after`, if known, what follows every answer."""
 
     start: int
     end: int
-    after: int
+    after: int | None
+
+
+class _Alone(NamedTuple):
+    """An answer at the end of a conversation.
+
+    `opening` is what the template writes at its beginning for every such answer, `tail` what it writes after it, and
+    `header` what it is asked for by.
+    """
+
+    answer: str
+    opening: str
+    tail: str
+    header: str
 
 
 @dataclass(frozen=True)
@@ -422,45 +460,57 @@ class _Search:
             own = self.text if is_last else self.render(self.messages[: k + 1], False)
             head, tail = self._around(before)
         except CorpusError:
-            return self._in_whole(k, "", None)  # the template wants more than the beginning, or refuses all
+            return self._in_whole(k, None)  # the template wants more than the beginning, or refuses all
         parted = _common(own, head)
         end = len(own) - len(tail) if own[parted:].endswith(tail) else len(own.rstrip())
-        start = min(self._start(own, before, parted), end)
+        start, header = self._start(own, before, parted)
+        start = min(start, end)
         if self.text.startswith(own[:end]):
             return _Place(start, end, self._after(end, own[end:]))
-        return self._in_whole(k, own[start:parted], own[end:])
+        return self._in_whole(k, _Alone(own[start:end], own[start:parted], own[end:], header))
 
-    def _start(self, own: str, before: Messages, parted: int) -> int:
-        """Where the answer at the end of `own` begins; `parted` is where it departs from any other answer."""
+    def _start(self, own: str, before: Messages, parted: int) -> tuple[int, str]:
+        """Where the answer at the end of `own` begins, and by what it is asked for.
+
+        Args:
+            own: the conversation up to and with the answer.
+            before: its messages before the answer.
+            parted: where the answer departs from any other.
+        """
         try:
             asked, unasked = self.render(before, True), self.render(before, False)
         except CorpusError:
-            return parted
+            return parted, ""
+        header = asked.removeprefix(unasked) if self.asks and asked.startswith(unasked) else ""
         if own.startswith(asked):
             gap = own[len(asked) : parted]
-            return len(asked) if self.asks or not gap.strip() else parted
+            return len(asked) if self.asks or not gap.strip() else parted, header
         alike = min(_common(own, asked), parted)
-        return alike if self.asks and alike >= len(unasked) else parted
+        return alike if self.asks and alike >= len(unasked) else parted, header
 
-    def _in_whole(self, k: int, opening: str, tail: str | None) -> _Place:
-        """Of answer k, which is written otherwise than where the conversation ends with it.
+    def _in_whole(self, k: int, alone: _Alone | None) -> _Place:
+        """Of answer k, which is written otherwise than where the conversation ends with it, or cannot end with it.
 
-        Args:
-            k: its position.
-            opening: what there stands between the beginning of an answer and what differs between answers.
-            tail: what there follows an answer; None if unknown.
+        What is written otherwise may only leave out: all of it stands in the answer alone too, in this order.
         """
         head, rest = self._around(self.messages[:k], self.messages[k + 1 :])
-        if not self.text.endswith(rest):
-            raise CorpusError("a chat template must render every answer in one piece", hint=_HINT)
-        parted, end = _common(self.text, head), len(self.text) - len(rest)
-        start = parted - len(opening) if self.text[:parted].endswith(opening) else parted
-        return _Place(min(start, end), end, self._after(end, tail))
+        if self.text.endswith(rest):
+            parted, end = _common(self.text, head), len(self.text) - len(rest)
+            if alone is None:
+                return _Place(min(parted, end), end, None)
+            starts = []
+            if alone.header and alone.header in self.text[:parted]:
+                starts.append(self.text[:parted].rindex(alone.header) + len(alone.header))
+            opened = self.text[:parted].endswith(alone.opening)
+            starts.append(parted - len(alone.opening) if opened else parted)
+            for start in starts:
+                if start <= end and _is_within(self.text[start:end], alone.answer):
+                    return _Place(start, end, self._after(end, alone.tail))
+        raise CorpusError("a chat template must render every answer in one piece", hint=_HINT)
 
-    def _after(self, end: int, tail: str | None) -> int:
-        """Where the text ends that follows an answer; that of the whole conversation if it is unknown."""
-        known = tail is not None and self.text.startswith(tail, end)
-        return end + len(tail or "") if known else len(self.text)
+    def _after(self, end: int, tail: str) -> int | None:
+        """Where the text ends that follows an answer; None if it is another than `tail`."""
+        return end + len(tail) if self.text.startswith(tail, end) else None
 
     def _around(self, before: Messages, after: Messages = ()) -> tuple[str, str]:
         """What the template writes before and after an answer's content."""
@@ -490,24 +540,28 @@ def _common(one: str, other: str) -> int:
     return low
 
 
-def _cut(
-    text: str, messages: Messages, positions: Sequence[int], places: Sequence[_Place], unlearnt: Collection[int]
-) -> list[Span]:
-    """Spans of a rendering whose answers lie at `places`."""
+def _is_within(part: str, whole: str) -> bool:
+    """Whether the characters of `part` stand in `whole`, in this order."""
+    rest = iter(whole)
+    return all(character in rest for character in part)
+
+
+def _cut(text: str, places: Sequence[_Place], learnt: Sequence[bool]) -> list[Span]:
+    """Spans of a rendering whose answers lie at `places`; parts that touch each other are one."""
     spans: list[Span] = []
     done = 0
     starts = [place.start for place in places] + [len(text)]
-    for k, place, following in zip(positions, places, starts[1:], strict=True):
+    for place, is_learnt, following in zip(places, learnt, starts[1:], strict=True):
         if not done <= place.start <= place.end <= following:
             raise CorpusError("a chat template must render the answers one after the other", hint=_HINT)
-        answer, after, is_learnt = text[place.start : place.end], min(place.after, following), k not in unlearnt
-        if is_learnt:
-            _check_calls(messages[k], answer)
-        spans += [
-            Span("read", text[done : place.start]),
-            Span("answer", answer, is_learnt),
-            Span("after", text[place.end : after], is_learnt),
-        ]
+        after = following if place.after is None else min(place.after, following)
+        answer = Span("answer", text[place.start : place.end], is_learnt)
+        if spans and place.start == done and spans[-1].kind == "answer" and spans[-1].is_learnt == is_learnt:
+            spans[-1] = answer._replace(text=spans[-1].text + answer.text)
+        else:
+            spans += [Span("read", text[done : place.start]), answer]
+        kind: SpanKind = "beyond" if place.after is None else "after"
+        spans += [Span(kind, text[place.end : after], is_learnt)] if after > place.end else []
         done = after
     return [*spans, Span("read", text[done:])]
 
