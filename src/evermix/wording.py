@@ -89,6 +89,14 @@ def amount(text: str) -> int:
     return round(found)
 
 
+def as_amount(number: float) -> str:
+    """60000000 as `60M`, to four digits: what `amount` reads."""
+    scale, suffix = next(
+        ((n, s) for n, s in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")) if number >= n), (1.0, "")
+    )
+    return f"{number / scale:.4g}{suffix}"
+
+
 def without_secrets(value: Any) -> Any:
     """A value as it may be shown and kept: of passwords, tokens and keys only that they were given.
 

@@ -55,6 +55,23 @@ def test_tables_may_stand_in_two_files(run: Run) -> None:
     assert all(domain["n_tokens"] for domain in record["domains"])
 
 
+def test_where_chooses_runs_of_one_size(run: Run, tmp_path: Path) -> None:
+    for name in ("tokens.yaml", "layout.yaml", "ratios.csv"):
+        if (SWARM / name).exists():
+            (tmp_path / name).write_text((SWARM / name).read_text())
+    head, *rows = (SWARM / "metrics.csv").read_text().splitlines()
+    sized = [f"{row},{'20M' if k % 4 else '60M'}" for k, row in enumerate(rows)]
+    (tmp_path / "metrics.csv").write_text("\n".join([f"{head},size", *sized, ""]).replace(",size", ",model_size"))
+    refused = run("fit", tmp_path, "--law", "power-link")
+    assert refused.code == 2
+    assert "20M (30 runs), 60M (10 runs)" in " ".join(refused.err.split())
+    assert "--where model_size=20M" in " ".join(refused.err.split())
+    assert answer(run, "fit", tmp_path, "--law", "power-link", "--where", "model_size=20M")["n_runs"] == 30
+    for wrong in ("model_size", "=20M", "model_size="):
+        assert "--where must be COLUMN=VALUE" in run("fit", tmp_path, "--where", wrong).err
+    assert "measured runs" in run("design", SWARM / "tokens.yaml", "--where", "model_size=20M").err
+
+
 def test_propose(run: Run, tmp_path: Path) -> None:
     out_file = tmp_path / "mix.json"
     ask = ("propose", SWARM, *QUICK, "--tokens", "200B", "--cap", "code=0.2", "--guard", "natural=0.05")

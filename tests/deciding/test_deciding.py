@@ -1,5 +1,6 @@
 """fit, propose and what_if from a table of runs, on a planted world."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -306,3 +307,25 @@ def test_an_objective_without_a_metric_that_differs_is_an_error() -> None:
         fit(runs, recipe())
     with pytest.raises(ConstraintError, match="an objective weight must name a metric"):
         fit(with_constant(), recipe(objective={"weights": {METRICS[0]: 1.0, "quizz": 1.0}}))
+
+
+def test_runs_of_several_sizes_or_budgets_are_refused_and_one_of_them_may_be_chosen() -> None:
+    """Two thirds of the runs are of another size, whose losses are lower by far more than mixtures differ."""
+    runs, size = swarm(24), np.repeat([2e7, 6e7], [8, 16])
+    pooled = replace(runs, values=runs.values - np.where(size > 3e7, 0.5, 0.0)[:, None], n_parameters=size)
+    with pytest.raises(ObservationError, match=r"one model size.*got '20M \(8 runs\), 60M \(16 runs\).*model_size=60M"):
+        fit(pooled, recipe())
+    chosen = fit(pooled, recipe(), where={"model_size": "60M"})
+    assert chosen.observations == pooled.subset(runs=size > 3e7).in_canonical_order()
+    assert [item.kind for item in chosen.left_out] == ["run"] * 8
+    natural = Mixture.natural(SET)
+    np.testing.assert_allclose(chosen.predict(natural) + 0.5, fit(runs, recipe()).predict(natural), atol=0.05)
+    with pytest.raises(ObservationError, match=r"one token budget.*got '1B \(12 runs\), 2B \(12 runs\)"):
+        fit(replace(runs, n_tokens=np.repeat([1e9, 2e9], 12)), recipe())
+    counted = replace(runs, n_tokens=1e9 + np.arange(24) * 1e5)  # as trackers count: one budget
+    assert fit(counted, recipe()).observations.n_runs == 24
+    for where, message in (({"model_size": "60M"}, "neither"), ({"n_tokens": "many"}, "neither")):
+        with pytest.raises(ObservationError, match=message):
+            fit(runs, recipe(), where=where)
+    with pytest.raises(ObservationError, match=r"none has that n_tokens, got '5B'\. Hint: there are 1B \(24 runs\)"):
+        fit(counted, recipe(), where={"n_tokens": "5B"})

@@ -193,3 +193,51 @@ def test_names_and_counts_meet_however_they_are_spelt(tmp_path: Path) -> None:
     found = read_observations(tmp_path).observations
     assert found.run_ids == ("r\u00e9", "b")
     assert [(d.name, d.n_tokens) for d in found.domains] == [("caf\u00e9", 10**6), ("code", 15 * 10**8)]
+
+
+def _two_sizes(folder: Path, sizes: tuple[str, str], named: str = "model_size") -> Path:
+    """Every mixture run at two sizes, under one id: the metrics of the greater size are 1 lower."""
+    write(folder / "ratios.csv", ("run", "x", "y", "z"), *((r, *MIXTURES[r]) for r in MIXTURES))
+    rows = [(r, size, *(v - k for v in LOSSES[r])) for k, size in enumerate(sizes) for r in LOSSES]
+    write(folder / "metrics.csv", ("run", named, "a", "b"), *rows)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("sizes", "named", "where"),
+    [
+        (("20M", "60M"), "model_size", {"model_size": "60M"}),
+        (("20000000", "6.001e7"), "config.n_params", {"model_size": 60e6}),
+        (("20_000_000", "60_000_000"), "n_tokens", {"train_tokens": "0.06B"}),
+        (("small", "large"), "model_size", {"model_size": "large"}),
+        (("a", "b"), "optimiser", {"optimiser": "b"}),
+    ],
+)
+def test_runs_of_one_size_are_chosen_by_a_column(
+    tmp_path: Path, sizes: tuple[str, str], named: str, where: dict[str, str | float]
+) -> None:
+    source = _two_sizes(tmp_path, sizes, named)
+    with pytest.raises(ObservationError, match=r"different values|runs of one model size"):
+        read_observations(source)
+    reading = read_observations(source, where=where)
+    assert reading.observations.run_ids == tuple(MIXTURES)
+    np.testing.assert_allclose(reading.observations.values, [[v - 1 for v in LOSSES[r]] for r in LOSSES])
+    unasked = [item for item in reading.left_out if "where asks for" in item.reason]
+    assert [item.name for item in unasked] == [f"metrics.csv, line {k}" for k in range(2, 6)]
+    (tmp_path / "layout.yaml").write_text(json.dumps({"where": where}))
+    assert read_observations(source).observations == reading.observations
+
+
+def test_what_where_cannot_choose_is_named_with_what_there_is(tmp_path: Path) -> None:
+    source = _two_sizes(tmp_path, ("20M", "60M"))
+    with pytest.raises(
+        ObservationError, match=r"none has that model_size, got '1B'\. Hint: there are 20M \(4\), 60M \(4\)"
+    ):
+        read_observations(source, where={"model_size": "1B"})
+    with pytest.raises(
+        ObservationError, match=r"must name a column of the runs, got 'depth'\. Hint: there are \['run'"
+    ):
+        read_observations(source, where={"depth": 3})
+    (tmp_path / "layout.yaml").write_text("where: [model_size]\n")
+    with pytest.raises(ObservationError, match="where must be a mapping"):
+        read_observations(source)

@@ -146,3 +146,19 @@ def test_processes_ask_and_tell_at_once_in_a_collapsed_era(tmp_path: Path) -> No
     observations, _ = study.observations()
     assert observations.n_runs == 9
     assert len({tuple(row) for row in observations.weights.tolist()}) == 9
+
+
+def test_runs_of_several_sizes_are_not_pooled(tmp_path: Path) -> None:
+    study = Study(tmp_path / "s", DOMAINS, StudyRecipe(law="power-link", resamples=0, kl=0.1))
+    for number, trial in enumerate(study.ask(10)):
+        for size in (20_000_000, 60_000_000):
+            metrics = {name: value - size / 1e8 for name, value in measure(trial.mixture.as_dict, number).items()}
+            study.tell(f"{trial.run_id}-{size}", metrics, mixture=trial.mixture, n_parameters=size)
+    with pytest.raises(ObservationError, match=r"got '20M \(10 runs\), 60M \(10 runs\)"):
+        study.propose()
+    with pytest.raises(ObservationError, match="60000000 parameters instead of 20000000"):
+        study.tell("run-0000-20000000", {}, n_parameters=60_000_000)
+    found = Study(tmp_path / "s", where={"model_size": "60M"}).propose()
+    assert set(found.fitted.observations.run_ids or ()) == {f"run-{k:04d}-60000000" for k in range(10)}
+    assert len(found.fitted.left_out) == 10
+    assert study.project.ledger.entries("proposal")[0].payload["runs"] == list(found.fitted.observations.run_ids or ())

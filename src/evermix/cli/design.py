@@ -11,7 +11,7 @@ import typer
 
 import evermix as em
 from evermix.cli.options import AsJson, Everything, Verb, joined
-from evermix.cli.swarm_options import overlaid, prior_option, shares
+from evermix.cli.swarm_options import WHERE, as_where, overlaid, prior_option, shares
 from evermix.cli.terminal import bar, console, print_json
 from evermix.errors import DomainError, MixtureError, RecipeError
 
@@ -79,6 +79,7 @@ _OPTIONS: dict[str, Any] = {
             help="YAML with all of these (design: ...), per-level settings, and the objective.",
         ),
     ],
+    "where": WHERE,
     "seed": Annotated[int | None, typer.Option("--seed", metavar="N", help="Default 0.")],
 }
 _OF_DESIGN = ("strength", "temperature", "minimum_weight", "grid", "coverage", "floor", "caps")
@@ -120,6 +121,10 @@ class DesignArguments:
         kind = self.given["kind"] or "auto"
         if kind not in KINDS:
             raise RecipeError("--kind must be a known one", received=kind, hint=f"known: {', '.join(KINDS)}")
+        if self.given["where"] and not self.is_swarm:
+            raise RecipeError(
+                "--where chooses among measured runs", received=str(self.source), hint="give a swarm's folder"
+            )
         if kind != "adaptive" and not (kind == "auto" and self.is_swarm):
             return False
         unused = [_OPTION_OF.get(name, name) for name in _OF_DESIGN if self.given[name]]
@@ -156,10 +161,10 @@ class DesignArguments:
     def measured(self) -> tuple[Observations, list[Mixture]]:
         """The runs so far, and the mixtures of those that are still pending."""
         if self.is_study:
-            study = em.Study(self.source, recipe=self.recipe)
+            study = em.Study(self.source, recipe=self.recipe, where=as_where(self.given["where"]))
             return study.observations()[0], [asked.mixture for asked in study.pending()]
         asked = self.recipe.objective
-        options = em.ReadOptions(maximise=asked.maximise, drop=asked.drop)
+        options = em.ReadOptions(maximise=asked.maximise, drop=asked.drop, where=as_where(self.given["where"]))
         return em.read_observations(self.source, options=options).observations, []
 
     def domain_set(self) -> DomainSet:

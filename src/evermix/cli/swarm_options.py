@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from evermix.study import Study
 
 _SOURCE = "Runs: a folder with ratios and metrics tables, one table (CSV, JSONL, Parquet), or a study's folder."
+WHERE = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="COLUMN=VALUE",
+        help="Only the runs that have this, such as model_size=60M or n_tokens=1B; repeatable.",
+    ),
+]
 _OPTIONS: dict[str, Any] = {
     "swarm": Annotated[Path, typer.Argument(metavar="SWARM", help=_SOURCE)],
     "metrics": Annotated[
@@ -53,6 +61,7 @@ _OPTIONS: dict[str, Any] = {
     "id_column": Annotated[
         str | None, typer.Option("--id", metavar="COLUMN", help="Column that names the runs; default: found.")
     ],
+    "where": WHERE,
     "percent": Annotated[bool, typer.Option("--percent", help="The shares are percentages.")],
     "seed": Annotated[int | None, typer.Option("--seed", metavar="N", help="Of folds and resamples; default 0.")],
 }
@@ -134,9 +143,8 @@ class SwarmArguments:
         """The study in the project folder, asked with its own recipe or, where anything was said, with `recipe`."""
         from evermix.study.study import Study
 
-        if self.given["recipe"] is None and not _laid_over({}, self._overrides()):
-            return self._stored
-        return Study(self.given["swarm"], recipe=self.recipe)
+        own = self.given["recipe"] is None and not _laid_over({}, self._overrides())
+        return Study(self.given["swarm"], recipe=None if own else self.recipe, where=as_where(self.given["where"]))
 
     def reading(self) -> Reading:
         """The observations, with all that was left out and noticed."""
@@ -152,6 +160,7 @@ class SwarmArguments:
             maximise=asked.maximise,
             drop=asked.drop,
             tokens_file=given["token_counts"],
+            where=as_where(given["where"]),
         )
         source = given["swarm"] if given["metrics"] is None else (given["swarm"], given["metrics"])
         return read_observations(source, options=options)
@@ -262,6 +271,19 @@ def shares(pairs: list[str] | None, option: str, form: str = "DOMAIN=SHARE") -> 
         if name in found:
             raise RecipeError(f"{option} must name '{name}' once", received=pair)
         found[name] = as_number(option, number)
+    return found
+
+
+def as_where(pairs: list[str] | None) -> dict[str, str | float]:
+    """`["model_size=60M"]` -> {"model_size": "60M"}; the last `=` splits."""
+    found: dict[str, str | float] = {}
+    for pair in pairs or []:
+        name, _, value = pair.rpartition("=")
+        if not name.strip() or not value.strip():
+            raise RecipeError("--where must be COLUMN=VALUE", received=pair)
+        if name.strip() in found:
+            raise RecipeError(f"--where must name '{name.strip()}' once", received=pair)
+        found[name.strip()] = value.strip()
     return found
 
 

@@ -6,6 +6,7 @@ that the optimum over leaves does too (laws.mapped).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +100,7 @@ def fit(
     left_out: tuple[LeftOut, ...] = (),
     space: CollapsedSpace | None = None,
     retired: tuple[str, ...] = (),
+    where: Mapping[str, str | float] | None = None,
 ) -> FittedLaw:
     """Fit the recipe's law to the costs of all runs, weighted by their noise, and judge it on held-out runs.
 
@@ -110,15 +112,20 @@ def fit(
         left_out: what was left out of the observations before.
         space: fixed proportions, which the runs must keep; None for none.
         retired: domains of the observations that no mixture may hold.
+        where: which runs, by their token budget or model size, `{"model_size": "60M"}`; see `Observations.where`.
 
     Raises:
-        ObservationError: if nothing remains that a law could learn, or the law refuses so few runs.
+        ObservationError: if the runs are of several model sizes or budgets, nothing remains that a law could learn, or
+            the law refuses so few runs.
         RecipeError: if the law is not a known one.
         ConstraintError: if the objective names an unknown metric.
         MixtureError: if a domain at a fixed ratio has no mass in the prior.
     """
     recipe = recipe or StudyRecipe()
-    kept, dropped = _without_dropped_metrics(observations.in_canonical_order(), recipe.objective)
+    chosen = observations.where(where or {})
+    left_out = (*left_out, *not_chosen(observations, chosen, where or {}))
+    chosen.check_one_budget()
+    kept, dropped = _without_dropped_metrics(chosen.in_canonical_order(), recipe.objective)
     varying, mute = without_mute_metrics(kept)
     left_out = (*left_out, *dropped, *mute)
     prior = _prior(varying, recipe, space, retired)
@@ -126,6 +133,18 @@ def fit(
     law = _law_over_all(varying, recipe, prior.mixture, space).fit(varying.runs)
     calibration = calibrate(law, varying, objective, seed=recipe.seed)
     return FittedLaw(recipe, varying, law, objective, prior, calibration, left_out, space, retired)
+
+
+def not_chosen(
+    observations: Observations, chosen: Observations, where: Mapping[str, str | float]
+) -> tuple[LeftOut, ...]:
+    """The runs of the observations that `where` has not chosen."""
+    kept, asked = set(chosen.run_ids or ()), ", ".join(f"{name}={value}" for name, value in where.items())
+    return tuple(
+        LeftOut("run", run_id, f"not of {asked}, which where asks for")
+        for run_id in observations.run_ids or ()
+        if run_id not in kept
+    )
 
 
 def chosen_law(name: str, seed: int = 0) -> MixingLaw:

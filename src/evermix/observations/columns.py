@@ -6,7 +6,9 @@ called `web`, as people do.
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ObservationError
-from evermix.observations.raw import UNNAMED, RawTable
+from evermix.observations.raw import SIZES, TOKENS, UNNAMED, RawTable, label, quantity
+from evermix.observations.runs import budgets
 from evermix.observations.sources import LeftOut, ReadOptions, chosen
 
 ID_NAMES = ("run", "run_id", "index", "id", "name")
 SEED_NAMES = ("seed", "replicate", "rep", "trial", "repeat")
-_TOKENS = ("n_tokens", "num_tokens", "tokens", "token_budget", "training_tokens", "train_tokens")
-_PARAMETERS = ("n_parameters", "num_parameters", "parameters", "n_params", "num_params", "params", "model_size")
 _TRACKING = ("state", "status", "notes", "user", "tags", "group", "job_type", "sweep", "host", "hostname", "commit")
 _TIMES = (
     "created",
@@ -35,7 +36,7 @@ _TIMES = (
     "timestamp",
 )
 _OTHER = ("runid", "idx", "unnamed: 0", "step", "steps", "epoch", "path", "url")
-_BESIDE = frozenset((*ID_NAMES, *SEED_NAMES, *_TOKENS, *_PARAMETERS, *_TRACKING, *_TIMES, *_OTHER))
+_BESIDE = frozenset((*ID_NAMES, *SEED_NAMES, *TOKENS, *SIZES, *_TRACKING, *_TIMES, *_OTHER))
 _LOSSES = ("loss", "bpb", "ppl", "nll", "perplexity", "bits")
 _SCORES = ("acc", "accuracy", "score", "f1", "em")
 _HELD_OUT = ("summary", "metric", "metrics", "eval", "val", "valid", "validation", "test", "heldout")
@@ -118,8 +119,8 @@ def roles(
         ObservationError: if a pattern of the options matches no column, or no weights or metrics are found.
     """
     named = frozenset((*options.domains, *options.metrics))
-    tokens = _budget(table, options.tokens_column, _TOKENS, named)
-    parameters = _budget(table, options.parameters_column, _PARAMETERS, named)
+    tokens = _budget(table, options.tokens_column, TOKENS, named)
+    parameters = _budget(table, options.parameters_column, SIZES, named)
     special = {name for name in (ids, tokens, parameters) if name}
     free = [name for name in table.columns if name not in special and not _beside(name)]
     both = len(holds) > 1
@@ -151,10 +152,39 @@ def roles(
 
 
 def _budget(table: RawTable, given: str | None, names: Sequence[str], named: frozenset[str]) -> str | None:
-    if given is not None:
-        return given if given in table.columns else None
-    found = _first(table, names, named)
-    return found if found is not None and table.holds_numbers(found) else None
+    """The column of token budgets or model sizes; of several the one with most kinds, so that none is overlooked."""
+    found = [name for name in table.columns if name == given or (_plain(name) in names and name not in named)]
+    for column in found:
+        kinds = Counter(label(table.cell(row, column)) for row in table.rows)
+        if _plain(column) == "model_size" and len(kinds) > 1 and not known_amounts(table, column):
+            first = next(iter(kinds))
+            raise ObservationError(
+                f"{table.path}: runs of one model size are read at once, column {column!r} holds several",
+                received=", ".join(f"{kind} ({n})" for kind, n in kinds.most_common()),
+                hint=f"choose one: --where {column}={first}, in Python where={{{column!r}: {first!r}}}",
+            )
+    usable = [name for name in found if name == given or known_amounts(table, name)]
+    usable.sort(key=lambda name: -1 if name == given else names.index(_plain(name)))
+    return max(usable, key=lambda name: len(budgets(known_amounts(table, name))), default=None)
+
+
+def known_amounts(table: RawTable, column: str) -> list[float]:
+    """Numbers and amounts in a column."""
+    cells = (quantity(table.cell(row, column)) for row in table.rows)
+    return [cell for cell in cells if cell is not None and math.isfinite(cell)]
+
+
+def is_budget(column: str) -> bool:
+    """Whether a column is called as those of token budgets or model sizes are."""
+    return _plain(column) in (*TOKENS, *SIZES)
+
+
+def columns_named(tables: Sequence[RawTable], name: str) -> list[str | None]:
+    """Per table the column that a name means: its own or that of `config.<name>`, else, where no table has such a one,
+    any for the same kind of budget."""
+    same_kind = next((kind for kind in (TOKENS, SIZES) if name.lower() in kind), ())
+    own = [name if name in table.columns else _first(table, (name.lower(),), frozenset()) for table in tables]
+    return own if any(own) else [_first(table, same_kind, frozenset()) for table in tables]
 
 
 def _first(table: RawTable, names: Iterable[str], named: frozenset[str]) -> str | None:

@@ -6,15 +6,16 @@ Every refusal names file, line, column and value.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ObservationError
-from evermix.observations.columns import Roles
-from evermix.observations.raw import Fault, RawTable, Row, label, parse
+from evermix.observations.columns import Roles, columns_named, is_budget
+from evermix.observations.raw import ONE_BUDGET, Fault, RawTable, Row, label, parse, quantity
 from evermix.observations.sources import LeftOut
 from evermix.observations.table import LARGEST, sum_tolerance
 
@@ -42,8 +43,64 @@ class JoinedRun:
     errors: Row | None = None
 
 
-def join(parts: Sequence[Part], ids: str | None) -> tuple[list[JoinedRun], list[LeftOut]]:
-    """Runs that every table has, in the order of the first, and rows and runs that were left out.
+def chosen_rows(
+    tables: Sequence[RawTable], ids: str | None, where: Mapping[str, str | float]
+) -> tuple[list[RawTable], list[LeftOut]]:
+    """The tables with those rows only whose columns hold what `where` says, and the others.
+
+    Raises:
+        ObservationError: if no table has such a column, or no row such a value.
+    """
+    left_out: list[LeftOut] = []
+    tables = list(tables)
+    for name, wanted in where.items():
+        columns = columns_named(tables, name)
+        if not any(columns):
+            known = list(dict.fromkeys(column for table in tables for column in table.columns))[:12]
+            raise ObservationError(
+                f"{tables[0].path}: where must name a column of the runs", received=name, hint=f"there are {known}"
+            )
+        for k, column in enumerate(columns):
+            if column is not None:
+                tables[k] = _rows_where(tables[k], column, wanted, ids, left_out)
+    return tables, left_out
+
+
+def _rows_where(
+    table: RawTable, column: str, wanted: str | float, ids: str | None, left_out: list[LeftOut]
+) -> RawTable:
+    kept = [row for row in table.rows if _is_chosen(table.cell(row, column), wanted, is_budget(column))]
+    if not kept:
+        kinds = Counter(label(table.cell(row, column)) for row in table.rows).most_common(12)
+        raise ObservationError(
+            f"{table.path}: where must leave runs, none has that {column}",
+            received=wanted,
+            hint="there are " + ", ".join(f"{kind} ({n})" for kind, n in kinds),
+        )
+    places, used = {row.place for row in kept}, {label(table.cell(row, ids)) for row in kept} if ids else set()
+    for row in table.rows:
+        if row.place not in places:
+            name = label(table.cell(row, ids)) if ids else ""
+            reason = f"its {column} is {label(table.cell(row, column))}, and where asks for {wanted}"
+            whole = name and name not in used  # an id may stand for several sizes
+            left_out.append(
+                LeftOut("run", name, reason) if whole else LeftOut("row", f"{table.name}, {row.place}", reason)
+            )
+    return replace(table, rows=tuple(kept), _parsed={})
+
+
+def _is_chosen(cell: object, wanted: str | float, budget: bool) -> bool:
+    """Equal as numbers, where budgets and sizes are within 1%, or as text."""
+    found, asked = quantity(cell), quantity(wanted)
+    if found is None or asked is None:
+        return label(cell) == label(wanted)
+    return math.isclose(found, asked, rel_tol=ONE_BUDGET if budget else 1e-9)
+
+
+def join(
+    parts: Sequence[Part], ids: str | None, left_out: Sequence[LeftOut] = ()
+) -> tuple[list[JoinedRun], list[LeftOut]]:
+    """Runs that every table has, in the order of the first, and rows and runs that were left out, here or before.
 
     The key is the run id, or id and seed where an id repeats and a column of seeds tells its rows apart; a table of
     weights without seeds then holds for all of them.
@@ -51,7 +108,7 @@ def join(parts: Sequence[Part], ids: str | None) -> tuple[list[JoinedRun], list[
     Raises:
         ObservationError: if an id is empty, repeats with different values, or no run is in all tables.
     """
-    left_out: list[LeftOut] = []
+    left_out = list(left_out)
     if ids is None:
         (part,) = parts
         finished = _finished_rows(part, None, left_out)
@@ -128,10 +185,12 @@ def _keyed(part: Part, rows: Sequence[Row], columns: Sequence[str], left_out: li
         differing = _differing(part, found[key], row)
         if differing is not None:
             a, b = (table.cell(r, differing) for r in (found[key], row))
+            budget = next((name for name in table.columns if is_budget(name)), None)
+            way_out = f", or choose runs of one {budget} with where" if budget else ""
             raise ObservationError(
                 f"{table.path}: run {'/'.join(key)!r} is in {found[key].place} and in {row.place}, with different "
                 f"values of {differing!r}, {a!r} and {b!r}",
-                hint="remove one, or add a column 'seed' that tells replicates apart",
+                hint=f"remove one, or add a column 'seed' that tells replicates apart{way_out}",
             )
         reason = f"repeats run {'/'.join(key)!r} of {found[key].place} with the same values"
         left_out.append(LeftOut("row", f"{table.name}, {row.place}", reason))
@@ -274,8 +333,13 @@ def standard_errors(table: RawTable, rows: Sequence[Row], columns: Sequence[str]
 
 def amounts(table: RawTable, rows: Sequence[Row], column: str) -> Floats:
     """Token budgets or model sizes, shape (rows,); ObservationError for one that is missing or not > 0."""
-    result = numbers(table, rows, [column], "budget")[:, 0]
-    for k in np.flatnonzero(~(result > 0)).tolist():
-        cell = rows[k].cells[table.columns.index(column)]
-        raise ObservationError(f"{table.where(rows[k], column)}: a budget must be a number > 0", received=cell)
+    result = np.empty(len(rows))
+    for k, row in enumerate(rows):
+        cell = table.cell(row, column)
+        number = quantity(cell)
+        if number is None or not 0 < number <= LARGEST:
+            raise ObservationError(
+                f"{table.where(row, column)}: a budget must be a number > 0, or an amount such as 60M", received=cell
+            )
+        result[k] = number
     return result

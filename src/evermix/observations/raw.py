@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evermix.errors import ObservationError, to_install
-from evermix.wording import composed, encodable
+from evermix.wording import amount, composed, encodable
 
 NUMBER = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MISSING = frozenset(("", "nan", "null", "none", "na", "n/a", "<na>"))
@@ -27,6 +27,9 @@ _INFINITE = frozenset(("inf", "infinity", "+inf", "+infinity", "-inf", "-infinit
 UNNAMED = "(unnamed column {})"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _DEEPEST = 20
+TOKENS = ("n_tokens", "num_tokens", "tokens", "token_budget", "training_tokens", "train_tokens")
+SIZES = ("n_parameters", "num_parameters", "parameters", "n_params", "num_params", "params", "model_size")
+ONE_BUDGET = 0.01  # amounts of tokens or parameters so near to each other are one
 _LONGEST_NUMBER = 400  # 1e308 in full has 309 digits
 
 
@@ -78,6 +81,17 @@ def _parse_text(text: str) -> Parsed:
     if re.fullmatch(r"[+-]?[\d.]*,\d+", text, re.ASCII):
         return Fault("one with a comma", "write decimals with a point, without thousands separators")
     return Fault("text")
+
+
+def quantity(cell: object) -> float | None:
+    """A number, or an amount with a unit such as `60M`; NaN for a missing cell, None for anything else."""
+    parsed = parse(cell)
+    if not isinstance(parsed, Fault):
+        return parsed
+    try:
+        return float(amount(str(cell)))
+    except ValueError:
+        return None
 
 
 def label(cell: object) -> str:

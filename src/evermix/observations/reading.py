@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ObservationError
-from evermix.observations.columns import id_column, roles, short_names
-from evermix.observations.joining import JoinedRun, Part, amounts, join, numbers, standard_errors, weights
+from evermix.observations.columns import id_column, known_amounts, roles, short_names
+from evermix.observations.joining import JoinedRun, Part, amounts, chosen_rows, join, numbers, standard_errors, weights
 from evermix.observations.raw import RawTable, Row, read_table
-from evermix.observations.runs import groups_of_equal_rows
+from evermix.observations.runs import budgets, groups_of_equal_rows
 from evermix.observations.sources import (
     Finding,
     LeftOut,
@@ -268,12 +268,16 @@ class Assembly:
         result[:, positions] = standard_errors(table, rows, list(columns.values()), values)
 
     def _amounts(self, kind: str) -> Floats | None:
-        rows_of_weights, rows_of_metrics = [run.weights for run in self._runs], [run.metrics for run in self._runs]
-        for part, rows in ((self._weights, rows_of_weights), (self._metrics, rows_of_metrics)):
+        """Of the table whose column holds more kinds: one that is alike in all runs says nothing about the other."""
+        found: Floats | None = None
+        for part, rows in (
+            (self._weights, [run.weights for run in self._runs]),
+            (self._metrics, [run.metrics for run in self._runs]),
+        ):
             column: str | None = getattr(part.roles, kind)
-            if column is not None:
-                return amounts(part.table, rows, column)
-        return None
+            if column is not None and (found is None or len(budgets(known_amounts(part.table, column))) > 1):
+                found = amounts(part.table, rows, column)
+        return found
 
     def columns_finding(self, ids: str | None, kept: Observations) -> Finding:
         """What the columns were taken for."""
@@ -319,7 +323,12 @@ class Reading:
     findings: tuple[Finding, ...]
 
 
-def read_observations(source: str | Path | Sequence[str | Path], *, options: ReadOptions | None = None) -> Reading:
+def read_observations(
+    source: str | Path | Sequence[str | Path],
+    *,
+    options: ReadOptions | None = None,
+    where: Mapping[str, str | float] | None = None,
+) -> Reading:
     """Read a swarm: runs x domains weights and runs x metrics values, joined by run id.
 
         reading = em.read_observations("swarm")
@@ -330,6 +339,7 @@ def read_observations(source: str | Path | Sequence[str | Path], *, options: Rea
             standard_errors.csv, tokens.yaml and layout.yaml; one table with both; or a pair (ratios, metrics).
             Tables are CSV, TSV, JSON lines or Parquet, plain or gzipped.
         options: what to read otherwise than by default; they precede those of layout.yaml.
+        where: which runs to read, column -> value, `{"model_size": "60M"}`; beside that of the options.
 
     Raises:
         ObservationError: naming file, line, column and value, if the source cannot be read without guessing.
@@ -339,10 +349,11 @@ def read_observations(source: str | Path | Sequence[str | Path], *, options: Rea
     if files.layout is not None:
         given = given.over(read_layout(files.layout))
     tables = _tables(files)
-    _check_budgets(tables, given)
     ids = id_column(tables, given.id)
+    tables, unasked = chosen_rows(tables, ids, {**given.where, **(where or {})})
+    _check_budgets(tables, given)
     parts = _parts(tables, ids, given, whole=files.ratios == files.metrics)
-    runs, unmatched = join(parts, ids)
+    runs, unmatched = join(parts, ids, unasked)
     assembly = Assembly(files, parts, runs, given)
     observations, unmeasured = assembly.observations()
     kept, mute, findings = inspect(observations, str(files.metrics))

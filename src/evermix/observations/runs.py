@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ObservationError
+from evermix.observations.raw import ONE_BUDGET
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -165,6 +166,20 @@ class Orientation:
         """Metric values of costs, both of shape (..., metrics): the inverse of `cost`."""
         result: Floats = self.sign * (np.asarray(costs, dtype=np.float64) - self.shift)
         return result
+
+
+def budgets(amounts: npt.ArrayLike) -> list[tuple[float, int]]:
+    """The different token budgets or model sizes among `amounts`, shape (runs,), and how many runs have each.
+
+    Those within 1% of the least of a kind count as it: trackers count what was trained on to the token.
+    """
+    kinds: list[tuple[float, int]] = []
+    for amount in np.sort(np.asarray(amounts, dtype=np.float64)).tolist():
+        if kinds and amount <= kinds[-1][0] * (1 + ONE_BUDGET):
+            kinds[-1] = (kinds[-1][0], kinds[-1][1] + 1)
+        else:
+            kinds.append((amount, 1))
+    return kinds
 
 
 def canonical_order(table: Floats, ids: Sequence[str] = ()) -> Ints:

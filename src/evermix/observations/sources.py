@@ -6,7 +6,7 @@ By default a reader finds everything by itself: weights, metrics, token counts (
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -79,6 +79,8 @@ class ReadOptions:
         drop: patterns of the metrics to leave out.
         tokens_file: YAML file with each domain's token count; by default tokens.yaml of the folder.
         strip: shorten the names of columns by the prefix and suffix that all of them share.
+        where: column -> the value that a run must have there, `{"model_size": "60M"}`; amounts with units as in a
+            recipe. Budgets and sizes count as equal within 1%, and may be called by any name that is known for them.
     """
 
     id: str | None = None
@@ -92,6 +94,7 @@ class ReadOptions:
     drop: tuple[str, ...] = ()
     tokens_file: Path | None = None
     strip: bool = True
+    where: Mapping[str, str | float] = field(default_factory=dict)
 
     def over(self, layout: ReadOptions) -> ReadOptions:
         """These options where they differ from the defaults, those of the layout elsewhere."""
@@ -124,6 +127,10 @@ def _checked(path: Path, key: str, value: object, default: object) -> object:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
         raise ObservationError(f"{path}: {key} must be a list of names or patterns", received=value)
+    if isinstance(default, Mapping):
+        if isinstance(value, Mapping) and all(isinstance(part, str | int | float) for part in value.values()):
+            return {str(name): part for name, part in value.items()}
+        raise ObservationError(f"{path}: {key} must be a mapping, column: value", received=value)
     if isinstance(value, str):
         return value
     raise ObservationError(f"{path}: {key} must be the name of a column", received=value)

@@ -6,7 +6,7 @@ They are kept as a folder of plain files that any tool can read, or as JSON; bot
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,16 @@ from evermix.domains import Domain, DomainSet
 from evermix.errors import DomainError, ObservationError
 from evermix.files import write_atomically
 from evermix.notebook import html_table
-from evermix.observations.runs import Orientation, Runs, canonical_order, groups_of_equal_rows, pooled_deviation
+from evermix.observations.raw import ONE_BUDGET, SIZES, TOKENS, quantity
+from evermix.observations.runs import (
+    Orientation,
+    Runs,
+    budgets,
+    canonical_order,
+    groups_of_equal_rows,
+    pooled_deviation,
+)
+from evermix.wording import as_amount
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -194,6 +203,53 @@ class Observations:
             maximised=self.maximised & set(names),
         )
 
+    def where(self, chosen: Mapping[str, str | float]) -> Observations:
+        """The runs of one token budget or one model size: `observations.where({"model_size": "60M"})`.
+
+        Args:
+            chosen: n_tokens, model_size, or another name that columns of these have -> amount, with units as in a
+                recipe; runs within 1% of it are meant. Other columns are known to `read_observations` only.
+
+        Raises:
+            ObservationError: if the runs do not tell such an amount, or none has it.
+        """
+        kept = np.ones(self.n_runs, dtype=bool)
+        for name, wanted in chosen.items():
+            kinds = {**dict.fromkeys(TOKENS, self.n_tokens), **dict.fromkeys(SIZES, self.n_parameters)}
+            amounts, asked = kinds.get(name.lower()), quantity(wanted)
+            if amounts is None or asked is None:
+                told = [
+                    kind for kind, known in (("n_tokens", TOKENS), ("model_size", SIZES)) if kinds[known[0]] is not None
+                ]
+                raise ObservationError(
+                    "where must choose among what every run tells, by an amount",
+                    received=f"{name}={wanted}",
+                    hint=f"that is: {', '.join(told) or 'neither n_tokens nor model_size'}",
+                )
+            kept &= np.abs(amounts / asked - 1) <= ONE_BUDGET
+            if not kept.any():
+                raise ObservationError(
+                    f"where must leave runs, none has that {name}",
+                    received=wanted,
+                    hint=f"there are {_listed(amounts)}",
+                )
+        return self if kept.all() else self.subset(runs=kept)
+
+    def check_one_budget(self) -> None:
+        """ObservationError if the runs are of several model sizes or token budgets: no law here knows of them."""
+        for name, what, amounts in (
+            ("model_size", "model size", self.n_parameters),
+            ("n_tokens", "token budget", self.n_tokens),
+        ):
+            kinds = [] if amounts is None else budgets(amounts)
+            if amounts is not None and len(kinds) > 1:
+                most = as_amount(max(kinds, key=lambda kind: kind[1])[0])
+                raise ObservationError(
+                    f"a law is fitted to runs of one {what}, or their losses differ by more than the mixture",
+                    received=_listed(amounts),
+                    hint=f"choose one: --where {name}={most}, in Python where={{{name!r}: {most!r}}}",
+                )
+
     def in_canonical_order(self) -> Observations:
         """The same runs in an order that only their content decides, whatever order they were measured or told in.
 
@@ -275,6 +331,11 @@ class Observations:
                 "observations must be a JSON record as to_json writes it", received=str(error)
             ) from error
         return cls(domains, weights, **fields)
+
+
+def _listed(amounts: Floats) -> str:
+    """`20M (4 runs), 60M (8 runs)`."""
+    return ", ".join(f"{as_amount(kind)} ({n} run{'s' if n > 1 else ''})" for kind, n in budgets(amounts))
 
 
 def _renormalised(weights: Floats) -> Floats:

@@ -43,7 +43,7 @@ class MeasuredRun:
     Attributes:
         version: whose domains the shares are over.
         shares: domain -> share, zeros left out.
-        n_tokens: the run's token budget; None when unknown.
+        n_tokens, n_parameters: the run's token budget, and the size of its model; None when unknown.
     """
 
     run_id: str
@@ -52,12 +52,14 @@ class MeasuredRun:
     metrics: Mapping[str, float]
     standard_errors: Mapping[str, float]
     n_tokens: int | None = None
+    n_parameters: int | None = None
 
     @property
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the ledger."""
         parts = {name: dict(getattr(self, name)) for name in ("shares", "metrics", "standard_errors")}
-        return {"run_id": self.run_id, "version": self.version, **parts, "n_tokens": self.n_tokens}
+        amounts = {"n_tokens": self.n_tokens, "n_parameters": self.n_parameters}
+        return {"run_id": self.run_id, "version": self.version, **parts, **amounts}
 
     def merged(self, other: MeasuredRun) -> MeasuredRun:
         """This run with what another telling adds to it.
@@ -72,11 +74,14 @@ class MeasuredRun:
                     raise self._otherwise(f"{metric} = {theirs[metric]:g} instead of {mine[metric]:g}")
         if None not in (self.n_tokens, other.n_tokens) and self.n_tokens != other.n_tokens:
             raise self._otherwise(f"{other.n_tokens} tokens instead of {self.n_tokens}")
+        if None not in (self.n_parameters, other.n_parameters) and self.n_parameters != other.n_parameters:
+            raise self._otherwise(f"{other.n_parameters} parameters instead of {self.n_parameters}")
         return replace(
             self,
             metrics={**self.metrics, **other.metrics},
             standard_errors={**self.standard_errors, **other.standard_errors},
             n_tokens=self.n_tokens if other.n_tokens is None else other.n_tokens,
+            n_parameters=self.n_parameters if other.n_parameters is None else other.n_parameters,
         )
 
     def _otherwise(self, what: str) -> ObservationError:

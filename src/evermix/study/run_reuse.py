@@ -81,7 +81,6 @@ class CarriedRuns:
         metrics = tuple(sorted(told_of, key=lambda name: (place.get(name, len(place)), name)))
         values = np.array([[run.metrics.get(name, np.nan) for name in metrics] for run in told])
         errors = np.array([[run.standard_errors.get(name, np.nan) for name in metrics] for run in told])
-        tokens = np.array([np.nan if run.n_tokens is None else float(run.n_tokens) for run in told])
         known = np.isfinite(values)
         return Observations(
             domains,
@@ -90,9 +89,16 @@ class CarriedRuns:
             values,
             np.where(known, errors, np.nan) if np.isfinite(errors[known]).all() else None,
             tuple(run.run_id for run in told),
-            tokens if np.isfinite(tokens).all() else None,
+            _known_of_all([run.n_tokens for run in told]),
+            _known_of_all([run.n_parameters for run in told]),
             maximised=recipe.objective.maximised(metrics),
         )
+
+
+def _known_of_all(amounts: Sequence[int | None]) -> Floats | None:
+    """Shape (runs,); None where one run does not tell."""
+    known = [float(amount) for amount in amounts if amount is not None]
+    return np.array(known) if len(known) == len(amounts) else None
 
 
 def carry_runs(told: Iterable[MeasuredRun], path: Sequence[DomainVersion], keep_retired: bool = False) -> CarriedRuns:

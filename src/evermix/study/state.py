@@ -267,7 +267,7 @@ def write_proposal(state: State, proposed: AssessedProposal) -> None:
     record: dict[str, Any] = {
         "version": version,
         "mixture": dict(proposed.mixture.as_dict),
-        "runs": [told.run_id for told, _ in state.carried.rows],
+        "runs": list(proposed.fitted.observations.run_ids or ()),
         "recipe": proposed.recipe.model_dump(mode="json", exclude_unset=True),
         "kl": proposed.kl.relative,
     }
@@ -291,7 +291,8 @@ def _news(state: State, known: MeasuredRun, told: MeasuredRun) -> dict[str, Any]
     metrics = {name: value for name, value in told.metrics.items() if name not in visible.metrics}
     errors = {name: value for name, value in told.standard_errors.items() if name not in visible.standard_errors}
     n_tokens = told.n_tokens if visible.n_tokens is None else None
-    if not metrics and not errors and n_tokens is None:
+    n_parameters = told.n_parameters if visible.n_parameters is None else None
+    if not metrics and not errors and n_tokens is None and n_parameters is None:
         return None
     return {
         "run_id": told.run_id,
@@ -299,6 +300,7 @@ def _news(state: State, known: MeasuredRun, told: MeasuredRun) -> dict[str, Any]
         "metrics": metrics,
         "standard_errors": errors,
         "n_tokens": n_tokens,
+        "n_parameters": n_parameters,
     }
 
 

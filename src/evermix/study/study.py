@@ -45,6 +45,8 @@ class Study:
         recipe: what is asked of the runs; the first one given is kept in the folder, a later one holds for this object.
         n_runs: of the first design; None for as many as the law needs.
         read_only: whether it is only looked at, as in a folder that may not be written.
+        where: which told runs count for this object, `{"model_size": "60M", "n_tokens": "1B"}`; see
+            `Observations.where`.
 
     Raises:
         ProjectError: if the folder holds a study over other domains, or none while `domains` is not given.
@@ -59,7 +61,9 @@ class Study:
         n_runs: int | None = None,
         *,
         read_only: bool = False,
+        where: Mapping[str, str | float] | None = None,
     ) -> None:
+        self.where = dict(where or {})
         path = Path(folder)
         if n_runs is not None and n_runs < 1:
             raise ObservationError("the number of runs of the first swarm must be at least 1", received=n_runs)
@@ -84,7 +88,7 @@ class Study:
 
     def now(self) -> StudyView:
         """The study as its ledger is at this moment, read once: for several questions about one state."""
-        return StudyView(self._state(), self.recipe, self._written_in)
+        return StudyView(self._state(), self.recipe, self._written_in, self.where)
 
     def at(self, number: int) -> StudyView:
         """The study as it was after ledger entry `number`; any past state can be looked at, and nothing written.
@@ -92,7 +96,7 @@ class Study:
         Raises:
             ProjectError: if the study had not begun by then, or the ledger has no such entry.
         """
-        return StudyView(self._state().at(number), self.recipe, self._written_in)
+        return StudyView(self._state().at(number), self.recipe, self._written_in, self.where)
 
     @property
     def domains(self) -> DomainSet:
@@ -151,6 +155,7 @@ class Study:
         mixture: Mixture | Mapping[str, float] | None = None,
         standard_errors: Mapping[str, float] | None = None,
         n_tokens: int | None = None,
+        n_parameters: int | None = None,
     ) -> None:
         """Record a measured run. Telling the same twice is harmless, and metrics may be added later.
 
@@ -161,6 +166,7 @@ class Study:
                 otherwise.
             standard_errors: metric -> standard error, in the metric's unit.
             n_tokens: the run's token budget.
+            n_parameters: of the run's model.
 
         Raises:
             ObservationError: if a value is not a finite number, the mixture is unknown, or differs from what was told.
@@ -170,9 +176,8 @@ class Study:
         if shares is None:
             known = state.measured_anywhere.get(run_id)
             version, shares = state.asked(run_id) if known is None else (known.version, dict(known.shares))
-        told = MeasuredRun(
-            run_id, version, shares, _numbers(run_id, metrics), _numbers(run_id, standard_errors or {}), n_tokens
-        )
+        errors = _numbers(run_id, standard_errors or {})
+        told = MeasuredRun(run_id, version, shares, _numbers(run_id, metrics), errors, n_tokens, n_parameters)
         write_tell(state, told, mixture_given=mixture is not None)
 
     def pending(self) -> list[Trial]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from evermix.deciding.by_law import Progress
-from evermix.deciding.fitting import FittedLaw, fit
+from evermix.deciding.fitting import FittedLaw, fit, not_chosen
 from evermix.deciding.next_runs import runs_per_domain, settled
 from evermix.deciding.proposing import AssessedProposal, propose
 from evermix.designs.settled import Settledness
@@ -39,11 +39,13 @@ class StudyView:
         state: the reading.
         recipe: what is asked of the runs, as it was written.
         written_in: version whose domains the recipe's shares are over.
+        where: which runs count, by their token budget or model size; empty for all.
     """
 
     state: State
     recipe: StudyRecipe
     written_in: int = 0
+    where: Mapping[str, str | float] = field(default_factory=dict)
 
     @property
     def domains(self) -> DomainSet:
@@ -91,7 +93,9 @@ class StudyView:
             ObservationError: if there are none.
         """
         carried = self.state.carried
-        return carried.observations(self.domains, self.recipe), carried.left_out
+        told = carried.observations(self.domains, self.recipe)
+        chosen = told.where(self.where)
+        return chosen, (*carried.left_out, *not_chosen(told, chosen, self.where))
 
     def fit(self) -> FittedLaw:
         """The law of the runs that count, within the version's space.
@@ -116,7 +120,7 @@ class StudyView:
         empty = (Domain(name).resized(0 if counted else None, self.domains.unit) for name in retired)
         over = DomainSet([*self.domains, *empty])
         known, scarce = _well_known(carried.observations(over, recipe))
-        return fit(known, recipe, carried.left_out + scarce + rules, retired=retired)
+        return fit(known, recipe, carried.left_out + scarce + rules, retired=retired, where=self.where)
 
     def recommend(self, progress: Progress | None = None) -> AssessedProposal:
         """The mixture to train on, with its evidence; nothing is recorded.
