@@ -75,6 +75,20 @@ class CheckpointError(EvermixError):
     """A model checkpoint cannot be loaded or does not fit the run."""
 
 
+class TrainingError(EvermixError):
+    """Training diverged: a loss is no number, or so large that its perplexity is none.
+
+    Args:
+        detail: which loss, of what.
+        where: the step, where it is known.
+        hint: the way out.
+    """
+
+    def __init__(self, detail: str, *, where: str = "", hint: str = "lower the learning rate") -> None:
+        self.detail, self.where = detail, where
+        super().__init__(f"training diverged{where} ({detail})", hint=hint)
+
+
 class TaskError(EvermixError):
     """An evaluation task's items cannot be read, or cannot be scored with the model at hand."""
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evermix.errors import TrainingError
 from evermix.executors import Report
 from evermix.files import write_atomically
 
@@ -36,6 +37,11 @@ def fail(arguments: Mapping[str, Any], report: Report) -> None:
     """Raises ValueError with a message of two lines."""
     print("just before")
     raise ValueError(f"n must be even,\ngot {arguments['n']}")
+
+
+def refuse(arguments: Mapping[str, Any], report: Report) -> None:
+    """Raises what evermix raises on purpose."""
+    raise TrainingError(f"a: {arguments['n']}", where=f" at step {arguments['n']}")
 
 
 def fail_first(arguments: Mapping[str, Any], report: Report) -> None:

@@ -118,13 +118,46 @@ def test_a_failing_job_is_tried_twice_and_named_and_the_others_go_on(tmp_path: P
 
 
 def test_a_retry_runs_in_a_fresh_worker_and_leaves_no_log(tmp_path: Path) -> None:
-    jobs = [job(tmp_path, "fail_first"), *(job(tmp_path, "identity", f"n{n}") for n in range(3))]
+    failing, *identities = [job(tmp_path, "fail_first"), *(job(tmp_path, "identity", f"n{n}") for n in range(4))]
+    jobs = [identities[0], failing, *identities[1:]]
     assert LocalProcesses(1, logs=tmp_path / "logs").run(jobs) == []
-    attempts = jobs[0].marker.read_text().split()
-    others = {each.marker.read_text() for each in jobs[1:]}
+    attempts = failing.marker.read_text().split()
+    others = {each.marker.read_text() for each in identities[1:]}
     assert len({*attempts, *others}) == 3  # the one that failed, the one that went on, and a new one
     assert not others & set(attempts)
     assert list((tmp_path / "logs").iterdir()) == []
+
+
+def test_what_evermix_refuses_is_not_tried_again(tmp_path: Path) -> None:
+    events = Events()
+    (failure,) = LocalProcesses(1, 3, logs=tmp_path / "logs").run([job(tmp_path, "refuse", n=1)], events)
+    assert events.kinds("a") == ["started", "failed"]
+    assert failure.reason == "TrainingError: training diverged at step 1 (a: 1). Hint: lower the learning rate"
+
+
+@pytest.mark.parametrize(("function", "attempts"), [("fail", 2), ("refuse", 1)])
+@pytest.mark.parametrize(("workers", "few"), [(1, 3), (2, 4)])
+def test_what_fails_every_job_ends_the_run_after_a_few(
+    tmp_path: Path, function: str, attempts: int, workers: int, few: int
+) -> None:
+    """Reasons that differ in numbers and names are one; the jobs behind are never begun."""
+    jobs, events = [job(tmp_path, function, f"n{n}", n=2 * n + 1) for n in range(20)], Events()
+    with pytest.raises(ExecutorError, match=f"the first {few} jobs failed for one reason, and the other {20 - few}"):
+        LocalProcesses(workers, logs=tmp_path / "logs").run(jobs, events)
+    begun = {event.job.key for event in events}
+    assert few <= len(begun) <= few + workers
+    assert sum(event.kind == "started" for event in events) <= attempts * (few + workers)
+    assert not children()
+
+
+def test_failures_that_are_not_alike_or_not_of_all_end_nothing(tmp_path: Path) -> None:
+    executor = LocalProcesses(2, logs=tmp_path / "logs")
+    jobs = [job(tmp_path, "refuse" if n % 2 else "fail", f"n{n}", n=2 * n + 1) for n in range(6)]
+    assert len(executor.run(jobs)) == 6
+    jobs = [*squares(tmp_path, 1), *(job(tmp_path, "refuse", f"m{n}", n=n) for n in range(6))]
+    executor.run(jobs[:1])
+    assert len(executor.run(jobs)) == 6  # one had succeeded before
+    assert len(executor.run(jobs[1:4])) == 3  # none is left to be spared
 
 
 def test_retries_can_be_none_or_many(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from transformers import GPT2Config
 
 from evermix.corpora import CORPORA
+from evermix.errors import CheckpointError
 from evermix.lifecycle import plan
 from evermix.recipe import Recipe
 from evermix.reports.plans import print_plan
@@ -110,3 +112,13 @@ def test_the_example_is_of_real_corpora() -> None:
     console = Console(width=140, file=io.StringIO())
     print_plan(planned, console)
     assert "licences" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_positions_for_the_teacher_of_sdft(tmp_path: Path) -> None:
+    """It reads three sequences at once; said before anything is trained, not when the phase begins."""
+    GPT2Config(vocab_size=300, n_positions=64, n_embd=8, n_layer=1, n_head=1).save_pretrained(tmp_path)
+    talk = {"name": "talk", "kind": "instruct", "add": [{"name": "d", "files": "d.jsonl", "format": "chat"}]}
+    changes = {"model": {"checkpoint": str(tmp_path)}, "phases": [{"name": "base"}, talk | {"trainer": "sdft"}]}
+    with pytest.raises(CheckpointError, match="the three sequences of trainer sdft: it has 64, not 96"):
+        plan(recipe(**changes))
+    assert plan(recipe(**(changes | {"phases": [{"name": "base"}, talk]}))).n_parameters is None

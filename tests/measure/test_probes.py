@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from evermix.corpus.store import TokenStore
 from evermix.domains import DomainSet
+from evermix.errors import TrainingError
 from evermix.ledger import Project
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.text import open_text
@@ -74,3 +76,11 @@ def test_a_finished_probe_is_read_and_a_torn_one_redone(store: TokenStore, base:
     third = train_probe(base, store, component, SETTINGS, heldout, tmp_path / "p", steps.append)
     assert steps[-1] == 6
     assert np.array_equal(first.loss_nats, third.loss_nats)
+
+
+def test_a_probe_that_diverges_names_its_keys(store: TokenStore, base: Path, tmp_path: Path) -> None:
+    heldout, component = HeldoutText.from_store(store, 4), components(Mixture.uniform(store.domains), [0.9])[1]
+    keys = r"lower training\.learning_rate or decision\.probes\.learning_rate_factor"
+    with pytest.raises(TrainingError, match=rf"training diverged at step \d of 6 \(.*\)\. Hint: {keys}"):
+        train_probe(base, store, component, replace(SETTINGS, learning_rate=1e30), heldout, tmp_path / "p")
+    assert not (tmp_path / "p" / "done.json").exists()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from evermix.corpus.store import TokenStore
-from evermix.errors import CorpusError, RecipeError
+from evermix.errors import CorpusError, RecipeError, TrainingError
 from evermix.ledger import Project
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.text import open_text
@@ -69,6 +69,14 @@ def test_a_finished_proxy_is_never_trained_again(swarm: Swarm, store: TokenStore
     shutil.rmtree(proxy.folder / "scores")
     measure_proxy(proxy.arguments, lambda done, total: pytest.fail("it was trained again"))
     assert proxy.result().metrics == first.metrics
+
+
+def test_a_proxy_that_diverges_names_the_swarm_s_rate(swarm: Swarm, store: TokenStore) -> None:
+    wild = replace(swarm, training=TRAINING.model_copy(update={"learning_rate": 1e30}))
+    proxy = wild.proxy(_mixture(store, 0.5, 0.5))
+    with pytest.raises(TrainingError, match=r"diverged at step \d of 12 \(.*\)\. Hint: lower swarm\.learning_rate"):
+        measure_proxy(proxy.arguments, _quiet)
+    assert not proxy.is_trained
 
 
 def test_its_name_depends_on_what_decides_its_weights_and_on_nothing_else(swarm: Swarm, store: TokenStore) -> None:

@@ -84,7 +84,7 @@ def test_a_swarm_tells_evidence_cost_and_what_is_missing() -> None:
     assert "Predicted gain of the mixture: 1.5% (90% interval 0.8 to 2.2%) over natural." in text.replace("1.50", "1.5")
     for words in ("web [x]", "31.0–45.0", "75.0%", "Swarm: 8 proxies of 1M", "40 GFLOP", "Mind this. Do that."):
         assert words in text
-    assert "Left out: run-0003, which failed twice (worker died: signal 9)" in text
+    assert "Left out: run-0003, which failed (worker died: signal 9)" in text
     assert "quiz:accuracy" in text
 
 

@@ -19,7 +19,7 @@ from torch.distributions import Categorical, kl_divergence
 from evermix.corpus import TokenStore
 from evermix.corpus.chat import TARGET, ChatEncoder
 from evermix.corpus.conversation import ChatTemplate, Conversation
-from evermix.errors import CheckpointError, RecipeError
+from evermix.errors import CheckpointError, TrainingError
 from evermix.training.evaluation import HeldoutText
 from evermix.training.sdft import SelfDistillation, TeacherPrompt, reverse_kl, sdft_trainer
 from evermix.training.segment import TEACHER_FILE, Segment, TrainerParts, plain_trainer, train_segment
@@ -269,16 +269,15 @@ def test_a_teacher_that_cannot_be_read_is_named(store: TokenStore, how: SelfDist
         _trained(store, segment_of(store, 8), tmp_path, how)
 
 
-def test_positions_that_end_before_the_teacher_does_are_refused(
+def test_divergence_is_named_though_the_student_must_write(
     store: TokenStore, how: SelfDistillation, tmp_path: Path
 ) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(vocab_size=store.vocab_size, n_positions=64, n_embd=16, n_layer=1, n_head=1)
-    with pytest.raises(RecipeError, match=r"64 tokens, not 144"):
-        train_segment(
-            GPT2LMHeadModel(config), store, segment_of(store, 2), tmp_path, make_trainer=partial(sdft_trainer, how=how)
-        )
+    segment = segment_of(store, 8)
+    wild = replace(segment, optimisation=replace(segment.optimisation, learning_rate=1e30))
+    with pytest.raises(
+        TrainingError, match=r"training diverged at step \d of 8 \(.*\)\. Hint: lower training\.learning_rate"
+    ):
+        _trained(store, wild, tmp_path, how)
 
 
 def test_a_progress_without_counts_is_written_as_before(store: TokenStore, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,9 +13,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from evermix.corpus.store import TokenStore
+from evermix.errors import TrainingError
 from evermix.ledger import Project
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.text import open_text
@@ -22,7 +24,8 @@ from evermix.mixture import Mixture
 from evermix.models.ladder import build_model
 from evermix.recipe import Recipe
 from evermix.schedule import MixtureSchedule
-from evermix.training.evaluation import HeldoutText, evaluate
+from evermix.training.data import StreamSampler
+from evermix.training.evaluation import HeldoutText, evaluate, is_loss
 from evermix.training.segment import LearningRate, Optimisation, Segment, newest_checkpoint, spread_steps, train_segment
 
 
@@ -157,3 +160,40 @@ def test_spread_steps() -> None:
     assert spread_steps(0, 40, 100, 5) == (20, 40)
     assert spread_steps(40, 100, 100, 5) == (60, 80, 100)
     assert spread_steps(0, 7, 100, 0) == (7,)
+
+
+@pytest.mark.parametrize(("accumulation", "end", "rate"), [(1, 8, 1e30), (2, 8, 1e30), (1, 1, 1e38)])
+def test_divergence_stops_the_training_at_its_step(
+    store: TokenStore, tmp_path: Path, accumulation: int, end: int, rate: float
+) -> None:
+    """At the first step that has no loss; at a step that no number can hold."""
+    schedule = MixtureSchedule.constant(Mixture.uniform(store.domains))
+    segment = _segment(schedule, end, accumulation=accumulation)
+    wild = replace(segment, optimisation=replace(segment.optimisation, learning_rate=rate), learning_rate_key="my.key")
+    with pytest.raises(TrainingError, match=rf"training diverged at step \d of {end} \(.*\)\. Hint: lower my\.key"):
+        train_segment(_model(store), store, wild, tmp_path, heldout=HeldoutText.from_store(store, 4))
+
+
+def test_the_domain_whose_text_has_no_loss_is_named(store: TokenStore, tmp_path: Path) -> None:
+    """Tokens whose embedding is no number stand in the first rows of one domain only; one that none meets is found."""
+    segment = _segment(MixtureSchedule.constant(Mixture.uniform(store.domains)), 8)
+    drawn = np.array(StreamSampler(store, segment.mixtures, segment.seed, 32).rows(0, 32))
+    owners = np.searchsorted(store.flat_offsets, drawn, side="right") - 1
+    code, prose, noise = (set(store.read(drawn[owners == j]).ravel().tolist()) for j in range(3))
+    model = LlamaForCausalLM(LlamaConfig(**{**_model(store).config.to_dict(), "tie_word_embeddings": False}))
+    with torch.no_grad():
+        model.get_input_embeddings().weight[sorted(prose - code - noise)] = math.nan
+    with pytest.raises(TrainingError, match=r"at step \d of 8 \(prose: loss nan nats per token\)"):
+        train_segment(model, store, segment, tmp_path / "drawn")
+    unseen = sorted(set(range(store.vocab_size)) - code - prose - noise)
+    model = LlamaForCausalLM(model.config)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[unseen[:1]] = math.nan
+    with pytest.raises(TrainingError, match=r"at step 8 of 8 \(weights that are no numbers: model.embed_tokens"):
+        train_segment(model, store, segment, tmp_path / "unseen")
+
+
+def test_a_loss_without_a_perplexity_is_none() -> None:
+    assert is_loss(12.5)
+    assert is_loss(709)
+    assert not any(map(is_loss, (math.nan, math.inf, 710, 1e30)))

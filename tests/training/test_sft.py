@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from evermix.corpus import TokenStore
+from evermix.errors import TrainingError
 from evermix.models.loading import load_model
 from evermix.training.evaluation import HeldoutText, evaluate
 from evermix.training.segment import MakeTrainer, Segment, plain_trainer, train_segment
@@ -46,6 +47,13 @@ def test_it_reaches_the_weights_of_the_plain_trainer(store: TokenStore, tmp_path
     assert _apart(store, plain, sft) < 1e-3
     heldout = HeldoutText.from_store(store)
     np.testing.assert_allclose(evaluate(sft, heldout).loss_nats, evaluate(plain, heldout).loss_nats, rtol=1e-5)
+
+
+def test_divergence_is_named(store: TokenStore, tmp_path: Path) -> None:
+    segment = segment_of(store, 8)
+    wild = replace(segment, optimisation=replace(segment.optimisation, learning_rate=1e30))
+    with pytest.raises(TrainingError, match=r"training diverged at step \d of 8 \(.*talk.*: loss .* nats per token\)"):
+        _trained(store, wild, tmp_path, sft_trainer)
 
 
 def test_text_alone_is_learnt_too(tmp_path: Path, store: TokenStore) -> None:

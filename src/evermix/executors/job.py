@@ -12,7 +12,7 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -98,11 +98,12 @@ class Executor(Protocol):
     def run(self, jobs: Sequence[Job], watch: Watcher | None = None) -> list[Failure]:
         """Run every job whose marker does not exist; those given up come back, in the order of `jobs`.
 
-        One job's failure leaves the others alone. `watch` is called in the caller's thread; what it raises ends the
-        run and goes up.
+        One job's failure leaves the others alone, unless all that were tried fail alike. `watch` is called in the
+        caller's thread; what it raises ends the run and goes up.
 
         Raises:
-            ExecutorError: before anything is run, if two jobs share a key or a marker, or arguments are not JSON.
+            ExecutorError: before anything is run, if two jobs share a key or a marker, or arguments are not JSON; or
+                the first jobs fail for one and the same reason, and none has succeeded.
         """
         ...
 
@@ -140,6 +141,14 @@ def one_line(error: BaseException) -> str:
     line = f"{type(error).__name__}: {message}" if message else type(error).__name__
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
     return line if len(line) <= 500 else line[:497] + "..."
+
+
+_VARIABLE = re.compile(r"\([^()]*\)|'[^']*'|\"[^\"]*\"|\d+(\.\d+)?(e[+-]?\d+)?")
+
+
+def are_alike(reasons: Iterable[str]) -> bool:
+    """Whether the reasons are one but for numbers, and what stands in brackets or quotes: steps, names, paths."""
+    return len({_VARIABLE.sub("", reason) for reason in reasons}) == 1
 
 
 def log_name(key: str) -> str:

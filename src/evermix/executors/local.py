@@ -13,9 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from evermix.errors import ExecutorError
-from evermix.executors.job import EventKind, Executor, Failure, Job, JobEvent, Watcher, check_jobs, log_name
+from evermix.executors.job import (
+    EventKind,
+    Executor,
+    Failure,
+    Job,
+    JobEvent,
+    Watcher,
+    are_alike,
+    check_jobs,
+    log_name,
+)
 from evermix.executors.process import WorkerProcess, available_cores, first_on_interrupt, one_of, visible_accelerators
 
+_FEWEST_ALIKE = 3
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -24,7 +35,8 @@ class LocalProcesses(Executor):
 
     Args:
         workers: processes at a time; by default as many as keep the cores of this process or container busy.
-        retries: how often a job that failed is tried again, each time in a fresh worker.
+        retries: how often a job that failed is tried again, each time in a fresh worker; one that failed by an
+            EvermixError is not, for it would fail again.
         logs: folder for `<key>.log`, what a job printed; kept only if the job failed.
         threads: numerical threads (OpenMP, OpenBLAS, MKL) per worker.
         environment: further variables for the workers.
@@ -58,7 +70,8 @@ class LocalProcesses(Executor):
         killed, they end by themselves.
 
         Raises:
-            ExecutorError: if two jobs share a key or a marker, arguments are not JSON, or no worker can be started.
+            ExecutorError: if two jobs share a key or a marker, arguments are not JSON, or no worker can be started; or
+                if the first jobs, twice as many as workers and at least 3, fail alike and none has succeeded.
         """
         check_jobs(jobs)
         run = _Run(self, watch)
@@ -111,14 +124,18 @@ class _Run:
         self._pending: deque[_Task] = deque()
         self._slots: list[_Slot] = []
         self._selector = selectors.DefaultSelector()
+        self._n_finished = 0
+        self._n_jobs = 0
         self.failures: dict[str, Failure] = {}
 
     def work(self, jobs: Sequence[Job]) -> None:
         """Hand out tasks and listen to the workers until every job is settled."""
+        self._n_jobs = len(jobs)
         for job in jobs:
             task = _Task(job, self._executor.logs / log_name(job.key))
             if job.finished:
                 task.log.unlink(missing_ok=True)  # a run killed between a marker and its notice of it left one
+                self._n_finished += 1
                 self._tell(task, "skipped")
             else:
                 self._pending.append(task)
@@ -201,7 +218,7 @@ class _Run:
             self._give_back(task, f"the job returned without writing its marker {task.job.marker}")
         else:
             self._remove(slot)
-            self._give_back(task, str(message["reason"]))
+            self._give_back(task, str(message["reason"]), is_final=bool(message.get("final")))
 
     def _bury(self, slot: _Slot) -> None:
         reason = slot.process.death()
@@ -209,21 +226,41 @@ class _Run:
         if slot.task is not None:
             self._give_back(slot.task, reason)
 
-    def _give_back(self, task: _Task, reason: str) -> None:
-        """An attempt that ended badly: done all the same if the marker is there, else tried again or given up."""
+    def _give_back(self, task: _Task, reason: str, is_final: bool = False) -> None:
+        """An attempt that ended badly: done all the same if the marker is there, else tried again or given up.
+
+        Until a job has succeeded, the one that failed is tried again before others are begun: what would fail all of
+        them is found out by few.
+        """
         if task.job.finished:
             self._finish(task)
             return
         with open(task.log, "a", encoding="utf-8", errors="backslashreplace") as log:
             log.write(f"attempt {task.attempt}: {reason}\n")
-        if task.attempt <= self._executor.retries:
-            self._pending.append(task)
+        if task.attempt <= self._executor.retries and not is_final:
+            if self._n_finished:
+                self._pending.append(task)
+            else:
+                self._pending.appendleft(task)
             self._tell(task, "retried", reason)
         else:
             self.failures[task.job.key] = Failure(task.job, reason, task.log)
             self._tell(task, "failed", reason)
+            self._stop_if_all_fail_alike(reason, task.log)
+
+    def _stop_if_all_fail_alike(self, reason: str, log: Path) -> None:
+        n_failed = len(self.failures)
+        left = self._n_jobs - n_failed
+        enough = n_failed >= max(_FEWEST_ALIKE, 2 * self._executor.workers)
+        if not self._n_finished and left and enough and are_alike(f.reason for f in self.failures.values()):
+            raise ExecutorError(
+                f"the first {n_failed} jobs failed for one reason, and the other {left} were not waited for",
+                received=reason,
+                hint=f"the whole trace: {log}",
+            )
 
     def _finish(self, task: _Task) -> None:
+        self._n_finished += 1
         task.log.unlink(missing_ok=True)
         self._tell(task, "finished")
 

@@ -2,8 +2,9 @@
 
 Protocol, JSON lines. In, on standard input: first `{"path": [...]}` (the module search path of the parent), then one
 `{"call", "arguments", "log"}` at a time. Out, on the file descriptor RESULTS: `ready` once, then per job any number of
-`progress` (done, total) and one of `returned` or `raised` (reason). Standard output and error belong to the job and go
-to its log; standard input reads as empty, so nothing a job prints or reads can disturb the protocol.
+`progress` (done, total) and one of `returned` or `raised` (reason, and whether it is final: what evermix raises on
+purpose would come again). Standard output and error belong to the job and go to its log; standard input reads as empty,
+so nothing a job prints or reads can disturb the protocol.
 
 A worker never outlives its parent: it ends, with all processes it started, when its standard input closes; on Linux
 the kernel kills it as well when the parent dies, should a job hold the interpreter at that moment.
@@ -27,6 +28,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, NoReturn
 
+from evermix.errors import EvermixError
 from evermix.executors.job import one_line, perform
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -102,7 +104,7 @@ class _Attempt:
             return
         try:  # to the descriptor: the job may have closed or replaced sys.stderr
             os.write(2, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
-            self._channel.send(kind="raised", reason=one_line(error))
+            self._channel.send(kind="raised", reason=one_line(error), final=isinstance(error, EvermixError))
         finally:
             os._exit(1)  # without waiting for threads that the job left
 

@@ -31,6 +31,7 @@ from evermix.training.segment import (
     Precision,
     Segment,
     StepReport,
+    divergence_named,
     full_disk_named,
     train_segment,
 )
@@ -103,8 +104,10 @@ def train_probe(
     def work(folder: Path) -> dict[str, Any]:
         started = time.monotonic()
         model = _adapted(base, settings)
-        train_segment(model, store, _segment(component, settings), folder, report=report)
-        scores = evaluate(model, heldout)
+        segment = _segment(component, settings)
+        train_segment(model, store, segment, folder, report=report)
+        with divergence_named(segment):
+            scores = evaluate(model, heldout)
         with full_disk_named(folder):
             model.save_pretrained(str(folder / "adapter"), safe_serialization=True)
         n_rows = settings.steps * settings.batch_sequences
@@ -143,7 +146,13 @@ def _segment(component: Component, settings: ProbeSettings) -> Segment:
         weight_decay=0.0,
         precision=settings.precision,
     )
-    return Segment(MixtureSchedule.constant(component.trained_on), settings.steps, optimisation, settings.seed)
+    return Segment(
+        MixtureSchedule.constant(component.trained_on),
+        settings.steps,
+        optimisation,
+        settings.seed,
+        learning_rate_key="training.learning_rate or decision.probes.learning_rate_factor",
+    )
 
 
 def _adapted(base: Path, settings: ProbeSettings) -> Any:

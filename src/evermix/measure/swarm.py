@@ -450,4 +450,6 @@ def _segment(proxy: Proxy) -> Segment:
     )
     checkpoints = [step for step in spread_steps(0, steps, steps, training.checkpoints) if step < steps]
     mixture = Mixture.from_dict(domains, proxy.shares)
-    return Segment(MixtureSchedule.constant(mixture), steps, optimisation, swarm.seed, (), tuple(checkpoints))
+    schedule_of_mixtures = MixtureSchedule.constant(mixture)
+    key = "swarm.learning_rate"
+    return Segment(schedule_of_mixtures, steps, optimisation, swarm.seed, (), tuple(checkpoints), learning_rate_key=key)

@@ -189,9 +189,7 @@ def swarm_lines(swarm: SwarmRecord) -> list[str]:
         lines = [f"Swarm: no proxies were trained; {everything.n_trained} are known from before."]
     elif everything.n_trained > here.n_trained:
         lines.append(f"All updates together: {everything.n_trained} proxies, {_work(everything)}.")
-    lines += [
-        f"Left out: {run.run_id}, which failed twice ({run.reason}); its trace: {run.log}" for run in swarm.left_out
-    ]
+    lines += [f"Left out: {run.run_id}, which failed ({run.reason}); its trace: {run.log}" for run in swarm.left_out]
     if swarm.recomputed:
         lines.append(f"Recomputed, because it was worth its runs: {', '.join(swarm.recomputed)}.")
     return lines + (diagnosis_lines(swarm.diagnosis) if swarm.diagnosis is not None else [])
@@ -237,9 +235,9 @@ def proxies_grid(swarm: SwarmRecord) -> Grid:
 
 
 def failures_grid(swarm: SwarmRecord) -> Grid | None:
-    """Rows proxies that failed twice."""
+    """Rows proxies that were given up."""
     rows = [cells(run.run_id, run.reason, run.log) for run in swarm.left_out]
-    return Grid("Proxies that failed twice", ["proxy", "reason", "trace"], rows, words=[1, 2]) if rows else None
+    return Grid("Proxies that failed", ["proxy", "reason", "trace"], rows, words=[1, 2]) if rows else None
 
 
 def swarm_facts(swarm: SwarmRecord) -> list[tuple[str, str]]:

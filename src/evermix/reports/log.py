@@ -251,7 +251,7 @@ def _source(entry: Entry) -> str:
 
 def _failure(entry: Entry) -> str:
     found = typed(entry, FailureEntry)
-    return f"proxy {found.run} failed twice and is left out: {found.reason}; its trace: {found.log}"
+    return f"proxy {found.run} failed and is left out: {found.reason}; its trace: {found.log}"
 
 
 def _change(entry: Entry) -> str:

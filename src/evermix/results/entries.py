@@ -132,7 +132,7 @@ class ProxyEntry(EntryRecord):
 
 
 class FailureEntry(EntryRecord):
-    """A proxy that failed twice."""
+    """A proxy that failed and was given up."""
 
     run: str
     reason: str

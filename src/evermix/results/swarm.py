@@ -16,7 +16,7 @@ class ProxyCompute(Record):
 
 
 class LeftOutRun(Record):
-    """A proxy that failed twice: its mixture goes unmeasured."""
+    """A proxy that failed and was given up: its mixture goes unmeasured."""
 
     run_id: str
     reason: str

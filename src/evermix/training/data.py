@@ -89,5 +89,11 @@ class StreamSampler(Sampler[int]):
             yield from stream.draw(chunk).tolist()
             drawn += chunk
 
+    def rows(self, start: int, count: int) -> list[int]:
+        """Flat indices of `count` sequences from the one that is drawn `start`-th (from 0) on."""
+        stream = open_stream(self.store, self.schedule, self.seed)
+        stream.seek(self.first + start)
+        return [int(index) for index in stream.draw(count)]
+
     def __len__(self) -> int:
         return self.n_sequences

@@ -14,6 +14,7 @@ with l_i the mean loss of sequence i, it is that of a ratio of sums:
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ from transformers import PreTrainedModel
 from evermix.corpus.chat import PADDING, TARGET
 from evermix.corpus.store import TokenStore
 from evermix.domains import DomainSet
+from evermix.errors import TrainingError
 from evermix.training.data import IGNORE_INDEX
 
 Floats = npt.NDArray[np.float64]
@@ -209,9 +211,22 @@ def _mean_and_error(values: Floats, heldout: HeldoutText, j: int) -> tuple[float
     return mean, math.sqrt(n / (n - 1) * float(residuals @ residuals)) / float(counts.sum()) if n > 1 else 0.0
 
 
+GREATEST_LOSS = math.log(sys.float_info.max)
+"""Nats per token; above it the perplexity is no number."""
+
+
+def is_loss(nats: float) -> bool:
+    """Whether it can be the loss of a model that learns: a number whose perplexity is one too."""
+    return math.isfinite(nats) and nats < GREATEST_LOSS
+
+
 @torch.no_grad()
 def evaluate(model: PreTrainedModel, heldout: HeldoutText) -> Evaluation:
-    """Score `model` on every domain; its training mode is put back afterwards."""
+    """Score `model` on every domain; its training mode is put back afterwards.
+
+    Raises:
+        TrainingError: a loss is none (`is_loss`); it names the domains.
+    """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -220,4 +235,9 @@ def evaluate(model: PreTrainedModel, heldout: HeldoutText) -> Evaluation:
         batch = cpu_batch.to(device)
         losses[batch.domain].append(sequence_losses(model(input_ids=batch.ids).logits, batch.labels))
     model.train(was_training)
-    return summarise(heldout, losses)
+    scores = summarise(heldout, losses)
+    pairs = zip(scores.domains.names, scores.loss_nats.tolist(), strict=True)
+    bad = [f"{name} {nats:.3g}" for name, nats in pairs if not is_loss(nats)]
+    if bad:
+        raise TrainingError(f"loss of held-out text in nats per token: {', '.join(bad)}")
+    return scores

@@ -297,6 +297,7 @@ def _sampling(student: PreTrainedModel, end_ids: Sequence[int], most: int) -> It
         max_new_tokens=most,
         eos_token_id=ends,
         pad_token_id=ends[0],
+        remove_invalid_values=True,  # a student that diverged must reach its loss, which says so
     )
     try:
         yield ends

@@ -33,12 +33,12 @@ from transformers import (
 )
 
 from evermix.corpus.store import TokenStore
-from evermix.errors import RecipeError
+from evermix.errors import RecipeError, TrainingError
 from evermix.executors.job import PROGRESS_FILE
 from evermix.files import read_record, remove_tree, stored, write_record
 from evermix.schedule import MixtureSchedule
 from evermix.training.data import SequenceDataset, StreamSampler, trimmed
-from evermix.training.evaluation import HeldoutText, evaluate
+from evermix.training.evaluation import HeldoutText, evaluate, is_loss, sequence_losses
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class Segment:
         seed: of the order of the sequences.
         evaluate_at, checkpoint_at: steps at which the loss curve gets a point, and a checkpoint is written.
         first_sequence: of `mixtures`, the one that step 0 begins with; not 0 where steps are counted anew in a phase.
+        learning_rate_key: of the recipe, that is to be lowered where training diverges.
     """
 
     mixtures: MixtureSchedule
@@ -107,6 +108,7 @@ class Segment:
     evaluate_at: tuple[int, ...] = ()
     checkpoint_at: tuple[int, ...] = ()
     first_sequence: int = 0
+    learning_rate_key: str = "training.learning_rate"
 
 
 @dataclass
@@ -176,6 +178,9 @@ def train_segment(
 
     Goes on from the newest whole checkpoint in `folder`, else from the checkpoint `parent` (same optimiser state), else
     from the weights of `model` as they are.
+
+    Raises:
+        TrainingError: training diverged; it names the step, the domains and the key to change.
     """
     resume = newest_checkpoint(folder) or parent
     own = resume is not None and resume.parent == folder
@@ -195,8 +200,9 @@ def train_segment(
     trainer = make_trainer(parts)
     trainer.remove_callback(_default_progress())
     try:
-        with full_disk_named(folder):
+        with full_disk_named(folder), divergence_named(segment, lambda: trainer.state.global_step):
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            _check_weights(model)
     except OSError:
         newest_checkpoint(folder)  # a full disk gets back the room of the torn checkpoint
         raise
@@ -269,8 +275,11 @@ def _default_progress() -> type[TrainerCallback]:
     return PrinterCallback
 
 
+_OVERFLOW = "cannot be converted to type float without overflow"  # what torch says of a step size
+
+
 class StreamTrainer(Trainer):
-    """HF Trainer that takes its order of sequences from the mixture stream."""
+    """HF Trainer that takes its order of sequences from the mixture stream, and stops where training diverges."""
 
     def __init__(self, *, sampler: StreamSampler, **arguments: Any) -> None:
         self._stream_sampler = sampler
@@ -278,6 +287,53 @@ class StreamTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return self._stream_sampler
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """The loss of one part of a step; TrainingError if it is none, before the weights are changed."""
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        if not is_loss(nats := float(loss)):
+            names, step = ", ".join(self._diverging(model)), self.state.global_step + 1
+            raise TrainingError(f"{names}: loss {nats:.3g} nats per token", where=f" at step {step}")
+        return loss
+
+    @torch.no_grad()
+    def _diverging(self, model: Any) -> list[str]:
+        """The domains whose rows in this step have a loss that is none; those of all its rows, if none has."""
+        sampler, size = self._stream_sampler, self.args.train_batch_size * self.args.gradient_accumulation_steps
+        size *= self.args.world_size
+        rows = sampler.rows(self.state.global_step * size, size)
+        positions = np.searchsorted(sampler.store.flat_offsets, rows, side="right") - 1
+        owners = [sampler.store.domains.names[j] for j in positions]
+        bad = []
+        for owner, example in zip(owners, SequenceDataset(sampler.store).__getitems__(rows), strict=True):
+            batch = {key: values[None].to(self.args.device) for key, values in example.items() if key != "labels"}
+            labels = example["labels"][None].to(self.args.device)
+            if not is_loss(float(sequence_losses(model(**batch).logits, labels)[0])):
+                bad.append(owner)
+        return list(dict.fromkeys(bad or owners))
+
+
+@contextmanager
+def divergence_named(segment: Segment, step: Callable[[], int] | None = None) -> Iterator[None]:
+    """Say of divergence at which step it was seen, by default the last, and which key is to be lowered."""
+    try:
+        try:
+            yield
+        except RuntimeError as error:
+            if _OVERFLOW not in str(error):
+                raise
+            raise TrainingError("a step of the optimiser is greater than any number") from error
+    except TrainingError as error:
+        where = error.where or f" at step {segment.end_step if step is None else step()}"
+        hint = f"lower {segment.learning_rate_key}"
+        raise TrainingError(error.detail, where=f"{where} of {segment.end_step}", hint=hint) from error
+
+
+def _check_weights(model: PreTrainedModel) -> None:
+    """After the last step, whose loss nobody has seen."""
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and not bool(torch.isfinite(weight).all()):
+            raise TrainingError(f"weights that are no numbers: {name}")
 
 
 class _Recorder(TrainerCallback):

@@ -18,15 +18,14 @@ import numpy as np
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer
-from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 from evermix.corpus.store import TokenStore
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import RecipeError
-from evermix.training.data import SequenceDataset, StreamSampler, trimmed
-from evermix.training.segment import TrainerParts
+from evermix.training.data import SequenceDataset, trimmed
+from evermix.training.segment import StreamTrainer, TrainerParts
 
 _ROW = "row"
 
@@ -87,16 +86,12 @@ def _wrapped(tokenizer: TextTokenizer) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=copy, eos_token=end, pad_token=end)
 
 
-class _StreamSFTTrainer(SFTTrainer):
+class _StreamSFTTrainer(StreamTrainer, SFTTrainer):
     """SFTTrainer that takes its order from the mixture stream, and writes and sends nothing of its own."""
 
-    def __init__(self, *, sampler: StreamSampler, **arguments: Any) -> None:
-        self._stream_sampler = sampler
+    def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.processing_class = None  # checkpoints hold weights, not a second tokenizer
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return self._stream_sampler
 
     def _send_telemetry(self) -> None:
         """Nobody is told what is trained here."""

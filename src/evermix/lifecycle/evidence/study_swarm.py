@@ -67,7 +67,7 @@ class StudySwarm:
         return StudySwarmMeasured(self, left_out)
 
     def _measure_design(self) -> tuple[LeftOutRun, ...]:
-        """Train and score every proxy that the study still waits for; those that failed twice."""
+        """Train and score every proxy that the study still waits for; those that failed."""
         study = self.project.study
         if study.remaining:
             study.ask(study.remaining)
