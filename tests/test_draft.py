@@ -343,6 +343,7 @@ def test_any_name_of_a_file_is_drafted_so_that_the_recipe_loads(tmp_path: Path) 
         (base / f"{name}.jsonl").write_bytes(records({"text": f"beside {name!r}"}))
     for recipe in (load(tmp_path, base), load(base, base)):
         (base / "recipe.yaml").unlink(missing_ok=True)
+        assert all(domain.name.isprintable() for domain in recipe.domains)
         documents = sorted(text for texts in read(recipe).values() for text in texts)
         assert documents == sorted(f"{place} {name!r}" for name in HOSTILE for place in ("in", "beside"))
 

@@ -131,7 +131,7 @@ def _filled(folder: Path, domains: list[DraftedDomain], left_out: list[str]) -> 
     template = Template(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     return template.substitute(
         _guessed(domains),
-        project=_quoted(f"runs/{_SURROGATE.sub('_', folder.resolve().name)}"),
+        project=_quoted(f"runs/{_printable(folder.resolve().name)}"),
         domains="\n".join([*map(_rendered, domains), *(f"  # left out: {line}" for line in left_out)]),
         example=_quoted(domains[0].name),
     )
@@ -240,16 +240,20 @@ def _documents(key: Look, files: list[Path], size: float) -> str | None:
     return "file" if key.kind == "code" or (many and short) else "paragraph"
 
 
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() else "_" for character in name)
+
+
 def _domain_name(path: Path) -> str:
     stem = path.name if path.is_dir() else Path(bare_name(path)).stem
     stem = re.sub(rf"[-._]?{_OF_SHARDS.pattern}", "", stem)
-    return composed(_SURROGATE.sub("_", stem).replace(":", "-")).strip() or "domain"
+    return composed(_printable(stem).replace(":", "-")).strip() or "domain"
 
 
 def _unique(name: str, path: Path, taken: set[str]) -> str:
     """`notes.txt` beside `notes.jsonl` becomes `notes-txt`."""
     if name in taken:
-        name = f"{name}-{_SURROGATE.sub('_', _ending(path)).replace('.', '-').strip('-*') or 'files'}"
+        name = f"{name}-{_printable(_ending(path)).replace('.', '-').strip('-*') or 'files'}"
     number = 2
     while name in taken:
         name, number = f"{name}-{number}", number + 1
