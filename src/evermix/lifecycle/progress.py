@@ -27,6 +27,16 @@ class Reporter:
     def __init__(self, project: Project, console: Console | None) -> None:
         self.project = project
         self.console = console
+        self._place: str | None = None
+        self._before, self._reached, self._total = 0, 0, 0
+
+    def enter(self, place: str, before: int, total: int) -> None:
+        """What is reported from now on belongs to `place`, an arm and phase.
+
+        Args:
+            before: of all the `total` training steps of the run, how many lie before it.
+        """
+        self._place, self._before, self._reached, self._total = place, before, before, total
 
     def say(self, message: str) -> None:
         """A line for the reader."""
@@ -57,11 +67,20 @@ class Reporter:
 
     def done(self) -> None:
         """Say in `status.json` that everything is finished."""
+        self._place, self._total = None, 0
         self._write("done", "finished", 0, None, 0.0)
 
     def _write(self, part: str, detail: str, step: int, total: int | None, rate: float) -> None:
+        if part == "training":
+            self._reached = max(self._reached, self._before + step)
         self.project.set_status(
-            part=part, detail=detail, step=step, total_steps=total, tokens_per_second=round(rate, 1)
+            part=part,
+            detail=detail,
+            step=step,
+            total_steps=total,
+            tokens_per_second=round(rate, 1),
+            place=self._place,
+            share_of_run=round(min(self._reached / self._total, 1.0), 4) if self._total else None,
         )
 
 

@@ -81,8 +81,9 @@ def finish(context: RunContext) -> RunResult:
         note_text(over_every_text(recipe), project, context.reporter)
     before = score_before(context)
     decided = _decide_without_training(context)
+    names = _arms(context, decided)
     arms: dict[str, list[PhaseResults]] = {
-        arm: [go_through(context, arm, k) for k in range(len(context.orders))] for arm in _arms(context, decided)
+        arm: [go_through(context, arm, k, names) for k in range(len(context.orders))] for arm in names
     }
     untrained = () if Evermix.name in arms else decided
     result = assemble(context, arms, untrained, before)
@@ -92,10 +93,11 @@ def finish(context: RunContext) -> RunResult:
     return result
 
 
-def go_through(context: RunContext, arm: str, order: int) -> PhaseResults:
-    """One arm through the phases of one order."""
+def go_through(context: RunContext, arm: str, order: int, arms: Sequence[str]) -> PhaseResults:
+    """One arm of several through the phases of one order."""
     phases, state, rows = context.orders[order], ModelState.initial(context), PhaseResults()
     for number, phase in enumerate(phases):
+        _enter(context, arms, arms.index(arm), order, number)
         if len(phases) > 1:
             context.reporter.say(f"{arm}, phase {number + 1} of {len(phases)}: {phase.name}")
         if context.recipe.phases:
@@ -104,6 +106,17 @@ def go_through(context: RunContext, arm: str, order: int) -> PhaseResults:
         rows.append(phase_result(context, arm, order, phase, outcome, rows))
         state = outcome.state
     return rows
+
+
+def _enter(context: RunContext, arms: Sequence[str], arm: int, order: int, phase: int) -> None:
+    """Say where the run is: which arm, order and phase, and how many training steps lie before them."""
+    steps = [[each.n_steps for each in phases] for phases in context.orders]
+    of_arm, orders, phases = sum(map(sum, steps)), len(steps), context.orders[order]
+    place = [f"arm {arm + 1} of {len(arms)} ({arms[arm]})"]
+    place += [f"order {order + 1} of {orders}"] * (orders > 1)
+    place += [f"phase {phase + 1} of {len(phases)} ({phases[phase].name})"] * (len(phases) > 1)
+    before = arm * of_arm + sum(map(sum, steps[:order])) + sum(steps[order][:phase])
+    context.reporter.enter(", ".join(place), before, len(arms) * of_arm)
 
 
 def _decide_without_training(context: RunContext) -> tuple[Decision, ...]:

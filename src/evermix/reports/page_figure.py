@@ -103,7 +103,7 @@ def legend(figure: Figure, axes: Axes) -> None:
 
 def draw_share_axis(axes: Axes) -> None:
     """Shares in percent."""
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
 
 
 class Drawing:

@@ -96,10 +96,14 @@ def _rows(found: Status) -> list[tuple[str, str]]:
     live, state = found.live, _WORDS[found.state]
     rows = [("project", found.project), ("state", f"{state} ({found.holder})" if found.holder else state)]
     if found.state in ("running", "stopped"):
-        rows.append(("part", " ".join(text for text in (live.part, live.detail) if text) or "-"))
+        rows.append(("part", live.detail or live.part or "-"))
+        rows += [("of", live.place)] if live.place else []
     if live.total_steps:
         step = live.step or 0
-        rows.append(("step", f"{step:,} of {live.total_steps:,} ({units.share(step / live.total_steps, 0)})"))
+        of_part = f"{step:,} of {live.total_steps:,} ({units.share(step / live.total_steps, 0)})"
+        rows.append(("step", f"{of_part} of this part" if live.share_of_run is not None else of_part))
+    if live.share_of_run is not None:
+        rows.append(("over all", f"{units.share(live.share_of_run, 0)} of the training steps of all arms"))
     if live.tokens_per_second and found.state == "running":
         rows.append(("speed", f"{live.tokens_per_second:,.0f} tokens/s"))
     if live.updated_at:

@@ -199,7 +199,13 @@ class ChangeEntry(EntryRecord):
 
 
 class LiveStatus(EntryRecord):
-    """`status.json`: what the running process says of itself."""
+    """`status.json`: what the running process says of itself.
+
+    Attributes:
+        step, total_steps: of the part that is under way.
+        place: which arm, order and phase that part belongs to.
+        share_of_run: of the training steps of all arms.
+    """
 
     part: str | None = None
     detail: str | None = None
@@ -208,6 +214,8 @@ class LiveStatus(EntryRecord):
     tokens_per_second: float | None = None
     updated_at: str | None = None
     pid: int | None = None
+    place: str | None = None
+    share_of_run: float | None = None
 
     @field_validator("updated_at")
     @classmethod
