@@ -80,7 +80,9 @@ ERRORS: dict[str, Case] = {
     "unknown layout key": Case({"layout.yaml": "maximize: [bpb]\n"}),
     "pattern without a match": Case({}, ReadOptions(maximise=("acc*",))),
     "several pairs of tables": Case({"test_mixture.csv": RATIOS, "test_loss.csv": METRICS}),
-    "no pair of tables": Case({"metrics.csv": None}),
+    "one table of the pair": Case({"metrics.csv": None}),
+    "the other one": Case({"ratios.csv": None}),
+    "no pair of tables": Case({"ratios.csv": None, "metrics.csv": None, "a.csv": RATIOS, "b.csv": METRICS}),
     "weights not found in one table": WIDE,
 }
 

@@ -213,6 +213,15 @@ def _in_folder(folder: Path) -> Source:
         )
     if len(tables) == 1 and not ratios and not metrics:
         return Source(tables[0], tables[0], **beside)
+    if bool(ratios) != bool(metrics) and len(ratios or metrics) == 1:
+        ((prefix, paths),) = (ratios or metrics).items()
+        missing, content = ("metrics", "metrics") if ratios else ("ratios", "shares of domains")
+        others = [path.name for path in tables if path not in paths]
+        raise ObservationError(
+            f"{folder / (prefix + missing)}.csv is missing; {_only(paths).name} is there",
+            received=", ".join(others) or None,
+            hint=f"write it: a row per run with the id that it has in {_only(paths).name}, and its {content}",
+        )
     raise ObservationError(
         f"{folder}: a folder must hold a pair such as ratios.csv and metrics.csv, or one table with both",
         received=", ".join(path.name for path in tables) or "no table",
