@@ -4,6 +4,7 @@ import importlib
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,31 @@ def loaded_after(statement: str) -> set[str]:
 )
 def test_nothing_heavy_is_imported(statement: str) -> None:
     assert loaded_after(statement).isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments", "message"),
+    [
+        ("", "update add r.yaml papers --files x.txt --dry-run", "needs a recipe of method olmix"),
+        ("method: olmix\n", "update remove r.yaml a", "needs a project that has decided"),
+        ("method: olmix\n", "update undo r.yaml", "needs a project that has decided"),
+        ("", "compare r.yaml --arms natural,best --dry-run", "arms"),
+        ("seeds: 1\n", "run r.yaml --dry-run", "seeds"),
+    ],
+)
+def test_what_needs_no_torch_is_refused_before_it_is_loaded(
+    more: str, arguments: str, message: str, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"project: {tmp_path}\n{more}domains: [{{name: a, files: a.txt}}]\ntraining: {{tokens: 1M}}\n")
+    words = ["evermix", *arguments.replace("r.yaml", str(recipe)).split()]
+    code = (
+        f"import sys; sys.argv = {words!r}\nfrom evermix.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    print(ended.code, 'torch' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "2 False\n"
+    assert message in ended.stderr
 
 
 def test_the_package_alone_loads_none_of_its_rooms() -> None:

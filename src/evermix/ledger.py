@@ -23,8 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from evermix.errors import ProjectError
+from evermix.errors import ProjectError, RecipeError
 from evermix.files import write_json
+from evermix.recipe import Recipe
 from evermix.version import SCHEMA_VERSION
 from evermix.wording import escaped_json, without_secrets
 
@@ -305,3 +306,24 @@ def _acquire(stream: TextIO) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+def require_swarm_project(recipe: Recipe) -> None:
+    """That the domains of a recipe's project may be updated; needs no torch, so that a refusal comes at once.
+
+    Raises:
+        RecipeError: the recipe keeps no swarm.
+        ProjectError: nothing has been decided in its project yet.
+    """
+    if not recipe.keeps_study:
+        raise RecipeError(
+            "an update needs a recipe of method olmix with one phase, whose swarm is kept",
+            received=f"method {recipe.method}" + (f" with {len(recipe.phases)} phases" if recipe.phases else ""),
+            hint="with phases a change of the domains is a phase (add, remove, revise); without a swarm the mixture is "
+            "decided anew: edit the domains and choose another `project:`",
+        )
+    if not (recipe.project_folder / "ledger.sqlite").exists():
+        raise ProjectError(
+            f"{recipe.project_folder}: an update needs a project that has decided a mixture",
+            hint="`evermix run` the recipe first",
+        )

@@ -235,5 +235,5 @@ def test_strategy_and_recomputation() -> None:
 def test_only_a_swarm_is_updated(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("project: p\ndomains: [{name: a, files: a.txt}]\ntraining: {tokens: 1M}\n", encoding="utf-8")
-    with pytest.raises(RecipeError, match="an update needs a recipe of method olmix, got 'op-mix'"):
+    with pytest.raises(RecipeError, match=r"needs a recipe of method olmix .*, got 'method op-mix'"):
         given(recipe=path).recipe()

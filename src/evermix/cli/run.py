@@ -82,8 +82,9 @@ def compare(
       evermix compare recipe.yaml --json > comparison.json
     """
     loaded, names = em.Recipe.load(recipe), None if arms is None else _names(arms)
+    compared = loaded.with_arms(names, orders)
     if dry_run:
-        show_plan(em.plan(loaded.with_arms(names, orders)), console(), json)
+        show_plan(em.plan(compared), console(), json)
         return
     shown_on = console(stderr=True)
     result = em.compare(loaded, names, orders, accept_changed_text=accept_changed_text, console=shown_on)

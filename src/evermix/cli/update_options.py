@@ -140,18 +140,16 @@ def takes_update(*, text: bool = False, reading: bool = False) -> Callable[[Verb
 
 
 def recipe_of_swarm(path: Path) -> em.Recipe:
-    """A recipe whose method is olmix.
+    """A recipe whose project a swarm has decided.
 
     Raises:
-        RecipeError: if it is not, or cannot be read.
+        RecipeError: if it keeps no swarm, or cannot be read.
+        ProjectError: if nothing has been decided yet.
     """
+    from evermix.ledger import require_swarm_project
+
     loaded = em.Recipe.load(path)
-    if loaded.method != "olmix":
-        raise RecipeError(
-            f"{path}: an update needs a recipe of method olmix",
-            received=loaded.method,
-            hint="a run of method op-mix decides anew: edit its domains and choose another `project:`",
-        )
+    require_swarm_project(loaded)
     return loaded
 
 

@@ -12,8 +12,7 @@ from rich.console import Console
 
 from evermix.domain_updates import Add, Change, DomainUpdate, Partition, Remove, Revise
 from evermix.domains import Domain, DomainSet
-from evermix.errors import ProjectError, RecipeError
-from evermix.ledger import Project
+from evermix.ledger import Project, require_swarm_project
 from evermix.lifecycle.context import open_context
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.running import finish
@@ -108,17 +107,7 @@ def undo(recipe: Recipe, *, console: Console | None = None) -> RunResult:
 
 
 def _project(recipe: Recipe) -> Project:
-    if not recipe.keeps_study:
-        raise RecipeError(
-            "an update needs a recipe of method olmix with one phase, whose swarm is kept",
-            received=f"method {recipe.method}" + (f" with {len(recipe.phases)} phases" if recipe.phases else ""),
-            hint="in a recipe with phases a change of the domains is a phase: add, remove, revise",
-        )
-    if not (recipe.project_folder / "ledger.sqlite").exists():
-        raise ProjectError(
-            f"{recipe.project_folder}: an update needs a project that has decided a mixture",
-            hint="`evermix run` the recipe first",
-        )
+    require_swarm_project(recipe)
     return Project(recipe.project_folder)
 
 
