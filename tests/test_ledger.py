@@ -14,7 +14,7 @@ import pytest
 import evermix as em
 from evermix import ledger as ledger_module
 from evermix.errors import ProjectError
-from evermix.files import remove_tree, write_json
+from evermix.files import remove_tree, write_atomically, write_json
 from evermix.ledger import Ledger, Project, content_hash
 from evermix.version import SCHEMA_VERSION
 
@@ -103,8 +103,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     write_json(target, {"x": 1})
     with pytest.raises(ValueError, match="JSON"):
         write_json(target, {"x": float("inf")})
-    with pytest.raises(TypeError):
-        write_json(target, {"x": object()})
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(target, "\ud800")
     assert target.read_text() == '{\n "x": 1\n}\n'
     assert os.listdir(tmp_path) == ["a.json"]
 

@@ -31,7 +31,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write through a temporary file beside `path`, fsync, rename; on an error nothing is left behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + _temporary_suffix())
-    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    data = content.encode() if isinstance(content, str) else content
     try:
         with open(temporary, "wb") as stream:
             stream.write(data)

@@ -241,3 +241,95 @@ def test_what_where_cannot_choose_is_named_with_what_there_is(tmp_path: Path) ->
     (tmp_path / "layout.yaml").write_text("where: [model_size]\n")
     with pytest.raises(ObservationError, match="where must be a mapping"):
         read_observations(source)
+
+
+SHARES = "run,web,code\n1,0.5,0.5\n2,0.2,0.8\n3,0.9,0.1\n"
+
+
+def swarm(folder: Path, measured: str, shares: str = SHARES, suffix: str = ".csv") -> Path:
+    (folder / f"ratios{suffix}").write_text(shares, encoding="utf-8")
+    (folder / f"metrics{suffix}").write_text(measured, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "metrics", "errors"),
+    [
+        ("loss,loss_fi,loss_se", "3.{k},2.{k},2.5{k}", ("loss", "loss_fi", "loss_se"), ()),
+        ("loss,loss_se", "3.{k},2.5{k}", ("loss", "loss_se"), ()),
+        ("loss,loss_se", "3.{k},0.1{k}", ("loss",), ("loss",)),
+        ("acc,acc_se,f1,f1_se", "0.{k},0.02,0.6{k},0.01", ("acc", "f1"), ("acc", "f1")),
+        ("acc,acc_se,f1", "0.{k},0.02{k},0.6{k}", ("acc", "acc_se", "f1"), ()),
+        ("acc,acc_se,f1,f1_stderr", "0.{k},0.02,0.6{k},0.01", ("acc", "f1"), ("acc", "f1")),
+        ('"arc|acc,none","arc|acc_stderr,none"', "0.{k},0.02", ("arc|acc,none",), ("arc|acc,none",)),
+    ],
+)
+def test_standard_errors_only_where_they_are_unmistakable(
+    tmp_path: Path, header: str, cells: str, metrics: tuple[str, ...], errors: tuple[str, ...]
+) -> None:
+    table = f"run,{header}\n" + "".join(f"{k},{cells.format(k=k)}\n" for k in (1, 2, 3))
+    reading = read_observations(swarm(tmp_path, table), options=ReadOptions(strip=False))
+    found = reading.observations
+    known = found.standard_errors
+    assert found.metrics == tuple(m for m in metrics if m not in {item.name for item in reading.left_out})
+    has = () if known is None else [m for m, e in zip(found.metrics, known.T, strict=True) if not np.isnan(e).all()]
+    assert tuple(has) == errors
+
+
+def test_an_ending_that_was_asked_for_is_taken(tmp_path: Path) -> None:
+    table = "run,loss,loss_fi,loss_se\n1,3,2,.1\n2,3.1,2.1,.1\n3,3.2,2.2,.1\n"
+    found = read_observations(swarm(tmp_path, table), options=ReadOptions(error_suffixes=("_se",), strip=False))
+    assert found.observations.metrics == ("loss", "loss_fi")
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+@pytest.mark.parametrize("comma", [False, True])
+def test_names_with_commas_and_decimal_commas(tmp_path: Path, mark: str, comma: bool) -> None:
+    measured = "run;arc|acc,none;loss\n1;0.25;3.125\n2;0.5;2.5\n3;0.75;3\n"
+    shares = SHARES.replace(",", ";")
+    texts = [text.replace(".", "," if comma else ".").replace(";", mark) for text in (measured, shares)]
+    reading = read_observations(swarm(tmp_path, *texts), options=ReadOptions(strip=False))
+    found = reading.observations
+    assert found.metrics == ("arc|acc,none", "loss")
+    np.testing.assert_array_equal(found.values, [[0.25, 3.125], [0.5, 2.5], [0.75, 3]])
+    np.testing.assert_array_equal(found.weights, [[0.5, 0.5], [0.2, 0.8], [0.9, 0.1]])
+    assert [f.rule for f in reading.findings].count("decimal commas") == 2 * comma
+
+
+def test_what_may_be_thousands_is_no_decimal(tmp_path: Path) -> None:
+    with pytest.raises(ObservationError, match=r"write decimals with a point, .* in the whole file"):
+        read_observations(swarm(tmp_path, "run;loss\n1;1,250\n2;1,500\n3;2,500\n", SHARES.replace(",", ";")))
+
+
+@pytest.mark.parametrize("ids", ["1.0 2.0 3.0", "1 2 3", "1.00 2.00 3.00"])
+def test_whole_ids_join_however_they_are_written(tmp_path: Path, ids: str) -> None:
+    a, b, c = ids.split()
+    found = read_observations(swarm(tmp_path, f"run,loss\n{a},3\n{b},2\n{c},1\n")).observations
+    assert found.run_ids == ("1", "2", "3")
+
+
+def test_versions_as_ids_stay_apart(tmp_path: Path) -> None:
+    shares = SHARES.replace("\n1,", "\n1.0,").replace("\n2,", "\n1.1,").replace("\n3,", "\n1.10,")
+    found = read_observations(swarm(tmp_path, "run,loss\n1.0,3\n1.1,2\n1.10,1\n", shares)).observations
+    assert found.run_ids == ("1.0", "1.1", "1.10")
+
+
+@pytest.mark.parametrize("cell", ["Infinity", "failed", "-inf", "1e300"])
+def test_bad_runs_are_left_out_when_asked(tmp_path: Path, cell: str) -> None:
+    swarm(tmp_path, f"run,loss\n1,3\n2,{cell}\n3,1\n4,2\n", SHARES + "4,0.3,0.9\n")
+    with pytest.raises(ObservationError, match="line 3, column 'loss'"):
+        read_observations(tmp_path)
+    with pytest.raises(ObservationError, match="line 5: weights must sum to 1"):
+        read_observations(tmp_path, options=ReadOptions(drop_runs=("2",)))
+    for options in (
+        ReadOptions(drop_bad_runs=True),
+        ReadOptions(drop_runs=("2", "4")),
+        ReadOptions(drop_runs=("[24]",)),
+    ):
+        reading = read_observations(tmp_path, options=options)
+        assert reading.observations.run_ids == ("1", "3")
+        assert [item.name for item in reading.left_out if item.kind == "run"] == ["2", "4"]
+    with pytest.raises(ObservationError, match="must match at least one name, got 'x'"):
+        read_observations(tmp_path, options=ReadOptions(drop_runs=("x", "2", "4")))
+    with pytest.raises(ObservationError, match="must leave at least one run"):
+        read_observations(tmp_path, options=ReadOptions(drop_runs=("*",)))

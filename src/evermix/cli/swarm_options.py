@@ -62,6 +62,13 @@ _OPTIONS: dict[str, Any] = {
         str | None, typer.Option("--id", metavar="COLUMN", help="Column that names the runs; default: found.")
     ],
     "where": WHERE,
+    "drop_run": Annotated[
+        list[str] | None,
+        typer.Option("--drop-run", metavar="ID", help="A run to leave out; a name or a pattern; repeatable."),
+    ],
+    "drop_bad_runs": Annotated[
+        bool, typer.Option("--drop-bad-runs", help="Leave out runs with cells that cannot be read, and list them.")
+    ],
     "percent": Annotated[bool, typer.Option("--percent", help="The shares are percentages.")],
     "seed": Annotated[int | None, typer.Option("--seed", metavar="N", help="Of folds and resamples; default 0.")],
 }
@@ -151,6 +158,8 @@ class SwarmArguments:
         from evermix.observations import Reading, ReadOptions, read_observations
 
         if self.is_study:
+            if self.given["drop_run"] or self.given["drop_bad_runs"]:
+                raise RecipeError("--drop-run and --drop-bad-runs belong to a table of runs, not to a study")
             observations, left_out = self.study().observations()
             return Reading(observations, left_out, ())
         given, asked = self.given, self.recipe.objective
@@ -161,6 +170,8 @@ class SwarmArguments:
             drop=asked.drop,
             tokens_file=given["token_counts"],
             where=as_where(given["where"]),
+            drop_runs=tuple(given["drop_run"] or ()),
+            drop_bad_runs=given["drop_bad_runs"],
         )
         source = given["swarm"] if given["metrics"] is None else (given["swarm"], given["metrics"])
         return read_observations(source, options=options)

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ObservationError
-from evermix.observations.raw import SIZES, TOKENS, UNNAMED, RawTable, label, quantity
+from evermix.observations.raw import SIZES, TOKENS, UNNAMED, Fault, RawTable, label, quantity
 from evermix.observations.runs import budgets
-from evermix.observations.sources import LeftOut, ReadOptions, chosen
+from evermix.observations.sources import ERROR_SUFFIXES, LeftOut, ReadOptions, chosen
 
 ID_NAMES = ("run", "run_id", "index", "id", "name")
 SEED_NAMES = ("seed", "replicate", "rep", "trial", "repeat")
@@ -54,6 +54,7 @@ _METRIC_PREFIXES = frozenset(("summary", "summary_metrics", "metric", "metrics")
 _DOMAIN_ENDINGS = ("weight", "weights", "ratio", "proportion", "share")
 _METRIC_ENDINGS = ("val", "valid", "validation", "loss")
 _MARKS = "./_-"
+_DOUBTFUL = "_se"  # also a language: loss_fi, loss_se
 
 
 @dataclass(frozen=True)
@@ -213,28 +214,49 @@ def _metrics(table: RawTable, free: list[str], options: ReadOptions, tracked: bo
     if options.metrics:
         metrics = chosen(options.metrics, table.columns, f"{table.path}: metrics")
         beside = [name for name in (*metrics, *free) if name not in options.metrics]
-        return metrics, _standard_errors(beside, options, set(metrics))
+        return metrics, _standard_errors(table, beside, options, set(metrics))
     numbers = [name for name in free if table.holds_numbers(name) or table.is_empty(name)]
     if tracked and any(_plain(name) in _TRACKED or name.startswith("config") for name in table.columns):
         named = [c for c in numbers if _words(c) & _METRIC_WORDS and not _words(c) & {"train", "config"}]
         numbers = named or [c for c in numbers if not c.lower().startswith("config")]
-    errors = _standard_errors(numbers, options, set(numbers))
-    orphans = {c for c in numbers if _base(c, options.error_suffixes[:-1]) and c not in errors.values()}
+    errors = _standard_errors(table, numbers, options, set(numbers))
+    orphans = {c for c in numbers if _base(c, options.error_suffixes) and c not in errors.values()}
     metrics = [c for c in numbers if c not in orphans]
     if not metrics:
         raise ObservationError(
             f"{table.path}: a table of metrics must have a column of numbers beside the ids and weights",
-            hint="name the columns with metrics",
+            hint=_way_out(table, free) or "name the columns with metrics",
         )
     return metrics, errors
 
 
-def _standard_errors(columns: Sequence[str], options: ReadOptions, metrics: set[str]) -> dict[str, str]:
+def _way_out(table: RawTable, columns: Sequence[str]) -> str | None:
+    """What the first cell says that is a number but for its spelling."""
+    cells = (cell for column in columns for cell in table.parsed(column))
+    return next((cell.hint for cell in cells if isinstance(cell, Fault) and cell.hint), None)
+
+
+def _standard_errors(
+    table: RawTable, columns: Sequence[str], options: ReadOptions, metrics: set[str]
+) -> dict[str, str]:
     found: dict[str, str] = {}
     for column in columns:
         base = _base(column, options.error_suffixes)
         if base in metrics and base != column:
             found.setdefault(base, column)
+    if options.error_suffixes != ERROR_SUFFIXES:
+        return found
+    return {**_doubtful_errors(table, columns, metrics - set(found) - set(found.values())), **found}
+
+
+def _doubtful_errors(table: RawTable, columns: Sequence[str], metrics: set[str]) -> dict[str, str]:
+    """Columns `<metric>_se`, if each metric has one that is smaller than the metric; else they are metrics."""
+    found = {base: column for column in columns if (base := _base(column, (_DOUBTFUL,))) in metrics and base != column}
+    alone = not metrics - set(found) - set(found.values())
+    for base, column in found.items():
+        value, error = (np.abs(_matrix(table, [name])) for name in (base, column))
+        if not alone or np.isnan(error).all() or not np.nanmedian(error) < np.nanmedian(value) / 2:
+            return {}
     return found
 
 

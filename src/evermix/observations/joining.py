@@ -16,10 +16,11 @@ import numpy.typing as npt
 from evermix.errors import ObservationError
 from evermix.observations.columns import Roles, columns_named, is_budget
 from evermix.observations.raw import ONE_BUDGET, Fault, RawTable, Row, label, parse, quantity
-from evermix.observations.sources import LeftOut
+from evermix.observations.sources import LeftOut, matching
 from evermix.observations.table import LARGEST, sum_tolerance
 
 Key = tuple[str, ...]
+DROP_RUNS = "--drop-run ID (drop_runs), or all such runs with --drop-bad-runs (drop_bad_runs)"
 _FINISHED = frozenset(("finished", "completed", "complete", "success", "succeeded", "done", ""))
 _STATES = _FINISHED | {"crashed", "failed", "killed", "running", "preempted", "preempting", "pending", "queued"}
 Floats = npt.NDArray[np.float64]
@@ -95,6 +96,27 @@ def _is_chosen(cell: object, wanted: str | float, budget: bool) -> bool:
     if found is None or asked is None:
         return label(cell) == label(wanted)
     return math.isclose(found, asked, rel_tol=ONE_BUDGET if budget else 1e-9)
+
+
+def without_runs(
+    tables: Sequence[RawTable], ids: str, patterns: Sequence[str]
+) -> tuple[list[RawTable], list[LeftOut], list[str]]:
+    """The tables without runs whose ids match, those runs, and the patterns that match none.
+
+    Raises:
+        ObservationError: if a table is left without runs.
+    """
+    names = list(dict.fromkeys(label(table.cell(row, ids)) for table in tables for row in table.rows))
+    found = {pattern: matching(pattern, names) for pattern in patterns}
+    dropped = {name for matches in found.values() for name in matches}
+    kept = []
+    for table in tables:
+        rows = tuple(row for row in table.rows if label(table.cell(row, ids)) not in dropped)
+        if not rows:
+            raise ObservationError(f"{table.path}: drop_runs must leave at least one run", received=list(patterns))
+        kept.append(replace(table, rows=rows, _parsed={}))
+    left_out = [LeftOut("run", name, "asked for with drop_runs") for name in names if name in dropped]
+    return kept, left_out, [pattern for pattern, matches in found.items() if not matches]
 
 
 def join(
@@ -267,6 +289,7 @@ def numbers(table: RawTable, rows: Sequence[Row], columns: Sequence[str], what: 
                 raise ObservationError(
                     f"{table.where(row, columns[i])}: a {what} must be a finite number below 1e100",
                     received=row.cells[j],
+                    hint=f"leave the run out: {DROP_RUNS}",
                 )
             result[k, i] = parsed
     return result

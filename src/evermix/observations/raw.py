@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ _MISSING = frozenset(("", "nan", "null", "none", "na", "n/a", "<na>"))
 _INFINITE = frozenset(("inf", "infinity", "+inf", "+infinity", "-inf", "-infinity"))
 UNNAMED = "(unnamed column {})"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+_WHOLE = re.compile(r"-?\d+\.0+", re.ASCII)
+_FIRST_LINES = 50
 _DEEPEST = 20
 TOKENS = ("n_tokens", "num_tokens", "tokens", "token_budget", "training_tokens", "train_tokens")
 SIZES = ("n_parameters", "num_parameters", "parameters", "n_params", "num_params", "params", "model_size")
@@ -79,7 +84,7 @@ def _parse_text(text: str) -> Parsed:
     if text.endswith("%") and NUMBER.fullmatch(text[:-1].strip()):
         return Fault("one with a percent sign", "remove the % signs, and read with --percent (percent=True)")
     if re.fullmatch(r"[+-]?[\d.]*,\d+", text, re.ASCII):
-        return Fault("one with a comma", "write decimals with a point, without thousands separators")
+        return Fault("one with a comma", "write decimals with a point, without thousands separators, in the whole file")
     return Fault("text")
 
 
@@ -119,6 +124,7 @@ class RawTable:
         path: the file.
         columns: unique names, stripped; a column without a name is called "(unnamed column 1)".
         rows: in the file's order.
+        decimal_commas: whether its numbers were written with commas.
 
     Raises:
         ObservationError: if two columns share a name, or there are no rows.
@@ -127,6 +133,7 @@ class RawTable:
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    decimal_commas: bool = False
     _parsed: dict[str, tuple[Parsed, ...]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -237,9 +244,7 @@ def decoded(path: Path, content: bytes) -> str:
 def _csv(path: Path, text: str, delimiter: str | None) -> RawTable:
     if not text.strip():
         raise ObservationError(f"{path}: a table must have a header line, but the file is empty")
-    if delimiter is None:
-        first = text.lstrip("\r\n").splitlines()[0]
-        delimiter = "," if "," in first else next((mark for mark in "\t;" if mark in first), ",")
+    delimiter = delimiter or _delimiter(text)
     lines = _csv_lines(path, text, delimiter)
     header_line, header = next(lines)
     columns = named(header)
@@ -257,7 +262,55 @@ def _csv(path: Path, text: str, delimiter: str | None) -> RawTable:
                 hint="quote cells that hold the separator",
             )
         rows.append(Row(f"line {line}", tuple(cells)))
-    return RawTable(path, columns, tuple(rows))
+    rows, commas = _with_points(rows) if delimiter != "," else (rows, False)
+    return RawTable(path, columns, tuple(_whole(rows)), commas)
+
+
+def _delimiter(text: str) -> str:
+    """The mark that parts the first lines into the most cells, as many in each; a comma if others do as well."""
+    best, most = "", 1
+    for mark in ",\t;":
+        try:
+            reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+            widths = [len(cells) for cells in islice(reader, _FIRST_LINES) if any(cell.strip() for cell in cells)]
+        except csv.Error:
+            continue
+        if widths[0] > most and len(set(widths)) == 1:
+            best, most = mark, widths[0]
+    header = text.lstrip("\r\n").splitlines()[0]
+    return best or next((mark for mark in ",\t;" if mark in header), ",")
+
+
+def _with_points(rows: list[Row]) -> tuple[list[Row], bool]:
+    """Rows with decimal commas as points, and whether they had any; as they are where a comma may part thousands."""
+    texts = [
+        cell.strip() for row in rows for cell in row.cells if isinstance(cell, str) and len(cell) < _LONGEST_NUMBER
+    ]
+    commas = [text for text in texts if _DECIMAL_COMMA.fullmatch(text)]
+    points = any("." in text and NUMBER.fullmatch(text) for text in texts)
+    if points or all(_THOUSANDS.fullmatch(text) for text in commas):
+        return rows, False
+    changed = [
+        tuple(cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(str(cell).strip()) else cell for cell in row.cells)
+        for row in rows
+    ]
+    return [Row(row.place, cells) for row, cells in zip(rows, changed, strict=True)], True
+
+
+def _whole(rows: list[Row]) -> list[Row]:
+    """Columns that hold nothing but 1.0, 2.0, ... as 1, 2, ...: some programs write ids and seeds so."""
+    n_columns = len(rows[0].cells) if rows else 0
+    whole = {
+        j
+        for j in range(n_columns)
+        if all(not row.cells[j] or _WHOLE.fullmatch(str(row.cells[j]).strip()) for row in rows)
+    }
+    if not whole:
+        return rows
+    return [
+        Row(row.place, tuple(str(c).partition(".")[0] if j in whole else c for j, c in enumerate(row.cells)))
+        for row in rows
+    ]
 
 
 def _csv_lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -16,7 +16,17 @@ import numpy.typing as npt
 
 from evermix.errors import ObservationError
 from evermix.observations.columns import id_column, known_amounts, roles, short_names
-from evermix.observations.joining import JoinedRun, Part, amounts, chosen_rows, join, numbers, standard_errors, weights
+from evermix.observations.joining import (
+    JoinedRun,
+    Part,
+    amounts,
+    chosen_rows,
+    join,
+    numbers,
+    standard_errors,
+    weights,
+    without_runs,
+)
 from evermix.observations.raw import RawTable, Row, read_table
 from evermix.observations.runs import budgets, groups_of_equal_rows
 from evermix.observations.sources import (
@@ -236,6 +246,17 @@ class Assembly:
             raise ObservationError("drop must leave at least one metric", received=", ".join(self.options.drop))
         return observations.subset(metrics=[name for name in metrics if name not in dropped]), left_out
 
+    @property
+    def fault(self) -> str:
+        """Why the numbers of these runs cannot be read; "" if they can."""
+        try:
+            if np.isnan(self._all_values).all():
+                return ""
+            _ = self._shares, self._standard_errors(), self._amounts("tokens"), self._amounts("parameters")
+        except ObservationError as error:
+            return f"{error.rule}, got {error.received!r}" if error.received is not None else error.rule
+        return ""
+
     def _chosen(self, patterns: Sequence[str], option: str) -> list[str]:
         """Metrics that patterns mean, by their names here or else in the file."""
         metrics, columns = self._names[1], self._metrics.roles.metrics
@@ -351,15 +372,40 @@ def read_observations(
     tables = _tables(files)
     ids = id_column(tables, given.id)
     tables, unasked = chosen_rows(tables, ids, {**given.where, **(where or {})})
+    undesired, patterns = list[LeftOut](), list(given.drop_runs)
+    if ids is not None and patterns:
+        tables, undesired, patterns = without_runs(tables, ids, patterns)
     _check_budgets(tables, given)
     parts = _parts(tables, ids, given, whole=files.ratios == files.metrics)
-    runs, unmatched = join(parts, ids, unasked)
+    runs, unmatched = join(parts, ids, [*unasked, *undesired])
+    runs, bad = _good_runs(Assembly(files, parts, runs, given), patterns)
     assembly = Assembly(files, parts, runs, given)
     observations, unmeasured = assembly.observations()
     kept, mute, findings = inspect(observations, str(files.metrics))
     columns = [item for part in parts for item in part.roles.left_out]
     about = [assembly.columns_finding(ids, kept), *assembly.rounding_finding()]
-    return Reading(kept, (*columns, *unmatched, *unmeasured, *mute), (*about, *findings))
+    about += [
+        Finding("decimal commas", f"{table.name}: numbers are read with decimal commas, 0,5 as 0.5")
+        for table in tables
+        if table.decimal_commas
+    ]
+    return Reading(kept, (*columns, *unmatched, *bad, *unmeasured, *mute), (*about, *findings))
+
+
+def _good_runs(read: Assembly, patterns: Sequence[str]) -> tuple[list[JoinedRun], list[LeftOut]]:
+    """Runs that match none of `patterns` and, where bad ones are to be dropped, whose every cell can be read."""
+    where = f"{read.files.metrics}: drop_runs"
+    names = set(chosen(patterns, [run.run_id for run in read.joined], where)) if patterns else set()
+    reasons = dict.fromkeys(names, "asked for with drop_runs")
+    if read.options.drop_bad_runs:
+        faults = {run.run_id: replace(read, joined=[run]).fault for run in read.joined if run.run_id not in names}
+        reasons |= {name: fault for name, fault in faults.items() if fault}
+    if len(reasons) == len(read.joined):
+        raise ObservationError(
+            f"{where} and drop_bad_runs must leave at least one run, but {next(iter(reasons.values()))}"
+        )
+    kept = [run for run in read.joined if run.run_id not in reasons]
+    return kept, [LeftOut("run", run.run_id, reasons[run.run_id]) for run in read.joined if run.run_id in reasons]
 
 
 def _tables(files: Source) -> list[RawTable]:

@@ -26,6 +26,7 @@ _RATIOS = ("ratios", "ratio", "mixtures", "mixture", "weights")
 _METRICS = ("metrics", "metric", "losses", "loss")
 _ERRORS = ("standard_errors",)
 _KEY = "token_counts"
+ERROR_SUFFIXES = ("_stderr", ".stderr", "/stderr", "_standard_error")
 _MOST = 1e18
 
 
@@ -71,12 +72,15 @@ class ReadOptions:
         id: column with the run ids, in every table of the source.
         domains: patterns of the columns that hold weights.
         metrics: patterns of the columns that hold metrics.
-        error_suffixes: `<metric><suffix>` is the column of a metric's standard errors.
+        error_suffixes: `<metric><suffix>` is the column of a metric's standard errors; by default also `_se`, but only
+            where every metric has one and none is of a metric's own size, since `loss_se` may be a metric too.
         tokens_column: column with each run's token budget.
         parameters_column: column with each run's model size.
         percent: weights sum to 100.
         maximise: patterns of the metrics (as named in the result or in the file) where higher is better.
         drop: patterns of the metrics to leave out.
+        drop_runs: patterns of the ids of runs to leave out.
+        drop_bad_runs: leave out every run with a cell that cannot be read, instead of refusing the table.
         tokens_file: YAML file with each domain's token count; by default tokens.yaml of the folder.
         strip: shorten the names of columns by the prefix and suffix that all of them share.
         where: column -> the value that a run must have there, `{"model_size": "60M"}`; amounts with units as in a
@@ -86,12 +90,14 @@ class ReadOptions:
     id: str | None = None
     domains: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
-    error_suffixes: tuple[str, ...] = ("_stderr", ".stderr", "/stderr", "_standard_error", "_se")
+    error_suffixes: tuple[str, ...] = ERROR_SUFFIXES
     tokens_column: str | None = None
     parameters_column: str | None = None
     percent: bool = False
     maximise: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+    drop_runs: tuple[str, ...] = ()
+    drop_bad_runs: bool = False
     tokens_file: Path | None = None
     strip: bool = True
     where: Mapping[str, str | float] = field(default_factory=dict)
