@@ -4,6 +4,7 @@ import importlib
 import resource
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,15 @@ def test_names_that_are_there_and_that_are_not() -> None:
     assert issubclass(em.errors.RecipeError, em.EvermixError)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = em.nonsense
+
+
+def test_everything_that_is_no_module_is_package_data() -> None:
+    """A wheel holds the templates and the sample swarm, too."""
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    carried = {pattern.rpartition("*")[2] for pattern in project["tool"]["setuptools"]["package-data"]["evermix"]}
+    files = [
+        path for path in (root / "src" / "evermix").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
+    assert {path.suffix for path in files} <= {".py", ".typed", *carried}
+    assert (Path(str(em.__file__)).parent / "observations" / "sample_swarm" / "metrics.csv").is_file()

@@ -87,6 +87,9 @@ def evermix(
       evermix status runs/my-data      how far it is
       evermix report runs/my-data      write report.html
       evermix check runs/my-data       whether all of it is as it was written
+
+    \b
+    With `method: olmix` in the recipe, once its swarm has run:
       evermix update add recipe.yaml papers --files 'papers/*.jsonl'
 
     \b
