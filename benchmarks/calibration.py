@@ -74,8 +74,9 @@ def planted(seed: int, n_runs: int, n_resamples: int, law_type: LawType) -> dict
     fitted = law_type().fit(Runs.of(runs.weights, runs.costs))
     best = solve(MixtureProblem(law, goal, bounds, prior, KL)).mixture.weights
     problem = MixtureProblem(fitted, goal, bounds, prior, KL)
-    rmse = calibrate(fitted, runs, goal).objective.rmse
-    trust = bootstrap(problem, runs, BootstrapOptions(n_resamples, seed), heldout_rmse=rmse)
+    judged = calibrate(fitted, runs, goal)
+    options = BootstrapOptions(n_resamples, seed)
+    trust = bootstrap(problem, runs, options, heldout_rmse=judged.objective.rmse, misfit=judged.misfit)
     p = trust.proposal.mixture.weights
     gain, true = trust.gain("natural"), float(goal.value(law.predict(prior.weights)) - goal.value(law.predict(p)))
     measured = law.predict(p) + noise * rng.standard_normal((500, N))
@@ -85,6 +86,8 @@ def planted(seed: int, n_runs: int, n_resamples: int, law_type: LawType) -> dict
         "gain_at_least_low": float(true >= gain.interval.low),
         "objective_covered": float(float(goal.value(law.predict(p))) in trust.objective_interval("proposal")),
         "weights_covered": float(((low <= best) & (best <= high)).mean()),
+        "gain_width": gain.interval.high - gain.interval.low,
+        "weights_width": float((high - low).mean()),
         "apparent_gain": gain.apparent,
         "corrected_gain": gain.corrected,
         "true_gain": true,

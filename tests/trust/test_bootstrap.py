@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from evermix.constraints import NoRegression
 from evermix.domain_updates import CollapsedSpace
@@ -16,11 +18,12 @@ from evermix.observations import Observations
 from evermix.observations.runs import Runs
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
-from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, bootstrap, choose, resamples, stretch
-from evermix.trust.calibration import calibrate
+from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, apart, bootstrap, choose, resamples, stretch
+from evermix.trust.calibration import calibrate, misfit_of
+from evermix.trust.comparison import compare
 from evermix.trust.references import Request
 from tests.solvers.planted import planted_law
-from tests.trust.swarms import LinearLaw, StrictLinearLaw, World, domain_set, linear_world, world
+from tests.trust.swarms import LinearLaw, StrictLinearLaw, World, domain_set, linear_law, linear_world, world
 
 Floats = npt.NDArray[np.float64]
 
@@ -260,3 +263,87 @@ def test_bad_input_is_named() -> None:
     other = replace(w.observations, metrics=("a", "b", "c"))
     with pytest.raises(ObservationError, match="same metrics"):
         bootstrap(_fitted_problem(w), other, BootstrapOptions(3), heldout_rmse=0.1)
+
+
+def curved_law(rng: np.random.Generator, m: int = 4) -> PowerLinkLaw:
+    """A power-link law with random parameters, as if fitted; far from linear."""
+    law = PowerLinkLaw()
+    law.b_, law.c_ = rng.uniform(1, 2, 3), rng.uniform(0.5, 1, 3)
+    law.a_, law.tau_ = rng.uniform(0.3, 0.8, 3), np.exp(rng.normal(-1, 1, (3, m)))
+    law.n_domains_, law.n_metrics_ = m, 3
+    return law
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    m=st.integers(2, 6),
+    n_runs=st.integers(8, 30),
+    noise=st.sampled_from([0.0, 0.02, 0.3, 2.0]),
+    is_curved=st.booleans(),
+    kl_weight=st.sampled_from([0.0, 0.02, 0.5]),
+    n_resamples=st.integers(2, 6),
+)
+def test_every_estimate_lies_inside_its_interval(
+    seed: int, m: int, n_runs: int, noise: float, is_curved: bool, kl_weight: float, n_resamples: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    truth = curved_law(rng, m) if is_curved else linear_law(3 + 0.5 * rng.standard_normal((3, m)))
+    w = world(truth, n_runs, noise, rng)
+    problem = w.problem(w.fitted(LinearLaw()), kl_weight)
+    try:
+        trust = bootstrap(problem, w.observations, BootstrapOptions(n_resamples, seed))
+    except ConvergenceError:
+        return
+    shares = trust.proposal.mixture.weights
+    for level in (0.5, 0.9):
+        low, high = trust.weight_intervals(level).T
+        assert (low <= shares).all()
+        assert (shares <= high).all()
+        for name, told in zip(trust.mixtures, trust.costs_full, strict=True):
+            assert trust.objective_estimate(name) in trust.objective_interval(name, level)
+            low, high = trust.cost_intervals(name, level).T
+            assert ((low <= told) & (told <= high)).all()
+            if name != "proposal":
+                gain = trust.gain(name, level)
+                assert gain.corrected in gain.interval
+                change = trust.costs_full[0] - told
+                low, high = trust.cost_change_intervals(name, level).T
+                assert ((low <= change) & (change <= high)).all()
+    rows = compare(problem, trust.proposal, w.observations, bootstrap=trust).rows
+    assert all(row.objective_value in row.interval for row in rows if row.interval is not None)
+
+
+def test_misfit_that_cross_validation_sees_widens_intervals_to_the_truth() -> None:
+    """A straight law in a curved world with hardly any noise, near its runs: resamples agree and are wrong."""
+    held = np.zeros((12, 2))
+    for seed in range(len(held)):
+        rng = np.random.default_rng(seed)
+        w = world(curved_law(rng), 30, 0.003, rng, replicates=2)
+        problem = w.problem(w.fitted(LinearLaw()), 0.5)
+        misfit = calibrate(problem.law, w.observations, w.objective).misfit
+        options = BootstrapOptions(12, seed, references={"natural": problem.prior})
+        plain = bootstrap(problem, w.observations, options, heldout_rmse=0.1)
+        p, prior = plain.proposal.mixture.weights, problem.prior.weights
+        gain = float(w.true_value(prior) - w.true_value(p))
+        wider = replace(plain, misfit=misfit)
+        held[seed] = [gain in trust.gain("natural").interval for trust in (plain, wider)]
+    without, with_misfit = held.mean(axis=0)
+    assert without <= 0.4
+    assert with_misfit >= 0.9
+
+
+def test_misfit_is_what_noise_and_estimation_do_not_explain() -> None:
+    errors = np.array([3.0, -3.0, 5.0, -5.0, np.nan])
+    assert misfit_of(errors, np.zeros(5), 0.0) == pytest.approx(np.sqrt(17))
+    assert misfit_of(errors, np.full(5, 1.0), 3.0) == pytest.approx(np.sqrt(17 - 1 - 9))
+    assert misfit_of(errors, np.full(5, 1.0), 5.0) == 0.0
+    assert misfit_of(errors, np.array([0, 0, 1e9, 1e9, 0]), 0.0) == pytest.approx(3.0)  # of those it knows nothing
+    assert misfit_of(errors[:2], np.zeros(2), 0.0) == 0.0
+
+
+def test_mixtures_as_far_apart_as_runs_are_err_independently() -> None:
+    runs = np.eye(3)
+    np.testing.assert_allclose(
+        apart(runs, np.array([[1.0, 0, 0], [0.5, 0.5, 0], [0, 1.0, 0]]), runs[0]), [0.0, 1.0, 2.0]
+    )

@@ -44,7 +44,7 @@ def fit(
     Examples:
       evermix fit swarm/                          ratios.csv + metrics.csv, joined by run
       evermix fit mixtures.csv --metrics losses.csv
-      evermix fit swarm/ --maximise "*accuracy*" --law power-link --screen
+      evermix fit swarm/ --maximise "*accuracy*" --screen
       evermix fit swarm/ --json > fit.json
     """
     from evermix.reports import fit_tables

@@ -106,7 +106,7 @@ def fit(
 
     In what order the runs come changes nothing: see `Observations.in_canonical_order`.
 
-        fitted = em.fit(em.read_observations("swarm").observations, em.StudyRecipe(law="power-link"))
+        fitted = em.fit(em.read_observations("swarm").observations, em.StudyRecipe(seed=1))
 
     Args:
         left_out: what was left out of the observations before.

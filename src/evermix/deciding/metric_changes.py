@@ -15,7 +15,7 @@ from evermix.observations import Observations
 from evermix.results.proposal import MetricChange, ObjectiveScaleInfo
 from evermix.solvers.proposal import Proposal
 from evermix.trust.bootstrap import Bootstrap
-from evermix.trust.references import percent_base
+from evermix.trust.references import PROPOSAL, percent_base
 
 Floats = npt.NDArray[np.float64]
 
@@ -85,12 +85,14 @@ class CostChange:
 
     Attributes:
         before, after, low, high: shape (metrics,); NaN where no interval is known.
+        objective_after: of the costs, corrected for the proposal's optimism; None: that of `after`.
     """
 
     before: Floats
     after: Floats
     low: Floats
     high: Floats
+    objective_after: float | None = None
 
     @classmethod
     def of_proposal(cls, fitted: FittedLaw, proposal: Proposal, over: str, bootstrap: Bootstrap | None) -> CostChange:
@@ -102,7 +104,7 @@ class CostChange:
         before = bootstrap.costs_full[list(bootstrap.mixtures).index(over)]
         sign = np.asarray(fitted.observations.orientation.sign)
         low, high = np.sort(sign[:, None] * bootstrap.cost_change_intervals(over), axis=1).T
-        return cls(before, after, low, high)
+        return cls(before, after, low, high, bootstrap.objective_estimate(PROPOSAL))
 
     def improvement(self, fitted: FittedLaw) -> Floats:
         """How much each metric improves, in its standard deviations over the runs, shape (metrics,)."""
@@ -140,6 +142,8 @@ def _whole(
 ) -> MetricChange:
     scale = ObjectiveScale.of(fitted.observations, objective)
     old, new = (float(objective.value(costs)) for costs in (change.before, change.after))
+    if kind == "objective" and change.objective_after is not None:
+        new = change.objective_after
     return MetricChange(
         name=name,
         kind=kind,

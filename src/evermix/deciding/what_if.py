@@ -14,6 +14,7 @@ from evermix.deciding.fitting import FittedLaw
 from evermix.errors import MixtureError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
+from evermix.trust.bootstrap import apart, around
 
 Floats = npt.NDArray[np.float64]
 
@@ -109,11 +110,13 @@ def predicted_change(
     old, new = fitted.law.predict(pair)
     costs = np.array([law.predict(pair) for law in laws])
     changes = orientation.value(costs[:, 1]) - orientation.value(costs[:, 0])
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.quantile(changes, tails, axis=0)
     objective = fitted.objective
+    change, misfit = orientation.value(new) - orientation.value(old), fitted.calibration.misfit
+    far = np.sqrt(apart(fitted.observations.weights, pair[1:], before.weights))
+    low, high = around(change, changes - change, far * misfit.metrics, level).T
+    total = np.asarray(objective.value(new) - objective.value(old))
     totals = objective.value(costs[:, 1]) - objective.value(costs[:, 0])
-    least, most = np.quantile(totals, tails)
+    least, most = around(total, totals - total, far[0] * np.asarray(misfit.objective), level)
     return WhatIf(
         before,
         after,
@@ -124,7 +127,7 @@ def predicted_change(
         high,
         (costs[:, 1] < costs[:, 0]).mean(axis=0),
         len(laws),
-        (float(objective.value(new) - objective.value(old)), float(least), float(most)),
+        (float(total), float(least), float(most)),
     )
 
 

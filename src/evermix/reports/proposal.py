@@ -251,7 +251,9 @@ def _comparison_note(view: ProposalView, places: int) -> str:
         text = f"The best observed run measured {measured}; the best of many noisy runs looks better than it is. "
     if view.bootstrap is None:
         return f"{text}Gains are as the law predicts them, and too high on average: the proposal was chosen by it."
-    return f"{text}Gains and the proposal's interval are corrected for its optimism ({view.bootstrap.reason})."
+    misfit = view.bootstrap.misfit
+    wider = f" Intervals hold the law's misfit of {figure(misfit)}, found on held-out runs." if misfit else ""
+    return f"{text}Gains and the proposal are corrected for its optimism ({view.bootstrap.reason}).{wider}"
 
 
 def spread_grid(view: ProposalView) -> Grid:

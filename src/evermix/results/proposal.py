@@ -184,11 +184,18 @@ class BestRunView(Record):
 
 
 class BootstrapView(Record):
-    """What resampled runs say: 90% intervals of shares, and how often the proposal beats the best run."""
+    """What resampled runs say: 90% intervals of shares, and how often the proposal beats the best run.
+
+    Attributes:
+        stretch, stretch_of_shares: of intervals, and of those of shares.
+        misfit: of the law, in the objective's quantity: part of every interval.
+    """
 
     kind: str
     reason: str
     stretch: float = 1.0
+    stretch_of_shares: float = 1.0
+    misfit: Known = None
     n_resamples: int
     n_failed: int = 0
     failures: dict[str, int] = {}
@@ -225,6 +232,7 @@ class CalibrationView(Record):
     n_folds: int
     objective: HeldOutView
     noise: Known = None
+    misfit: Known = None
     metrics: tuple[HeldOutView, ...] = ()
 
 

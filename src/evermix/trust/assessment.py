@@ -80,6 +80,7 @@ class WarningThresholds:
         correlation, condition_index: of domains' shares over runs.
         spearman: least held-out rank correlation of the objective (or of 0.7 of its noise ceiling, if that is less).
         slope: range of the held-out slope. coverage90: least share of runs in the nominal 90% interval.
+        misfit: of the law, in standard deviations of a run's measured noise.
         epochs: passes over a domain.
         conflict: least share of a metric's level that counts as worse.
     """
@@ -94,6 +95,7 @@ class WarningThresholds:
     spearman: float = 0.5
     slope: tuple[float, float] = (0.6, 1.6)
     coverage90: float = 0.7
+    misfit: float = 2.0
     epochs: float = 4.0
     conflict: float = 0.002
 
@@ -271,6 +273,15 @@ def _poor_law(facts: ProposalFacts, limits: WarningThresholds) -> list[ProposalW
     if np.isfinite(whole.coverage[2]) and whole.coverage[2] < limits.coverage90:
         text = f"Only {whole.coverage[2]:.0%} of held-out runs fall into the law's 90% intervals."
         remedy = "Trust the held-out error, not the law's own standard deviation."
+        found.append(ProposalWarning("poor law", "warning", text, remedy, numbers))
+    misfit, noise = facts.calibration.misfit.objective, facts.calibration.noise
+    if misfit > limits.misfit * noise:
+        text = (
+            f"The law's form does not fit: it misses held-out runs by {misfit:.3g}, their noise of {noise:.3g} aside. "
+            "Intervals are widened by that; where no run has been it may miss by more."
+        )
+        remedy = "Take law auto, or a family that misses less (`evermix fit` says how much)."
+        numbers = {"misfit": misfit, "noise": noise}
         found.append(ProposalWarning("poor law", "warning", text, remedy, numbers))
     if whole.n_exploded:
         text = (
@@ -490,7 +501,9 @@ def assess(
     settings = options.bootstrap
     if settings.references is None:
         settings = replace(settings, references=request.references(observations.domains, problem.prior))
-    resampled = bootstrap(problem, observations, settings, proposal, calibration.objective.rmse, progress)
+    resampled = bootstrap(
+        problem, observations, settings, proposal, calibration.objective.rmse, progress, calibration.misfit
+    )
     comparison = compare(problem, proposal, observations, request, resampled)
     facts = ProposalFacts(problem, proposal, observations, calibration, resampled, comparison, options.bundled)
     return Assessment(calibration, resampled, comparison, find_warnings(facts, options.thresholds))

@@ -11,9 +11,22 @@ Written F(q) for the objective of the law at q, and G_F(q, r) = F(r) - F(q) for 
 Where optimism comes out negative (refits shrink the differences between mixtures, as a law on few runs does), nothing
 is added to the gain; the interval's upper end rises, its lower end is taken with the errors centred at zero.
 
+An estimate lies inside its interval. What is told of the proposal is corrected as its interval is (F(p) - mean_b
+[ F_b(p_b) - F(p_b) ], the gain without optimism); elsewhere refits that lean to one side of the estimate widen the
+interval to that side: it holds the quantiles with the errors as they are and with the errors centred at zero.
+
 The deviations of those quantiles from their mean (of shares: median) are stretched by sqrt(C / (C - q)), C distinct
 mixtures, q parameters per metric (at most 2): a fit that uses up q degrees of freedom makes resamples look too much
 alike. Without the stretch 90% intervals of the gain held the truth in 75 to 85% of planted worlds.
+
+Resampling sees noise, not bias. What cross-validation finds of bias, the misfit m (held-out errors beyond noise and
+estimation, trust.calibration; of the objective, and of each metric), is added in quadrature:
+
+    an end d from the estimate moves to    sqrt( d^2 + (z m)^2 ),              z the normal quantile, 1.64 for 90%
+    of a difference between p and r to     sqrt( d^2 + (z m)^2 2 min(1, TV(p, r) / D) ),  D the runs' mean distance
+    shares are stretched by                sqrt( C / (C - q) + (m / v)^2 ),    v the deviation of F_b at the runs
+
+since the law errs alike at mixtures that are alike, and independently at those as far apart as runs are.
 
 A proposal is chosen because its predicted value is low, so its prediction is too low on average (the winner's curse).
 The resamples do to F what the runs did to the truth: p_b looks better under F_b, which chose it, than under F. The KL
@@ -41,6 +54,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.distance import pdist
 from scipy.special import expit, logit
 from scipy.stats import norm
 
@@ -51,7 +65,7 @@ from evermix.observations import Observations, Runs
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal
 from evermix.solvers.solve import Method, solve
-from evermix.trust.calibration import calibrate
+from evermix.trust.calibration import Misfit, calibrate
 from evermix.trust.references import (
     BEST_RUN,
     PROPOSAL,
@@ -119,7 +133,9 @@ class Bootstrap:
         percent_bases: shape (mixtures,), what percentages of a gain over each are taken of; NaN where undefined.
         heldout_rmse: s, the law's out-of-sample error of the objective.
         kind, reason: what was resampled, and why.
-        stretch: of the deviations in all intervals, at least 1.
+        stretch: of the deviations in all intervals, at least 1. stretch_of_shares: of those in intervals of shares.
+        misfit: m of the objective and of the metrics; 0 where unknown.
+        apart: shape (mixtures,), 2 min(1, TV / D) of each followed mixture and the proposal.
         share_bounds: shape (domains, 2), least and greatest share allowed.
         failures: reason -> resamples lost to it.
         laws: the refitted laws, if kept.
@@ -140,6 +156,9 @@ class Bootstrap:
     kind: str
     reason: str
     stretch: float
+    stretch_of_shares: float
+    misfit: Misfit
+    apart: Floats
     share_bounds: Floats
     failures: Mapping[str, int] = field(default_factory=dict)
     laws: tuple[MixingLaw, ...] = ()
@@ -155,16 +174,20 @@ class Bootstrap:
         return sum(self.failures.values())
 
     def weight_intervals(self, level: float = 0.9) -> Floats:
-        """Interval of each share within its bounds, shape (domains, 2); deviations stretched in log odds."""
+        """Interval of each share within its bounds, shape (domains, 2); deviations stretched in log odds.
+
+        It holds the proposed share, whichever way the resampled proposals lean.
+        """
         tail = 50 * (1 - level)
         plain = _percentiles(self.proposals, [tail, 100 - tail])
         odds = logit(np.clip(self.proposals, _LEAST_SHARE, 1 - _LEAST_SHARE))
         centre = np.median(odds, axis=0)
-        stretched = expit(centre + self.stretch * (_percentiles(odds, [tail, 100 - tail]) - centre))
+        stretched = expit(centre + self.stretch_of_shares * (_percentiles(odds, [tail, 100 - tail]) - centre))
         inside = (plain > _LEAST_SHARE) & (plain < 1 - _LEAST_SHARE)
         lower, upper = self.share_bounds.T
-        interval: Floats = np.clip(np.where(inside, stretched, plain), lower, upper).T
-        return interval
+        low, high = np.clip(np.where(inside, stretched, plain), lower, upper)
+        proposed = self.proposal.mixture.weights
+        return np.column_stack([np.minimum(low, proposed), np.maximum(high, proposed)])
 
     def gain(self, over: str, level: float = 0.9) -> Gain:
         """Gain of the proposal over the mixture called `over`, positive if the proposal is better."""
@@ -174,33 +197,41 @@ class Bootstrap:
         optimism = float(errors.mean())
         low = apparent - self._quantiles(errors - min(optimism, 0.0), level)[0]
         high = apparent - self._quantiles(errors, level)[1]
-        better = float((apparent - errors + min(optimism, 0.0) > 0).mean())
+        misfit = self.misfit.objective * float(np.sqrt(self.apart[r]))
+        better = _share_above_zero(apparent - errors + min(optimism, 0.0), misfit)
         base = float(self.percent_bases[r])
-        return Gain(over, apparent, optimism, Interval(float(low), float(high), level), better, base)
+        interval = _widened(apparent - max(optimism, 0.0), low, high, misfit, level)
+        return Gain(over, apparent, optimism, interval, better, base)
+
+    def objective_estimate(self, name: str) -> float:
+        """The objective at a followed mixture as the law on all runs has it; the proposal's without its optimism."""
+        r = self._position(name)
+        return self._full_of(r) - (float(self._own_errors.mean()) if name == PROPOSAL else 0.0)
 
     def objective_interval(self, name: str, level: float = 0.9) -> Interval:
-        """Interval of the true objective at a followed mixture; the proposal's is corrected for its optimism."""
+        """Interval of the true objective at a followed mixture, around `objective_estimate`."""
         r = self._position(name)
-        errors = self.own - self.own_full if name == PROPOSAL else self.objective[:, r] - self._full_of(r)
-        careful = self._own_errors if name == PROPOSAL else errors
-        low = self._full_of(r) - self._quantiles(errors, level)[0]
-        high = self._full_of(r) - self._quantiles(careful, level)[1]
-        return Interval(float(low), float(high), level)
+        if name == PROPOSAL:
+            low = self._full_of(r) - self._quantiles(self.own - self.own_full, level)[0]
+            high = self._full_of(r) - self._quantiles(self._own_errors, level)[1]
+        else:
+            errors = self.objective[:, r] - self._full_of(r)
+            low, high = around(np.array(self._full_of(r)), -errors, np.zeros(()), level, self.stretch)
+        return _widened(self.objective_estimate(name), low, high, self.misfit.objective, level)
 
     def cost_intervals(self, name: str, level: float = 0.9) -> Floats:
-        """Basic bootstrap interval of each metric's cost at a followed mixture, shape (metrics, 2)."""
+        """Interval of each metric's cost at a followed mixture, shape (metrics, 2)."""
         r = self._position(name)
         errors = self.costs[:, r] - self.costs_full[r]
-        interval: Floats = (self.costs_full[r] - self._quantiles(errors, level)).T
-        return interval
+        return around(self.costs_full[r], -errors, self.misfit.metrics, level, self.stretch)
 
     def cost_change_intervals(self, over: str, level: float = 0.9) -> Floats:
-        """Basic bootstrap interval of each metric's change from `over` to the proposal, shape (metrics, 2)."""
+        """Interval of each metric's change from `over` to the proposal, shape (metrics, 2)."""
         r = self._position(over)
         change = self.costs_full[0] - self.costs_full[r]
         errors = self.costs[:, 0] - self.costs[:, r] - change
-        interval: Floats = (change - self._quantiles(errors, level)).T
-        return interval
+        misfit = self.misfit.metrics * np.sqrt(self.apart[r])
+        return around(change, -errors, misfit, level, self.stretch)
 
     @property
     def probability_beats_best_run(self) -> float:
@@ -222,6 +253,8 @@ class Bootstrap:
             "kind": self.kind,
             "reason": self.reason,
             "stretch": self.stretch,
+            "stretch_of_shares": self.stretch_of_shares,
+            "misfit": self.misfit.objective,
             "n_resamples": self.n_resamples,
             "n_failed": self.n_failed,
             "failures": dict(self.failures),
@@ -240,10 +273,7 @@ class Bootstrap:
 
     def _quantiles(self, errors: Floats, level: float) -> Floats:
         """Upper and lower stretched quantiles of errors (n, ...) over resamples, shape (2, ...)."""
-        tail = 50 * (1 - level)
-        centre = errors.mean(axis=0)
-        quantiles: Floats = centre + self.stretch * (_percentiles(errors, [100 - tail, tail]) - centre)
-        return quantiles
+        return _stretched(errors, level, self.stretch)
 
     def _position(self, name: str) -> int:
         names = list(self.mixtures)
@@ -262,6 +292,7 @@ def bootstrap(
     proposal: Proposal | None = None,
     heldout_rmse: float | None = None,
     progress: Progress | None = None,
+    misfit: Misfit | None = None,
 ) -> Bootstrap:
     """Refit and solve again on resampled runs.
 
@@ -269,8 +300,9 @@ def bootstrap(
         problem: with the law fitted to all of `observations`.
         proposal: its solution; solved here if None.
         heldout_rmse: the law's out-of-sample error of the objective (`calibrate(...).objective.rmse`); None
-            cross-validates here.
+            cross-validates here, for the misfit too.
         progress: called with (done, total) after each resample.
+        misfit: m (`calibrate(...).misfit`); None for none.
 
     Raises:
         ConvergenceError: if more than half of the resamples fail, with the commonest reason.
@@ -280,10 +312,13 @@ def bootstrap(
     law = problem.law
     followed = _followed(problem, observations, options, proposal)
     if heldout_rmse is None:
-        heldout_rmse = calibrate(law, observations, problem.objective, seed=options.seed).objective.rmse
+        calibration = calibrate(law, observations, problem.objective, seed=options.seed)
+        heldout_rmse, misfit = calibration.objective.rmse, calibration.misfit
     resampling = _resampling(observations, law, options)
     points = followed.points
     trials = _trials(problem, observations, replace(options, resampling=resampling.kind), points, progress)
+    misfit = misfit or Misfit(0.0, np.zeros(len(observations.metrics)))
+    of_noise, scatter = stretch(observations, law), _scatter(np.array(trials.at_runs))
     full = law.predict(points)
     objective_full = np.asarray(problem.objective.value(full), dtype=np.float64)
     return Bootstrap(
@@ -301,7 +336,10 @@ def bootstrap(
         heldout_rmse=heldout_rmse,
         kind=resampling.kind,
         reason=resampling.reason,
-        stretch=stretch(observations, law),
+        stretch=of_noise,
+        stretch_of_shares=float(np.hypot(of_noise, misfit.objective / scatter)) if scatter > 0 else of_noise,
+        misfit=misfit,
+        apart=apart(observations.weights, points, points[0]),
         share_bounds=np.column_stack([problem.bounds.lower, problem.bounds.upper]),
         failures=dict(trials.failures),
         laws=tuple(trials.laws),
@@ -348,11 +386,61 @@ def _percentiles(draws: Floats, points: list[float]) -> Floats:
     return result
 
 
+def _stretched(errors: Floats, level: float, stretch: float) -> Floats:
+    """Upper and lower quantiles of errors (n, ...) over resamples, stretched around their mean, shape (2, ...)."""
+    tail = 50 * (1 - level)
+    centre = errors.mean(axis=0)
+    quantiles: Floats = centre + stretch * (_percentiles(errors, [100 - tail, tail]) - centre)
+    return quantiles
+
+
+def around(estimate: Floats, deviations: Floats, misfit: Floats, level: float, stretch: float = 1.0) -> Floats:
+    """Intervals of estimates (...), shape (..., 2), which hold them.
+
+    Args:
+        deviations: from the estimate, over resamples, (n, ...): as they are or centred, whichever lies farther out.
+        misfit: shape (...), added in quadrature.
+    """
+    upper, lower = _stretched(deviations, level, stretch)
+    lean, z = deviations.mean(axis=0), float(norm.ppf((1 + level) / 2))
+    high = np.maximum.reduce([upper, upper - lean, np.zeros_like(upper)])
+    low = np.minimum.reduce([lower, lower - lean, np.zeros_like(lower)])
+    ends: Floats = np.stack([estimate - np.hypot(low, z * misfit), estimate + np.hypot(high, z * misfit)], axis=-1)
+    return ends
+
+
+def _widened(estimate: float, low: float, high: float, misfit: float, level: float) -> Interval:
+    """[low, high], which wild resamples may have moved off the estimate, with it, and misfit added in quadrature."""
+    z = float(norm.ppf((1 + level) / 2))
+    below, above = (float(np.hypot(max(distance, 0.0), z * misfit)) for distance in (estimate - low, high - estimate))
+    return Interval(float(estimate - below), float(estimate + above), level)
+
+
+def _share_above_zero(draws: Floats, misfit: float) -> float:
+    """Chance that a draw (n,), with a normal misfit beside it, is above zero."""
+    return float((draws > 0).mean()) if misfit == 0 else float(norm.cdf(draws / misfit).mean())
+
+
+def apart(runs: Floats, mixtures: Floats, other: Floats) -> Floats:
+    """2 min(1, TV / D) of each mixture (mixtures, domains) and `other` (domains,), D the mean TV between runs."""
+    distance = float(pdist(runs, "cityblock").mean()) / 2
+    moved = np.abs(mixtures - other).sum(axis=-1) / 2
+    result: Floats = 2 * np.minimum(moved / distance if distance > 0 else np.sign(moved), 1.0)
+    return result
+
+
+def _scatter(at_runs: Floats) -> float:
+    """Root mean square over runs of the objective's deviation over resamples (n, runs), by its 5 and 95% points."""
+    low, high = _percentiles(at_runs, [5, 95])
+    return float(np.sqrt(np.mean(((high - low) / (2 * norm.ppf(0.95))) ** 2)))
+
+
 @dataclass
 class _Trials:
     proposals: list[Floats] = field(default_factory=list)
     own: list[float] = field(default_factory=list)
     costs: list[Floats] = field(default_factory=list)
+    at_runs: list[Floats] = field(default_factory=list)
     laws: list[MixingLaw] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
 
@@ -377,6 +465,7 @@ def _trials(
             trials.proposals.append(found.mixture.weights)
             trials.own.append(float(problem.objective.value(law.predict(found.mixture.weights))))
             trials.costs.append(law.predict(points))
+            trials.at_runs.append(np.asarray(problem.objective.value(law.predict(observations.weights))))
             if options.keep_laws:
                 trials.laws.append(law)
         if progress is not None:

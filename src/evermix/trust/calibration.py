@@ -42,6 +42,7 @@ LEVELS = (0.5, 0.8, 0.9)
 Verdict = Literal["keep", "doubtful", "drop"]
 NoiseSource = Literal["measured", "law"]
 _FEWEST_CLUSTERS = 8
+_FEWEST_KNOWN = 3
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,18 @@ class HeldOut:
 
 
 @dataclass(frozen=True, eq=False)
+class Misfit:
+    """Standard deviation of held-out errors that noise and estimation do not explain (`misfit_of`).
+
+    Attributes:
+        objective: in its quantity. metrics: shape (metrics,), of their costs.
+    """
+
+    objective: float
+    metrics: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class Calibration:
     """Held-out quality of a law.
 
@@ -94,6 +107,7 @@ class Calibration:
         metrics: one per metric, in order.
         objective: of the weighted objective; its rmse is the law's out-of-sample error.
         noise: run-to-run standard deviation of the objective, NaN if unknown.
+        misfit: how far the law's form is from the truth.
         predicted: held-out costs, explosions moved, shape (runs, metrics); NaN for a run that alone holds a domain:
             it is never held out.
         predicted_objective, observed_objective: shape (runs,), in the objective's quantity, of all runs; NaN likewise.
@@ -104,6 +118,7 @@ class Calibration:
     metrics: tuple[HeldOut, ...]
     objective: HeldOut
     noise: float
+    misfit: Misfit
     predicted: Floats
     predicted_objective: Floats
     observed_objective: Floats
@@ -116,6 +131,7 @@ class Calibration:
             "n_folds": self.n_folds,
             "objective": self.objective.as_dict,
             "noise": _plain(self.noise),
+            "misfit": self.misfit.objective,
             "metrics": [metric.as_dict for metric in self.metrics],
         }
 
@@ -151,7 +167,37 @@ def calibrate(
     counted = np.array(objective.weights) > 0
     whole = held_out("objective", whole_predicted, usable, spread, measured.noise, exploded[:, counted].any(axis=1))
     n_made = len(np.unique(labels[labels >= 0]))
-    return Calibration(law.name, n_made, metrics, whole, measured.noise, limited, whole_predicted, measured.values)
+    residuals = observed - law.predict(weights)
+    owned = np.zeros_like(predicted) if own is None else own
+    scatter = np.where(np.isfinite(noise), noise, law.noise_)
+    of_run = _objective_std(objective, limited, np.broadcast_to(scatter, predicted.shape), residuals)
+    whole_noise = measured.noise if np.isfinite(measured.noise) else float(np.sqrt(np.nanmean(of_run**2)))
+    whole_own = _objective_std(objective, limited, owned, residuals)
+    misfit = Misfit(
+        misfit_of(usable - whole_predicted, whole_own, whole_noise),
+        np.array([misfit_of(e, s, n) for e, s, n in zip((observed - limited).T, owned.T, scatter, strict=True)]),
+    )
+    return Calibration(
+        law.name, n_made, metrics, whole, measured.noise, misfit, limited, whole_predicted, measured.values
+    )
+
+
+def misfit_of(errors: Floats, own: Floats, noise: float) -> float:
+    """Standard deviation of held-out errors (runs,), NaN unknown, that noise and estimation do not explain:
+
+        m^2 = max(mean_k (e_k^2 - s_k^2) - noise^2, 0)
+
+    s_k (runs,) is the law's standard deviation of its own prediction, 0 where the family has none: then estimation
+    counts as misfit, too. Runs of which the law itself says that it knows nothing (s_k beyond the greatest error) are
+    left out. Where the noise was not measured (replicates, standard errors) it is the law's, which hides some misfit.
+    0 where fewer than 3 runs are known.
+    """
+    known = np.isfinite(errors) & np.isfinite(own)
+    if known.sum() < _FEWEST_KNOWN:
+        return 0.0
+    e, s = errors[known], own[known]
+    sure = s <= np.abs(e).max()
+    return float(np.sqrt(max(float((e[sure] ** 2 - s[sure] ** 2).mean()) - noise**2, 0.0))) if sure.any() else 0.0
 
 
 def run_noise(observations: Observations) -> Floats:

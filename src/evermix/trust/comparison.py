@@ -120,7 +120,7 @@ def compare(
         row = ComparedRow(
             name=name,
             mixture=mixture,
-            objective_value=float(objective.value(costs)),
+            objective_value=float(objective.value(costs)) if followed is None else followed.objective_estimate(name),
             interval=None if followed is None else followed.objective_interval(name),
             gain=None if followed is None or name == PROPOSAL else followed.gain(name),
             measured=best.objective_value if name == BEST_RUN else None,
