@@ -6,6 +6,7 @@ Each must answer, or say in an EvermixError what is wrong.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import evermix as em
+from evermix import ledger
+from evermix.files import SEAL
 from evermix.ledger import Project
 from evermix.reports import print_check, print_log, print_status
 from evermix.reports.project import load_findings
@@ -89,25 +92,41 @@ def reshape(value: Any, rng: Rng) -> Any:
 
 def damage(path: Path, rng: Rng) -> str:
     """Damage one file of a project; what was done, in words."""
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
+        sealed = rng.random() < 0.5
         if path.suffix == ".json":
-            path.write_text(json.dumps(reshape(json.loads(path.read_text(encoding="utf-8")), rng)))
+            _reshape_json(path, rng, sealed)
         else:
-            _reshape_entry(path, rng)
-        return f"reshape {path.name}"
+            _reshape_entry(path, rng, sealed)
+        return f"reshape {path.name}{' and seal it' if sealed else ''}"
     kind = rng.choice(sorted(BYTES))
     path.write_bytes(BYTES[kind](path.read_bytes(), rng))
     return f"{kind} {path.name}"
 
 
-def _reshape_entry(ledger: Path, rng: Rng) -> None:
+def _reshape_json(path: Path, rng: Rng, sealed: bool) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    seal = content.pop(SEAL, None)
+    changed = reshape(content, rng)
+    if isinstance(changed, dict) and seal is not None:
+        changed[SEAL] = {"files": {}, "record": _content_hash(changed, {})} if sealed else seal
+    path.write_text(json.dumps(changed))
+
+
+def _content_hash(record: Any, files: Any) -> str:
+    return hashlib.sha256(json.dumps([record, files], sort_keys=True).encode()).hexdigest()
+
+
+def _reshape_entry(path: Path, rng: Rng, sealed: bool) -> None:
     """Another payload in the place of one, as by hand: the triggers are taken away first."""
-    with closing(sqlite3.connect(ledger)) as connection, connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         for trigger in ("never_changed", "never_removed"):
             connection.execute(f"drop trigger {trigger}")
-        number, payload = rng.choice(connection.execute("select number, payload from entries").fetchall())
+        rows = connection.execute("select number, kind, key, payload, at, seal from entries").fetchall()
+        number, kind, key, payload, at, seal = rng.choice(rows)
         text = json.dumps(reshape(json.loads(payload), rng))
-        connection.execute("update entries set payload = ? where number = ?", (text, number))
+        seal = ledger._seal(kind, key, text, at) if sealed else seal
+        connection.execute("update entries set payload = ?, seal = ? where number = ?", (text, seal, number))
 
 
 def _open(project: Path) -> None:
@@ -171,7 +190,12 @@ def attack(
                     faults.append(f"case {number}, {did}, {verb}: more than a line")
             except Exception as error:  # noqa: BLE001  whatever it is, it is what is looked for
                 faults.append(f"case {number}, {did}, {verb}: {type(error).__name__}: {str(error)[:200]}")
-        if "result.json" in did and em.check(copy).is_whole and _content(copy) != _content(project):
+        if (
+            "result.json" in did
+            and "and seal" not in did
+            and em.check(copy).is_whole
+            and _content(copy) != _content(project)
+        ):
             faults.append(f"case {number}, {did}: not noticed")
         shutil.rmtree(copy)
     return faults, refused

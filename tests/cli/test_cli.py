@@ -128,6 +128,12 @@ def guarded(error: BaseException) -> None:
         (PermissionError(errno.EACCES, "Permission denied", "a.txt"), 2, "error: a.txt: permission denied. Hint"),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), 2, "pip install -e '.[train]'"),
         (ModuleNotFoundError("No module named 'datasets.x'", name="datasets.x"), 2, "pip install -e '.[datasets]'"),
+        (MemoryError(), 2, "error: not enough memory (MemoryError). Hint: lower training.batch_sequences"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            2,
+            "error: not enough mem",
+        ),
         (KeyboardInterrupt(), 130, "interrupted: run the same command again to go on"),
     ],
 )
@@ -140,7 +146,9 @@ def test_mendable_errors(error: BaseException, code: int, message: str, capsys: 
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), ModuleNotFoundError("x", name="mine"), OSError("a bug")])
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), RuntimeError("a bug"), ModuleNotFoundError("x", name="mine"), OSError("a bug")]
+)
 def test_bugs_keep_their_trace(error: Exception) -> None:
     assert describe(error) is None
     with pytest.raises(type(error)):

@@ -190,6 +190,28 @@ def test_what_is_damaged_is_done_again_and_said(
     assert job.run(_never) == made
 
 
+def test_all_files_and_folders_are_on_disk_before_the_marker(job: CachedJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut could leave a valid marker above weights that were never written."""
+    synced: set[int] = set()
+    fsync, rename = os.fsync, os.replace
+
+    def syncing(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def renaming(source: Path, target: Path) -> None:
+        if target == job.marker:
+            made = [path for path in job.folder.rglob("*") if path.name != "done.json" and path != source]
+            missing = [path for path in (job.folder, job.folder.parent, *made) if path.stat().st_ino not in synced]
+            assert missing == []
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "replace", renaming)
+    job.run(_make)
+    assert job.is_whole()
+
+
 def test_leftovers_are_removed_and_not_missed(job: CachedJob) -> None:
     without = replace(job, leftovers=frozenset({"optimizer.pt"}))
     without.run(_make)

@@ -1,12 +1,15 @@
-"""What a study's ledger holds of runs: asked, told, foretold."""
+"""What a study's ledger holds of runs: asked, told, foretold; and the shape that its entries must have."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evermix.errors import ObservationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from evermix.errors import ObservationError, ProjectError
 from evermix.ledger import Entry
 from evermix.mixture import Mixture
 
@@ -111,3 +114,91 @@ def measured_runs(entries: Iterable[Entry], versions: frozenset[int] | None = No
                 MeasuredRun(**{**record, "shares": first.shares, "version": first.version})
             )
     return found
+
+
+# ---- the shape of entries
+
+Numbers = dict[str, float]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Ask(_Entry):
+    version: int
+    shares: Numbers
+    predicted: Numbers | None
+
+
+class _Retell(_Entry):
+    run_id: str
+    version: int
+    metrics: Numbers
+    standard_errors: Numbers
+    n_tokens: int | None
+
+
+class _Tell(_Retell):
+    shares: Numbers
+
+
+class _Proposal(_Entry):
+    version: int
+    mixture: Numbers
+    runs: list[str]
+    recipe: dict[str, Any]
+    kl: float | None
+
+
+class _Definition(_Entry):
+    domains: list[list[str | int | None]]
+    recipe: dict[str, Any]
+    n_runs: int | None
+
+
+class _Change(_Entry):
+    model_config = ConfigDict(extra="ignore")
+
+    what: str
+    n_runs: int | None = None
+    measured: list[str] = []
+    recomputed: list[str] = []
+
+
+_SHAPES: Mapping[str, type[_Entry]] = {
+    "study": _Definition,
+    "ask": _Ask,
+    "tell": _Tell,
+    "retell": _Retell,
+    "proposal": _Proposal,
+    "change": _Change,
+}
+
+
+def check_shapes(entries: Iterable[Entry]) -> None:
+    """ProjectError, naming the entry and its field, unless runs and proposals have the shape that a study writes."""
+    for entry in entries:
+        if entry.kind in _SHAPES:
+            with reading(entry):
+                _SHAPES[entry.kind].model_validate(entry.payload)
+
+
+@contextmanager
+def reading(entry: Entry) -> Iterator[None]:
+    """Within the block an entry is taken apart: whatever is not there, or of another type, is the entry's fault."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _misshapen(entry, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise _misshapen(entry, f"{type(error).__name__}: {error}") from error
+
+
+def _misshapen(entry: Entry, what: str) -> ProjectError:
+    return ProjectError(
+        f"ledger entry {entry.number} ({entry.kind}) must have the shape that a study writes ({what})",
+        hint="the project is of another evermix, or was changed by hand: read it with the one that wrote it, or move "
+        "ledger.sqlite away and run the same command again: finished runs are kept",
+    )

@@ -15,7 +15,7 @@ from evermix.errors import ObservationError, ProjectError
 from evermix.ledger import Entry, Ledger
 from evermix.mixture import Mixture
 from evermix.recipe.decision import StudyRecipe
-from evermix.study.records import MeasuredRun, PlannedTrial, Prediction, Trial, measured_runs
+from evermix.study.records import MeasuredRun, PlannedTrial, Prediction, Trial, measured_runs, reading
 from evermix.study.run_reuse import CarriedRuns, carry_runs
 from evermix.study.versions import DomainVersion, Versions
 
@@ -34,7 +34,8 @@ class State:
         self.ledger = ledger
         self.entries = tuple(entries)
         definition = next(e for e in self.entries if e.kind == "study")
-        self.recipe = StudyRecipe.model_validate(definition.payload["recipe"])
+        with reading(definition):
+            self.recipe = StudyRecipe.model_validate(definition.payload["recipe"])
         self.versions = Versions.read(definition, self._of("change"))
 
     @classmethod

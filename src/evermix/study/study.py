@@ -26,7 +26,7 @@ from evermix.recipe.decision import StudyRecipe
 from evermix.study.history import History
 from evermix.study.partial_reuse import Diagnosis, DiagnosisOptions
 from evermix.study.planning import StrategyPlan, UpdatePlan, plan_recomputation
-from evermix.study.records import MeasuredRun, PlannedTrial, Prediction, Trial
+from evermix.study.records import MeasuredRun, PlannedTrial, Prediction, Trial, check_shapes
 from evermix.study.state import State, positive_shares, write_ask, write_change, write_proposal, write_tell
 from evermix.study.versions import DomainVersion, Strategy
 from evermix.study.view import StudyView, Update
@@ -73,6 +73,7 @@ class Study:
             )
         self.project = Project(path, read_only=read_only)
         stored = State.load(self.project.ledger)
+        check_shapes(() if stored is None else stored.entries)
         self._written_in = 0 if stored is None or recipe is None else stored.version.number
         if stored is None:
             if domains is None:

@@ -16,6 +16,7 @@ from evermix.domains import Domain, DomainSet
 from evermix.errors import ProjectError
 from evermix.ledger import Entry
 from evermix.mixture import Mixture
+from evermix.study.records import reading
 
 Strategy = Literal["full", "swarm", "mixture", "partial", "auto"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
@@ -93,19 +94,21 @@ class Versions:
     @classmethod
     def read(cls, definition: Entry, changes: Iterable[Entry]) -> Versions:
         """From the ledger's entries "study" and "change"."""
-        first = DomainSet(Domain(*row) for row in definition.payload["domains"])
-        n_runs = definition.payload["n_runs"]
+        with reading(definition):
+            first = DomainSet(Domain(*row) for row in definition.payload["domains"])
+            n_runs = definition.payload["n_runs"]
         versions = [DomainVersion(0, None, definition.number, definition.at, None, "full", first, n_runs=n_runs)]
         undone: list[Undo] = []
         current = n_changes = 0
         for entry in changes:
             n_changes += 1
-            if entry.payload["what"] == "undo":
-                undone.append(Undo(current, entry.payload["to"], entry.number))
-                current = entry.payload["to"]
-            else:
-                versions.append(_changed(versions[entry.payload["parent"]], len(versions), entry))
-                current = versions[-1].number
+            with reading(entry):
+                if entry.payload["what"] == "undo":
+                    undone.append(Undo(current, versions[entry.payload["to"]].number, entry.number))
+                    current = undone[-1].target
+                else:
+                    versions.append(_changed(versions[entry.payload["parent"]], len(versions), entry))
+                    current = versions[-1].number
         return cls(tuple(versions), tuple(undone), current, n_changes)
 
     @property
