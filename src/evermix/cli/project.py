@@ -82,10 +82,11 @@ def log(project: Project, graph: Graph = False, at: At = None, json: AsJson = Fa
 
 
 def check(project: Project, json: AsJson = False) -> None:
-    """Compare everything that a project has stored with what was written, and list what is damaged.
+    """List what is damaged in a project and its tokenised text.
 
-    Reads the ledger, the result, finished work, checkpoints and the tokenised text; changes nothing. Exit code 1 if
-    anything is damaged, with the way out beside it: mostly, `evermix run` does it again by itself.
+    Compares all that is stored with what was written: the ledger, the result, finished work, checkpoints,
+    tokens. Changes nothing. Exit code 1 if anything is damaged, with the way out beside it: mostly, `evermix run` does
+    it again by itself.
 
     \b
     Examples:
