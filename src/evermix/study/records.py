@@ -122,7 +122,7 @@ Numbers = dict[str, float]
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 class _Ask(_Entry):
@@ -132,11 +132,14 @@ class _Ask(_Entry):
 
 
 class _Retell(_Entry):
+    model_config = ConfigDict(extra="forbid")  # MeasuredRun has these fields and no others
+
     run_id: str
     version: int
     metrics: Numbers
     standard_errors: Numbers
     n_tokens: int | None
+    n_parameters: int | None = None
 
 
 class _Tell(_Retell):
@@ -158,8 +161,6 @@ class _Definition(_Entry):
 
 
 class _Change(_Entry):
-    model_config = ConfigDict(extra="ignore")
-
     what: str
     n_runs: int | None = None
     measured: list[str] = []
