@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from evermix.recipe import Recipe
 from evermix.results import Compute
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent))  # some benchmarks use what the tests have
 RESULTS = HERE / "results"
 RUNS = HERE.parent / "runs" / "bench"
 
