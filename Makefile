@@ -44,6 +44,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: evermix needs Python 3.11 or later. Hint: make PYTHON=python3.11")'
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv 2>/dev/null || \
 		($(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install pip)
-	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@echo 'Installing into .venv, once: first torch, then everything else; a few minutes'
+	@$(PYTHON) tools/install.py $(BIN)/python "$$(grep '^torch==' constraints.txt)"
+	@$(PYTHON) tools/install.py $(BIN)/python -c constraints.txt -e '.[dev]'
 	@touch $@

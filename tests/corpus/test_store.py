@@ -141,7 +141,9 @@ def test_a_second_build_tokenises_nothing_and_a_new_domain_only_itself(corpus, t
     build(corpus, tmp_path / "s", SOURCES[:2])
     events: list = []
     build(corpus, tmp_path / "s", SOURCES[:2], events)
-    assert {(e.domain, e.stage) for e in events} == {("web:large", "done"), ("small", "done")}
+    assert {(e.domain, e.stage) for e in events} == {
+        (n, s) for n in ("web:large", "small") for s in ("reading", "done")
+    }
     events.clear()
     store = build(corpus, tmp_path / "s", SOURCES, events)
     assert {e.domain for e in events if e.stage == "tokenising"} == {"single"}

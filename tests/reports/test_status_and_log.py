@@ -43,16 +43,19 @@ def test_running_stopped_done(tmp_path: Path) -> None:
 def test_status_says_which_arm_and_how_far_all_of_them_are(tmp_path: Path) -> None:
     """Arm 2 of 3, each of 100 steps, 40 of them done: nearly the end of a part is not the end of the run."""
     reporter = Reporter(Project(tmp_path), None)
-    reporter.enter("arm 2 of 3 (uniform)", before=100, total=300)
-    with reporter.part("training", "pretraining: training to step 41", 41, start=40):
+    reporter.expect(300)
+    with reporter.stage("arm 1 of 3 (natural)", 100):
         pass
-    found = em.status(tmp_path)
-    words = " ".join(printed(print_status, found).split())
-    assert "part pretraining: training to step 41 of arm 2 of 3 (uniform) step 40 of 41 (98%) of this part" in words
-    assert "over all 47% of the training steps of all arms" in words
-    with reporter.part("probes", "probing pretraining", 10):
-        pass
-    assert em.status(tmp_path).live.share_of_run == pytest.approx(140 / 300, abs=1e-4)
+    with reporter.stage("arm 2 of 3 (uniform)", 100):
+        with reporter.part("training", "pretraining: training to step 41", 41, tokens_per_step=1, start=40):
+            pass
+        found = em.status(tmp_path)
+        words = " ".join(printed(print_status, found).split())
+        assert "part pretraining: training to step 41 of arm 2 of 3 (uniform) step 40 of 41 (98%) of this part" in words
+        assert "over all 47% of the work of all arms" in words
+        with reporter.part("probes", "probing pretraining", 10):
+            pass
+        assert em.status(tmp_path).live.share_of_run == pytest.approx(140 / 300, abs=1e-4)
     reporter.done()
     assert em.status(tmp_path).live.share_of_run is None
 

@@ -68,7 +68,7 @@ class StoreSettings:
 
 @dataclass(frozen=True)
 class StoreProgress:
-    """How far one domain is; total_bytes is None while it is read for the first time."""
+    """How far one domain is; total_bytes is None until it has been read once."""
 
     domain: str
     stage: Literal["reading", "tokenising", "packing", "done"]
@@ -124,7 +124,9 @@ def _survey(source: TextSource, job: _Job) -> Survey:
     def read_so_far(n_bytes: int) -> None:
         job.progress(StoreProgress(source.name, "reading", n_bytes, None))
 
-    return survey(source, job.settings.base, job.folder / "surveys", read_so_far)
+    found = survey(source, job.settings.base, job.folder / "surveys", read_so_far)
+    job.progress(StoreProgress(source.name, "reading", found.n_bytes, found.n_bytes))
+    return found
 
 
 def _build_domain(source: TextSource, found: Survey, job: _Job) -> dict[str, Any]:

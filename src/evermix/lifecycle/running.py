@@ -18,6 +18,7 @@ from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.scoring import check_tasks, score_before
 from evermix.lifecycle.state import ModelState, check_trainers
 from evermix.lifecycle.text import corpus_record
+from evermix.lifecycle.work import TRAINING, training
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
 from evermix.results import Decision, RunResult
@@ -82,9 +83,12 @@ def finish(context: RunContext) -> RunResult:
     before = score_before(context)
     decided = _decide_without_training(context)
     names = _arms(context, decided)
-    arms: dict[str, list[PhaseResults]] = {
-        arm: [go_through(context, arm, k, names) for k in range(len(context.orders))] for arm in names
-    }
+    each = {(arm, k): _work(context, arm, k) for arm in names for k in range(len(context.orders))}
+    context.reporter.expect(sum(sum(phases) for phases in each.values()))
+    arms: dict[str, list[PhaseResults]] = {}
+    for number, arm in enumerate(names, 1):
+        place = f"arm {number} of {len(names)} ({arm})"
+        arms[arm] = [go_through(context, arm, k, place, each[arm, k]) for k in range(len(context.orders))]
     untrained = () if Evermix.name in arms else decided
     result = assemble(context, arms, untrained, before)
     result.save(project.folder / "result.json")
@@ -93,30 +97,39 @@ def finish(context: RunContext) -> RunResult:
     return result
 
 
-def go_through(context: RunContext, arm: str, order: int, arms: Sequence[str]) -> PhaseResults:
-    """One arm of several through the phases of one order."""
+def go_through(context: RunContext, arm: str, order: int, place: str, n_tokens: Sequence[float]) -> PhaseResults:
+    """One arm through the phases of one order.
+
+    Args:
+        context: of the run.
+        arm: its name.
+        order: which.
+        place: the arm among all, for the reader.
+        n_tokens: of each phase, see `Reporter.stage`.
+    """
     phases, state, rows = context.orders[order], ModelState.initial(context), PhaseResults()
     for number, phase in enumerate(phases):
-        _enter(context, arms, arms.index(arm), order, number)
+        places = [place]
+        places += [f"order {order + 1} of {len(context.orders)}"] * (len(context.orders) > 1)
+        places += [f"phase {number + 1} of {len(phases)} ({phase.name})"] * (len(phases) > 1)
         if len(phases) > 1:
-            context.reporter.say(f"{arm}, phase {number + 1} of {len(phases)}: {phase.name}")
+            context.reporter.say(", ".join(places))
         if context.recipe.phases:
             note_begun(context, phases[: number + 1], in_first_order=not order)
-        outcome = ARMS[arm].run(context, state, phases[: number + 1])
-        rows.append(phase_result(context, arm, order, phase, outcome, rows))
+        with context.reporter.stage(", ".join(places), n_tokens[number]):
+            outcome = ARMS[arm].run(context, state, phases[: number + 1])
+            rows.append(phase_result(context, arm, order, phase, outcome, rows))
         state = outcome.state
     return rows
 
 
-def _enter(context: RunContext, arms: Sequence[str], arm: int, order: int, phase: int) -> None:
-    """Say where the run is: which arm, order and phase, and how many training steps lie before them."""
-    steps = [[each.n_steps for each in phases] for phases in context.orders]
-    of_arm, orders, phases = sum(map(sum, steps)), len(steps), context.orders[order]
-    place = [f"arm {arm + 1} of {len(arms)} ({arms[arm]})"]
-    place += [f"order {order + 1} of {orders}"] * (orders > 1)
-    place += [f"phase {phase + 1} of {len(phases)} ({phases[phase].name})"] * (len(phases) > 1)
-    before = arm * of_arm + sum(map(sum, steps[:order])) + sum(steps[order][:phase])
-    context.reporter.enter(", ".join(place), before, len(arms) * of_arm)
+def _work(context: RunContext, arm: str, order: int) -> list[float]:
+    """What each phase costs the arm, in tokens of training; the runs of a swarm over one phase come before all arms."""
+    recipe, phases, n = context.recipe, context.orders[order], context.size.counted
+    if context.swarm_project is not None:
+        return [training(recipe, phase).n_tokens for phase in phases]
+    each = [ARMS[arm].estimate(recipe, phases[: k + 1]) for k in range(len(phases))]
+    return [sum(work.flops(n) for work in works) / (TRAINING * n) for works in each]
 
 
 def _decide_without_training(context: RunContext) -> tuple[Decision, ...]:

@@ -54,11 +54,14 @@ def open_text(
         chat_template=chat_template(recipe),
     )
     done: dict[str, int] = {}
-    with reporter.part("corpus", "tokenising", None) as report:
+    totals: dict[str, int] = {}
+    with reporter.part("corpus", "tokenising", None, unit="bytes") as report:
 
         def progress(event: StoreProgress) -> None:
-            done[event.domain] = event.done_bytes
-            report(sum(done.values()))
+            if event.total_bytes is not None:
+                totals[event.domain] = event.total_bytes
+            done[event.domain] = 0 if event.stage == "reading" else event.done_bytes
+            report(sum(done.values()), sum(totals.values()) if len(totals) == len(sources) else None)
 
         return build_store(sources, tokenizer, folder, settings, progress)
 
@@ -77,7 +80,7 @@ def _source(domain: DomainRecipe, reporter: Reporter) -> TextSource:
     files = domain.files or ()
     if domain.registry is not None:
         with reporter.part("corpus", f"preparing {domain.registry}", None) as report:
-            files = (str(prepare(domain.registry, progress=lambda _: report(0))),)
+            files = (str(prepare(domain.registry, progress=report.describe)),)
     return TextSource(
         name=domain.name,
         files=files,
@@ -134,7 +137,7 @@ def _tokenizer(
 
 def _trained_tokenizer(recipe: Recipe, sources: list[TextSource], folder: Path, reporter: Reporter) -> TextTokenizer:
     """One trained on the text, or the one that was: `trained-<hash of the text>.json` says which it is."""
-    with reporter.part("corpus", "reading the text", None) as report:
+    with reporter.part("corpus", "reading the text", None, unit="bytes") as report:
         surveys = [asdict(survey(source, recipe.base, folder / "surveys", report)) for source in sources]
     key = content_hash([[found["fingerprint"] for found in surveys], recipe.tokenizer.vocab_size])
     record = stored(folder / f"trained-{key}.json", "fingerprint")

@@ -87,6 +87,9 @@ def status(project: str | Path) -> Status:
     )
 
 
+_UNITS = {"steps": ("step", 1, ""), "bytes": ("text", 10**6, " MB")}  # (name of the row, size of the unit, its name)
+
+
 def print_status(found: Status, console: Console) -> None:
     """The state as a small table."""
     console.print(facts_table(_rows(found)))
@@ -99,11 +102,14 @@ def _rows(found: Status) -> list[tuple[str, str]]:
         rows.append(("part", live.detail or live.part or "-"))
         rows += [("of", live.place)] if live.place else []
     if live.total_steps:
-        step = live.step or 0
-        of_part = f"{step:,} of {live.total_steps:,} ({units.share(step / live.total_steps, 0)})"
-        rows.append(("step", f"{of_part} of this part" if live.share_of_run is not None else of_part))
+        name, size, unit = _UNITS.get(live.unit or "steps", (live.unit or "step", 1, ""))
+        step, digits = (live.step or 0) / size, 0 if size == 1 else 1
+        of = f"{step:,.{digits}f} of {live.total_steps / size:,.{digits}f}{unit}"
+        of_part = f"{of} ({units.share(step * size / live.total_steps, 0)})"
+        rows.append((name, f"{of_part} of this part" if live.share_of_run is not None else of_part))
     if live.share_of_run is not None:
-        rows.append(("over all", f"{units.share(live.share_of_run, 0)} of the training steps of all arms"))
+        left = f", about {units.seconds(live.seconds_left)} left" if live.seconds_left and found.holder else ""
+        rows.append(("over all", f"{units.share(live.share_of_run, 0)} of the work of all arms{left}"))
     if live.tokens_per_second and found.state == "running":
         rows.append(("speed", f"{live.tokens_per_second:,.0f} tokens/s"))
     if live.updated_at:

@@ -202,16 +202,19 @@ class LiveStatus(EntryRecord):
     """`status.json`: what the running process says of itself.
 
     Attributes:
-        step, total_steps: of the part that is under way.
+        step, total_steps, unit: of the part that is under way.
         place: which arm, order and phase that part belongs to.
-        share_of_run: of the training steps of all arms.
+        share_of_run: of the work of all arms.
+        seconds_left: of it, if that can be told.
     """
 
     part: str | None = None
     detail: str | None = None
     step: int | None = None
     total_steps: int | None = None
+    unit: str | None = None
     tokens_per_second: float | None = None
+    seconds_left: float | None = None
     updated_at: str | None = None
     pid: int | None = None
     place: str | None = None

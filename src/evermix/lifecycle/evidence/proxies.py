@@ -88,7 +88,7 @@ def run_jobs(
 ) -> list[Failure]:
     """Run jobs on the processes of this machine, as many at once as the recipe says."""
     executor = LocalProcesses(context.recipe.swarm.workers, retries, logs=context.project.folder / "logs")
-    with context.reporter.part(part, label, len(jobs), n_tokens) as report:
+    with context.reporter.part(part, label, len(jobs), n_tokens, unit="runs") as report:
         return executor.run(jobs, _Counter(report, {}, finished))
 
 
