@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
 from evermix import lifecycle
 from evermix.cli.app import main
@@ -367,16 +367,48 @@ def test_checkpoint_with_too_few_positions(
     tmp_path: Path, recipe: dict[str, Any], evermix: Call, text_folder: Path
 ) -> None:
     """Said before any text is read where its configuration is at hand, and before anything is trained in any case."""
-    tokenizer = next((text_folder / "tokens").glob("tokenizer-*.json"))
+    train_bpe({"prose": [text_folder.joinpath("prose.jsonl").read_text()]}, 300).save(tmp_path / "t.json")
     GPT2LMHeadModel(GPT2Config(vocab_size=300, n_positions=16, n_embd=8, n_layer=1, n_head=1)).save_pretrained(
         tmp_path / "short"
     )
-    changes = {"model": {"checkpoint": "short"}, "tokenizer": {"path": str(tokenizer)}}
+    changes = {"model": {"checkpoint": "short"}, "tokenizer": {"path": "t.json"}}
     file = write_recipe(tmp_path, recipe | changes)
     for line in (error_line(evermix("run", file, *flags)) for flags in (["--dry-run"], [])):
         assert "short: a checkpoint must have positions for a sequence: it has 16, not 32" in line
         assert "corpus.sequence_length" in line
     assert list(tmp_path.rglob("done.json")) == []
+
+
+def test_checkpoint_that_cannot_be_interpolated(
+    tmp_path: Path, recipe: dict[str, Any], evermix: Call, text_folder: Path
+) -> None:
+    train_bpe({"prose": [text_folder.joinpath("prose.jsonl").read_text()]}, 300).save(tmp_path / "t.json")
+    shape = {"vocab_size": 300, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1}
+    MixtralForCausalLM(MixtralConfig(**shape, **heads, num_local_experts=2)).save_pretrained(tmp_path / "experts")
+    changes = {"model": {"checkpoint": "experts"}, "tokenizer": {"path": "t.json"}}
+    asked = changed(recipe | changes, "decision.mode", "gradient")
+    line = error_line(evermix("run", write_recipe(tmp_path, asked)))
+    assert "experts: " in line
+    assert "mode probe-law" in line
+    assert list(tmp_path.rglob("done.json")) == []
+
+
+def test_a_checkpoint_of_conv1d_layers_is_decided_by_interpolation(
+    tmp_path: Path, recipe: dict[str, Any], text_folder: Path
+) -> None:
+    train_bpe({"prose": [text_folder.joinpath("prose.jsonl").read_text()]}, 300).save(tmp_path / "t.json")
+    GPT2LMHeadModel(GPT2Config(vocab_size=300, n_positions=32, n_embd=8, n_layer=1, n_head=1)).save_pretrained(
+        tmp_path / "gpt2"
+    )
+    changes = {"model": {"checkpoint": "gpt2"}, "tokenizer": {"path": "t.json"}, "arms": ["evermix"]}
+    training = {"tokens": 8 * 4 * 32, "batch_sequences": 4, "evaluations": 0, "checkpoints": 1}
+    decision = {"at": [0.5], "mode": "interpolation", "cross_checks": True, "gradient_evaluations": 2}
+    decision["probes"] = {"steps": 1, "rank": 1, "evaluation_sequences": 4}
+    asked = recipe | changes | {"training": training, "decision": decision}
+    (made,) = lifecycle.run(Recipe.load(write_recipe(tmp_path, asked))).decisions
+    assert {name: found.mixture is not None for name, found in made.modes.items()} == dict.fromkeys(made.modes, True)
+    assert set(made.modes) == {"probe-law", "interpolation", "gradient"}
 
 
 def test_checkpoint_of_another_tokenizer(

@@ -8,10 +8,22 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    GemmaConfig,
+    GPT2Config,
+    MambaConfig,
+    MixtralConfig,
+    Phi3Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2MoeConfig,
+)
 
 from evermix.domains import DomainSet
 from evermix.errors import CheckpointError
 from evermix.measure.interpolation import Adapter, Interpolation
+from evermix.measure.probes import check_probing
 from evermix.models.ladder import build_model
 from evermix.training.evaluation import HeldoutText, evaluate
 
@@ -185,3 +197,89 @@ def test_conversations_are_scored_and_differentiated_over_their_answers() -> Non
         step = 5e-3 * np.eye(len(MIDDLE))[i]
         above, below = (interpolation.evaluate(MIDDLE + sign * step, heldout).loss_nats[0] for sign in (1, -1))
         assert gradient[0, i] == pytest.approx((above - below) / 1e-2, rel=0.03, abs=2e-4)
+
+
+# architectures whose layers are of other kinds than the ladder's
+
+SMALL = {"vocab_size": 96, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+LLAMA_LIKE = {**SMALL, "num_key_value_heads": 2, "intermediate_size": 32}
+KINDS: dict[str, PreTrainedConfig] = {
+    "Conv1D and a tied head": GPT2Config(vocab_size=96, n_positions=32, n_embd=16, n_layer=2, n_head=2),
+    "fused qkv, gate and up": Phi3Config(**LLAMA_LIKE, pad_token_id=0),
+    "scaled tied embedding": GemmaConfig(**LLAMA_LIKE, head_dim=8),
+    "frozen experts": Qwen2MoeConfig(
+        **LLAMA_LIKE, moe_intermediate_size=16, shared_expert_intermediate_size=16, num_experts=4, num_experts_per_tok=2
+    ),
+}
+
+
+def _of(config: PreTrainedConfig) -> PreTrainedModel:
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")
+def test_layers_of_every_kind_against_models_merged_by_peft(kind: str, tmp_path: Path) -> None:
+    config, generator = KINDS[kind], torch.Generator().manual_seed(1)
+    check_probing(_of(config), kind, interpolated=True)
+    target, base = _of(config), _of(config)
+    for seed, w in enumerate(W):
+        model = get_peft_model(
+            _of(config), LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM")
+        )
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+        model.save_pretrained(str(tmp_path / str(seed)))
+        with torch.no_grad():
+            for name, parameter in model.merge_and_unload().named_parameters():
+                target.get_parameter(name).add_(w * (parameter - base.get_parameter(name)))
+    interpolation = Interpolation(base, [Adapter.load(tmp_path / str(seed)) for seed in range(len(W))])
+    ids = torch.arange(12)[None] * 7 % 96
+    with torch.no_grad():
+        expected = target(input_ids=ids).logits
+        with interpolation.merged(W) as model:
+            assert torch.allclose(model(input_ids=ids).logits, expected, atol=1e-4)
+    assert torch.allclose(interpolation.logits(W, ids), expected, atol=1e-4)
+    heldout = HeldoutText(DomainSet(["a"]), (ids.repeat(3, 1),), np.array([30.0]))
+    _, gradient = interpolation.evaluate_with_gradient(W, heldout)
+    for i in range(len(W)):
+        step = 5e-3 * np.eye(len(W))[i]
+        above, below = (interpolation.evaluate(W + sign * step, heldout).loss_nats[0] for sign in (1, -1))
+        assert gradient[0, i] == pytest.approx((above - below) / 1e-2, rel=0.03, abs=2e-4)
+
+
+def test_a_conv1d_layer_without_its_gradient_matrix() -> None:
+    """Formula (2) against formula (1), whatever the rank says is cheaper."""
+    model = _of(KINDS["Conv1D and a tied head"])
+    generator = torch.Generator().manual_seed(1)
+    down, up = {}, {}
+    for name, parameter in model.named_parameters():
+        if name.endswith(("c_attn.weight", "c_fc.weight")):
+            inside, out = parameter.shape
+            down[name], up[name] = (0.1 * torch.randn(shape, generator=generator) for shape in ((1, inside), (out, 1)))
+    interpolation = Interpolation(model, [Adapter(1.0, down, up)])
+    assert interpolation._tappable == sorted(down)
+    heldout = HeldoutText(DomainSet(["a"]), (torch.arange(12)[None] * 7 % 96,), np.array([30.0]))
+    tapped = interpolation.evaluate_with_gradient([0.7], heldout)[1]
+    interpolation._tappable, interpolation._formed = [], sorted(down)
+    assert interpolation.evaluate_with_gradient([0.7], heldout)[1] == pytest.approx(tapped, rel=1e-4)
+
+
+def test_what_cannot_be_interpolated_or_probed_is_refused_beforehand() -> None:
+    experts = MixtralConfig(**LLAMA_LIKE, num_local_experts=4)
+    with pytest.raises(
+        CheckpointError, match=r"it: .*experts.* must be of a linear layer .* Hint: take mode probe-law"
+    ):
+        check_probing(_of(experts), "it", interpolated=True)
+    check_probing(_of(experts), "it", interpolated=False)
+    states = MambaConfig(vocab_size=96, hidden_size=16, num_hidden_layers=1, state_size=4)
+    with pytest.raises(CheckpointError, match=r"it: a checkpoint to be probed must take LoRA adapters .*out_proj"):
+        check_probing(_of(states), "it", interpolated=False)
+    shared = _of(KINDS["fused qkv, gate and up"])
+    first, second = (layer.mlp.down_proj for layer in shared.model.layers)
+    second.weight = first.weight
+    with pytest.raises(CheckpointError, match=r"it: .*down_proj.weight: .* must have weights of its own"):
+        check_probing(shared, "it", interpolated=True)

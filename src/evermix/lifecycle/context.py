@@ -17,6 +17,7 @@ from evermix.lifecycle.known_text import check_known_text
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.swarm_project import SwarmProject, open_swarm_project
 from evermix.lifecycle.text import chat_template, fingerprint_beside, open_text, pin_tokenizer
+from evermix.measure.probes import check_probing
 from evermix.mixture import Mixture
 from evermix.models.ladder import ModelSize, build_model, find_rung
 from evermix.models.loading import (
@@ -188,7 +189,11 @@ def open_context(recipe: Recipe, project: Project, reporter: Reporter, accept_ch
             pin_tokenizer(project, store)
     else:
         store = swarm_project.store
-    context = RunContext(today, project, store, initial_size(today, store), reporter, swarm_project)
+    model = initial_model(today, store)
+    size = ModelSize.of(model)
+    if today.model.checkpoint is not None and "probes" in today.evidence and {"evermix", "lora-merge"} & {*today.arms}:
+        check_probing(model, today.model.checkpoint, interpolated=today.interpolates)
+    context = RunContext(today, project, store, size, reporter, swarm_project)
     for phases in context.orders[:1]:
         context.bounds(DataHistory(context.rows), phases[0].domains, (), phases[0].n_rows)
     return context
@@ -197,11 +202,6 @@ def open_context(recipe: Recipe, project: Project, reporter: Reporter, accept_ch
 def over_every_text(recipe: Recipe) -> Recipe:
     """The recipe with the domains of all phases."""
     return recipe.model_copy(update={"domains": tuple(recipe.labels.sources.values())})
-
-
-def initial_size(recipe: Recipe, store: TokenStore) -> ModelSize:
-    """Parameters of the model that a recipe trains; CheckpointError as in `initial_model`."""
-    return ModelSize.of(initial_model(recipe, store))
 
 
 def initial_model(recipe: Recipe, store: TokenStore) -> PreTrainedModel:

@@ -12,6 +12,8 @@ gradient of what it writes,
     dL/dw_i = <G, Delta_i> = sum over the rows k of adapter i of  (B^T G * A)_k              (1)
             = sum over the rows k of adapter i of  sum over t of (B^T g_t)_k (A x_t)_k       (2)
 
+A Conv1D layer, as GPT-2 has them, holds W transposed, (in, out), and takes (B diag(w) A)^T.
+A Conv1D layer, as GPT-2 has them, holds W transposed, (in, out), and takes (B diag(w) A)^T.
 (2) never forms G: per token it costs m r (in + out) multiplications instead of in * out; each matrix takes the cheaper.
 """
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +34,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.func import functional_call
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from evermix.errors import CheckpointError
 from evermix.training.evaluation import Evaluation, HeldoutText, sequence_losses, summarise
 
+_OTHER_MODE = "take mode probe-law, which interpolates nothing"
 _NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<half>[AB])(?:\.default)?\.weight")
 
 
@@ -63,13 +67,18 @@ class Adapter:
             raise CheckpointError(f"{folder}: an adapter must be a folder that PEFT wrote ({error})") from error
         if config.get("use_dora") or config.get("use_rslora") or config.get("rank_pattern"):
             raise CheckpointError(f"{folder}: the adapter must be plain LoRA of one rank")
+        return cls.of(config["lora_alpha"] / config["r"], tensors, str(folder))
+
+    @classmethod
+    def of(cls, scale: float, tensors: Mapping[str, torch.Tensor], source: str) -> Adapter:
+        """From PEFT's names and their matrices; CheckpointError if there is anything but LoRA matrices."""
         halves: dict[str, dict[str, torch.Tensor]] = {"A": {}, "B": {}}
         for name, tensor in tensors.items():
             match = _NAME.fullmatch(name)
             if match is None:
-                raise CheckpointError(f"{folder}: the adapter must hold LoRA matrices only", received=name)
-            halves[match["half"]][f"{match['module']}.weight"] = tensor.float()
-        return cls(config["lora_alpha"] / config["r"], halves["A"], halves["B"])
+                raise CheckpointError(f"{source}: the adapter must hold LoRA matrices only", received=name)
+            halves[match["half"]][f"{match['module']}.weight"] = tensor.detach().float()
+        return cls(scale, halves["A"], halves["B"])
 
 
 Floats = npt.NDArray[np.float64]
@@ -103,31 +112,60 @@ class Interpolation:
         adapters: one per component, all on the same weight matrices and of one rank and scale.
 
     Raises:
-        CheckpointError: if adapters differ in what they adapt, or adapt what the model does not have.
+        CheckpointError: if adapters differ in what they adapt, or adapt what the model does not have, or a layer that
+            cannot be interpolated: neither linear nor Conv1D, or with weights that another layer has too.
     """
 
     def __init__(self, model: PreTrainedModel, adapters: Sequence[Adapter]) -> None:
         self.model = model.eval().requires_grad_(False)
         self.n_components = len(adapters)
         names = set(adapters[0].down)
-        parameters = dict(model.named_parameters())
-        if any(set(adapter.down) != names for adapter in adapters) or not names <= set(parameters):
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        if any(set(adapter.down) != names for adapter in adapters):
             raise CheckpointError("adapters must adapt the same weight matrices of the base model")
+        if missing := sorted(names - set(parameters)):
+            raise CheckpointError(
+                f"{missing[0]}: an adapter that is interpolated must be of a linear layer or Conv1D, not of experts",
+                hint=_OTHER_MODE,
+            )
         self.base = {name: parameters[name] for name in sorted(names)}
+        self._transposed = {name for name in self.base if isinstance(self._layer(name), Conv1D)}
         self.down: dict[str, torch.Tensor] = {}
         self.up: dict[str, torch.Tensor] = {}
         for name, weight in self.base.items():
             self.down[name] = torch.cat([a.down[name] for a in adapters]).to(weight)
             self.up[name] = torch.cat([a.scale * a.up[name] for a in adapters], dim=1).to(weight)
+            self._check_layer(name)
         self._some = next(iter(self.base.values()))
         self._tappable = [name for name in self.base if self._is_cheaper_without_g(name)]
         self._formed = [name for name in self.base if name not in self._tappable]
 
+    def _layer(self, name: str) -> torch.nn.Module:
+        return self.model.get_submodule(name.rpartition(".")[0])
+
+    def _check_layer(self, name: str) -> None:
+        """The layer must be W x or x W with a W of its own."""
+        weight, layer = self.base[name], self._layer(name)
+        shape = (self.up[name].shape[0], self.down[name].shape[1])
+        is_known = isinstance(layer, torch.nn.Linear | Conv1D)
+        if not is_known or tuple(weight.shape) != (shape[::-1] if name in self._transposed else shape):
+            raise CheckpointError(
+                f"{name}: a layer that is interpolated must be linear or Conv1D, of {shape[0]} x {shape[1]} weights",
+                received=f"{type(layer).__name__}, {tuple(weight.shape)}",
+                hint=_OTHER_MODE,
+            )
+        every = self.model.named_parameters(remove_duplicate=False)
+        shared = [other for other, each in every if each is weight and self._layer(other) is not layer]
+        if shared:
+            raise CheckpointError(
+                f"{name}: a layer that is interpolated must have weights of its own; they are those of {shared[0]} too",
+                hint=_OTHER_MODE,
+            )
+
     def _is_cheaper_without_g(self, name: str) -> bool:
         out, rows = self.up[name].shape
         inside = self.down[name].shape[1]
-        is_linear = isinstance(self.model.get_submodule(name.rpartition(".")[0]), torch.nn.Linear)
-        return is_linear and rows * (inside + out) < inside * out
+        return rows * (inside + out) < inside * out
 
     def weights_at(self, w: npt.ArrayLike) -> dict[str, torch.Tensor]:
         """The adapted matrices of candidate `w`, shape (components,), on or off the simplex."""
@@ -137,7 +175,10 @@ class Interpolation:
         merged = {}
         for name, weight in self.base.items():
             rank = self.down[name].shape[0] // self.n_components
-            merged[name] = torch.addmm(weight, self.up[name] * share.repeat_interleave(rank), self.down[name])
+            left, right = self.up[name] * share.repeat_interleave(rank), self.down[name]
+            if name in self._transposed:
+                left, right = right.T, left.T
+            merged[name] = torch.addmm(weight, left, right)
         return merged
 
     @contextmanager
@@ -197,7 +238,7 @@ class Interpolation:
 
             return tap
 
-        modules = [(name, self.model.get_submodule(name.rpartition(".")[0])) for name in self._tappable]
+        modules = [(name, self._layer(name)) for name in self._tappable]
         handles = [module.register_forward_hook(hook(name)) for name, module in modules]
         try:
             yield
@@ -211,6 +252,7 @@ class Interpolation:
         for name in self._formed:
             slope = weights[name].grad
             if slope is not None:
+                slope = slope.T if name in self._transposed else slope
                 rows = ((self.up[name].T @ slope) * self.down[name]).sum(dim=1)
                 total += rows.view(self.n_components, -1).sum(dim=1).double().cpu().numpy()
                 weights[name].grad = None

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ import torch
 from transformers import PreTrainedModel
 
 from evermix.corpus.store import TokenStore
+from evermix.errors import CheckpointError
 from evermix.executors.job import CachedJob
+from evermix.measure.interpolation import Adapter, Interpolation
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.schedule import MixtureSchedule
@@ -103,7 +106,7 @@ def train_probe(
 
     def work(folder: Path) -> dict[str, Any]:
         started = time.monotonic()
-        model = _adapted(base, settings)
+        model = _adapted(load_model(base), settings.rank, settings.alpha, settings.seed)
         segment = _segment(component, settings)
         train_segment(model, store, segment, folder, report=report)
         with divergence_named(segment):
@@ -134,7 +137,8 @@ def load_probe(base: Path, adapter: Path) -> PreTrainedModel:
     """The checkpoint `base` with the adapter of one of its probes."""
     from peft import PeftModel
 
-    model: Any = PeftModel.from_pretrained(load_model(base), str(adapter))
+    with _quietly():
+        model: Any = PeftModel.from_pretrained(load_model(base), str(adapter))
     return model
 
 
@@ -155,20 +159,73 @@ def _segment(component: Component, settings: ProbeSettings) -> Segment:
     )
 
 
-def _adapted(base: Path, settings: ProbeSettings) -> Any:
-    """The base model with a fresh adapter on every linear layer but the output."""
+def _adapted(model: PreTrainedModel, rank: int, alpha: float, seed: int) -> Any:
+    """The model with a fresh adapter on every linear layer but the output."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
+        r=rank,
+        lora_alpha=alpha,
         target_modules="all-linear",
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
     )
-    model = load_model(base)
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        torch.manual_seed(settings.seed)
+    with torch.random.fork_rng(devices=[]), _quietly():
+        torch.manual_seed(seed)
         return get_peft_model(model, config)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without PEFT's notes on what it settles by itself: Conv1D layers, experts of a mixture."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False", category=UserWarning)
+        warnings.filterwarnings("ignore", message=".*did not match any targeted module", category=RuntimeWarning)
+        yield
+
+
+_REHEARSED = 8  # tokens
+_CLOSE = 1e-3  # of the spread of logits
+
+
+def check_probing(model: PreTrainedModel, source: str, *, interpolated: bool) -> None:
+    """A rehearsal, before anything is trained: the model must take adapters, and be interpolated as PEFT applies them.
+
+    Args:
+        model: not to be used afterwards.
+        interpolated: whether candidates between probes will be made.
+
+    Raises:
+        CheckpointError: it cannot; names the layer, where one is to blame.
+    """
+    from peft import get_peft_model_state_dict
+
+    try:
+        adapted = _adapted(model, 1, 1.0, 0)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise CheckpointError(
+            f"{source}: a checkpoint to be probed must take LoRA adapters ({str(error).splitlines()[0]})",
+            hint="method olmix decides without probes of the model",
+        ) from error
+    if not interpolated:
+        return
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in adapted.named_parameters():
+        if ".lora_B." in name:
+            weight.data = 0.1 * torch.randn(weight.shape, generator=generator).to(weight)
+    adapter = Adapter.of(1.0, get_peft_model_state_dict(adapted), source)
+    ids = torch.arange(_REHEARSED, device=model.device)[None] % model.get_input_embeddings().num_embeddings
+    with torch.no_grad():
+        expected = adapted.eval()(input_ids=ids).logits
+    try:
+        found = Interpolation(adapted.unload(), [adapter]).logits([1.0], ids)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error.rule}", received=error.received, hint=error.hint) from error
+    if not bool((found - expected).abs().max() <= _CLOSE * expected.std()):
+        raise CheckpointError(
+            f"{source}: a checkpoint whose probes are interpolated must have layers that are what their weights are",
+            received=type(model).__name__,
+            hint="take mode probe-law, which interpolates nothing",
+        )

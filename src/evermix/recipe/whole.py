@@ -186,6 +186,12 @@ class Recipe(Model):
         of_arms: dict[str, EvidenceKind] = {"lora-merge": "probes", "proxy-swarm": "swarm"}
         return frozenset({self.decided_by, *(of_arms[arm] for arm in self.arms if arm in of_arms)})
 
+    @property
+    def interpolates(self) -> bool:
+        """Whether models between probes are made: by a decision mode, a cross-check or an arm."""
+        of_mode = self.decision.mode != "probe-law" or self.decision.cross_checks
+        return "probes" in self.evidence and (of_mode or "lora-merge" in self.arms)
+
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:
         if "swarm" in self.model_fields_set and "swarm" not in self.evidence and not self.phases:
