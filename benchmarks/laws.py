@@ -7,7 +7,9 @@ Spearman of the metrics' mean, and the regret of choosing the held-out run whose
 metrics' unit (nats or bits per byte). DCLM has 127 runs, so its largest K is 100 instead of 5(m+1) = 125. Where a
 domain is in none of the K runs, log-linear is fitted on the live ones (laws/mapped.py). Every cell is kept in
 runs/bench/laws and never computed twice (delete that folder when a law has changed); --collect only writes
-results/laws.json from what is there. `seconds` is CPU time of one fit and prediction; `splits` says how many are in.
+results/laws.json from what is there. A cell of which nothing is there keeps the row that results/laws.json has, so that
+one family can be run anew when its law has changed. `seconds` is CPU time of one fit and prediction; `splits` says how
+many are in.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import harness  # noqa: F401  sets OMP_NUM_THREADS before numpy is loaded
 import numpy as np
-from harness import RUNS, Target, mean_and_error, write_results
+from harness import RESULTS, RUNS, Target, load_results, mean_and_error, write_results
 from swarms import dclm, need_swarms, regmix
 
 from evermix.errors import EvermixError
@@ -115,7 +117,8 @@ def compute(args: argparse.Namespace) -> None:
 
 
 def collected(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row per swarm, K and family: means over the splits that are there, with standard errors."""
+    """One row per swarm, K and family: means over the splits that are there, with standard errors, or the row kept."""
+    kept = {(row["swarm"], row["K"], row["family"]): row for row in _kept_rows() if "family" in row}
     rows = []
     for name in ("regmix-1m", "olmix-dclm"):
         data = swarm(name)
@@ -123,6 +126,9 @@ def collected(args: argparse.Namespace) -> list[dict[str, Any]]:
             for family in FAMILIES:
                 paths = [CELLS / f"{name}-{K}-{family}-{split}.json" for split in range(args.splits)]
                 cells = [json.loads(path.read_text()) for path in paths if path.exists()]
+                if not cells and (name, K, family) in kept:
+                    rows.append(kept[name, K, family])
+                    continue
                 good = [c for c in cells if "refused" not in c]
                 row: dict[str, Any] = {"swarm": name, "K": K, "K_over_m_plus_1": factor, "family": family}
                 row |= {"held_out": len(data.P) - K, "metrics": len(data.metrics), "regret_unit": data.unit}
@@ -138,6 +144,10 @@ def collected(args: argparse.Namespace) -> list[dict[str, Any]]:
                 if good:
                     rows.append(row)
     return rows
+
+
+def _kept_rows() -> list[dict[str, Any]]:
+    return load_results("laws")["rows"] if (RESULTS / "laws.json").exists() else []
 
 
 def published() -> list[dict[str, Any]]:
@@ -225,8 +235,9 @@ def main() -> None:
     CELLS.mkdir(parents=True, exist_ok=True)
     if not args.collect:
         compute(args)
-    paper = published()
     rows = collected(args)
+    kept = [row for row in _kept_rows() if "method" in row]
+    paper = kept if kept and set(args.only) != set(FAMILIES) else published()
     write_results("laws", list(range(args.splits)), [*rows, *paper], targets(rows, paper))
 
 
