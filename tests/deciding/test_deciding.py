@@ -329,3 +329,49 @@ def test_runs_of_several_sizes_or_budgets_are_refused_and_one_of_them_may_be_cho
             fit(runs, recipe(), where=where)
     with pytest.raises(ObservationError, match=r"none has that n_tokens, got '5B'\. Hint: there are 1B \(24 runs\)"):
         fit(counted, recipe(), where={"n_tokens": "5B"})
+
+
+@pytest.mark.parametrize("n_holders", [1, 2, 3])
+def test_a_domain_in_fewer_than_three_runs_keeps_its_prior_share_and_that_is_said(n_holders: int) -> None:
+    """Spam, which was never worth anything, looks wonderful in the runs that hold it."""
+    runs, rng = swarm(40, dead="spam"), np.random.default_rng(0)
+    weights, values = runs.weights.copy(), runs.values.copy()
+    lucky = rng.choice(40, n_holders, replace=False)
+    weights[lucky] = 0.7 * weights[lucky] + 0.3 * (np.array(SET.names) == "spam")
+    values[lucky] -= 0.3
+    found = propose(fit(replace(runs, weights=weights, values=values), recipe(kl=0.001)))
+    kinds = {warning.kind: warning for warning in found.warnings}
+    assert found.bootstrap is not None
+    assert found.bootstrap.kind == "runs"  # as without those runs
+    interval = found.bootstrap.weight_intervals()[SET.index("spam")]
+    prior = found.fitted.prior.mixture["spam"]
+    if n_holders == 3:
+        assert "domain in few runs" not in kinds
+        assert found.mixture["spam"] != pytest.approx(prior, abs=0.02)
+        return
+    assert found.mixture["spam"] == pytest.approx(prior, abs=1e-9)
+    assert interval.tolist() == pytest.approx([prior, prior])
+    assert f"'spam' is in {n_holders} run{'s' * (n_holders > 1)} only" in kinds["domain in few runs"].message
+    assert found.as_dict["scarce_domains"] == found.view.scarce_domains == {"spam": n_holders}
+    assert found.view.held["spam"] == f"in {n_holders} run{'s' * (n_holders > 1)} only"
+    assert found.bootstrap.n_failed == 0
+
+
+def test_what_a_recipe_says_of_a_domain_in_few_runs_holds() -> None:
+    runs = swarm(20, dead="spam")
+    weights = runs.weights.copy()
+    weights[3] = 0.7 * weights[3] + 0.3 * (np.array(SET.names) == "spam")
+    fitted = fit(replace(runs, weights=weights), recipe(resamples=0))
+    prior = fitted.prior.mixture["spam"]
+    for constraints, expected in (
+        ({"fixed": {"spam": 0.1}}, 0.1),
+        ({"caps": {"spam": 0.2}}, 0.2),
+        ({"floors": {"spam": 0.5}}, 0.5),
+        ({"groups": {"rest": {"members": ["spam", "web"], "greatest": 0.5}}}, None),
+    ):
+        found = propose(fitted, recipe(resamples=0, constraints=constraints))
+        assert found.problem.bounds.hold(found.mixture.weights, 1e-6)
+        if expected is None:
+            assert 0 < found.mixture["spam"] < prior
+        else:
+            assert found.mixture["spam"] == pytest.approx(expected, abs=1e-6)

@@ -59,7 +59,7 @@ _OPTIONS: dict[str, Any] = {
         float | None, typer.Option("--grid", metavar="STEP", help="Round shares to multiples of this, such as 0.01.")
     ],
     "coverage": Annotated[
-        int | None, typer.Option("--coverage", metavar="N", help="Least runs with every domain; default 1.")
+        int | None, typer.Option("--coverage", metavar="N", help="Least runs with every domain; default 3.")
     ],
     "floor": Annotated[
         float | None, typer.Option("--floor", metavar="SHARE", help="Least share of every domain in every run.")

@@ -23,6 +23,7 @@ from evermix.laws.registry import law_class
 from evermix.mixture import Mixture
 from evermix.objective import Objective
 from evermix.observations import LeftOut, Observations, without_mute_metrics
+from evermix.observations.runs import scarcely_held
 from evermix.recipe.decision import ObjectiveRecipe, PriorName, StudyRecipe
 from evermix.trust.calibration import Calibration, calibrate
 
@@ -70,12 +71,22 @@ class FittedLaw:
 
         A domain that is fixed at a share of zero is not among them.
         """
-        seen = self.observations.weights
-        if self.space is not None:
-            seen = self.space.expand(self.space.collapse(seen))
         fixed_out = () if self.space is None else self.space.unused
-        sampled = zip(self.observations.domains.names, seen.max(axis=0) > 0, strict=True)
+        sampled = zip(self.observations.domains.names, self._seen.max(axis=0) > 0, strict=True)
         return tuple(name for name, was in sampled if not was and name not in fixed_out)
+
+    @property
+    def scarce_domains(self) -> dict[str, int]:
+        """Domain -> runs that hold it, one or two: too few to tell what it does, so it keeps its prior share."""
+        holders, scarce = (self._seen > 0).sum(axis=0), scarcely_held(self._seen)
+        found = zip(self.observations.domains.names, holders.tolist(), scarce, strict=True)
+        return {name: n for name, n, few in found if few and name not in self.retired}
+
+    @property
+    def _seen(self) -> Floats:
+        """Shares that the law knows of, shape (runs, domains)."""
+        weights = self.observations.weights
+        return weights if self.space is None else self.space.expand(self.space.collapse(weights))
 
     @property
     def law_name(self) -> str:

@@ -29,7 +29,7 @@ from evermix.domains import Domain, DomainSet
 from evermix.errors import ObservationError
 from evermix.mixture import Mixture
 from evermix.observations import Observations, Runs
-from evermix.observations.runs import canonical_order
+from evermix.observations.runs import FEWEST_HOLDERS, canonical_order
 from evermix.recipe.decision import ProposalRecipe, StudyRecipe
 from evermix.recipe.measured import DesignKind, DesignRecipe, LevelRecipe, ScatterRecipe
 
@@ -205,7 +205,8 @@ def draw_swarm(prior: Mixture, n: int, rng: np.random.Generator, asked: DesignRe
     """
     domains, kind = prior.domains, design_kind(asked, prior.domains)
     bounds = Constraints(None, asked.floor, caps=asked.caps).bounds(domains, 1.0) if asked.caps or asked.floor else None
-    rules = SwarmRules(bounds, asked.coverage, asked.grid)
+    coverage = min(FEWEST_HOLDERS, n) if asked.coverage is None else asked.coverage
+    rules = SwarmRules(bounds, coverage, asked.grid)
     if kind == "space-filling":
         return space_filling_design(
             domains, n, rng, SpaceFillingOptions(minimum_weight=asked.minimum_weight or 0.0), rules

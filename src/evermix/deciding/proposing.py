@@ -85,6 +85,7 @@ class AssessedProposal(LawDecision):
             "law": fitted.law_name,
             "calibration": fitted.calibration.as_dict,
             "unsampled_domains": list(fitted.unsampled_domains),
+            "scarce_domains": fitted.scarce_domains,
             "fixed_ratio": fixed_ratio(fitted.space),
             "left_out": [[item.kind, item.name, item.reason] for item in fitted.left_out],
         }
@@ -127,8 +128,11 @@ def best_mixture(fitted: FittedLaw, law: MixingLaw | None = None) -> Mixture:
     return optimum(law_problem(fitted), law).mixture
 
 
-def law_problem(fitted: FittedLaw, recipe: StudyRecipe | None = None) -> LawProblem:
+def law_problem(fitted: FittedLaw, recipe: StudyRecipe | None = None, *, hold_scarce: bool = True) -> LawProblem:
     """What a recipe asks of a fitted law; it may differ from the fit's in all but law, objective and prior.
+
+    Args:
+        hold_scarce: whether domains that fewer than three runs hold keep their prior share.
 
     Raises:
         ConstraintError: if names are unknown, or no mixture satisfies the constraints; the message says by how much.
@@ -138,6 +142,8 @@ def law_problem(fitted: FittedLaw, recipe: StudyRecipe | None = None) -> LawProb
     observations = fitted.observations
     guards = _guards(fitted, recipe)
     bounds = _bounds(fitted, recipe)
+    if hold_scarce:
+        bounds = _scarce_held(fitted, recipe, bounds)
     compared = {name: Mixture.from_dict(observations.domains, shares) for name, shares in recipe.compare.items()}
     target = Request(recipe.tokens, recipe.constraints.max_epochs or 4.0, compared)
     return LawProblem(
@@ -219,6 +225,25 @@ def _bounds(fitted: FittedLaw, recipe: StudyRecipe) -> Bounds:
         constraints = _without_epochs(constraints, recipe)
     bounds = constraints.bounds(domains, float(recipe.tokens or _UNCAPPED_REQUEST))
     return bounds if fitted.space is None else fitted.space.tighten(bounds)
+
+
+def _scarce_held(fitted: FittedLaw, recipe: StudyRecipe, bounds: Bounds) -> Bounds:
+    """The bounds with domains that one or two runs hold at their prior share, or what the bounds make of it."""
+    held = [
+        j
+        for j, name in enumerate(fitted.observations.domains.names)
+        if name in fitted.scarce_domains and name not in recipe.constraints.fixed
+    ]
+    if not held:
+        return bounds
+    shares = fitted.prior.mixture.weights
+    if not bounds.hold(shares):
+        shares = bounds.clip(shares)
+    lower, upper, reasons = bounds.lower.copy(), bounds.upper.copy(), list(bounds.reasons)
+    for j in held:
+        lower[j] = upper[j] = shares[j]
+        reasons[j] = "fixed"
+    return replace(bounds, lower=lower, upper=upper, reasons=tuple(reasons))
 
 
 def _without_epochs(constraints: Constraints, recipe: StudyRecipe) -> Constraints:

@@ -113,7 +113,11 @@ def _held_by(found: Assessed) -> dict[str, str]:
         name, _, reason = text.rpartition(": ")
         if reason != "lower" or lower[name] > 0:
             held[name] = "floor" if reason == "lower" else reason.removeprefix("upper (").removesuffix(")")
-    return {**held, **dict.fromkeys(found.fitted.unsampled_domains, "never sampled")}
+    given = found.recipe.constraints.fixed
+    few = {
+        name: f"in {n} run{'s' * (n > 1)} only" for name, n in found.fitted.scarce_domains.items() if name not in given
+    }
+    return {**held, **few, **dict.fromkeys(found.fitted.unsampled_domains, "never sampled")}
 
 
 def _guarded(found: Assessed) -> dict[str, float]:

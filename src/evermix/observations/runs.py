@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
 _SAME = 1e-9
+FEWEST_HOLDERS = 3  # runs that must hold a domain, so that what it does can be told from those runs' noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +167,13 @@ class Orientation:
         """Metric values of costs, both of shape (..., metrics): the inverse of `cost`."""
         result: Floats = self.sign * (np.asarray(costs, dtype=np.float64) - self.shift)
         return result
+
+
+def scarcely_held(weights: Floats) -> Bools:
+    """Domains (columns) that one run or two of `weights`, shape (runs, domains), hold; shape (domains,)."""
+    holders = (weights > 0).sum(axis=0)
+    scarce: Bools = (holders > 0) & (holders < FEWEST_HOLDERS)
+    return scarce
 
 
 def budgets(amounts: npt.ArrayLike) -> list[tuple[float, int]]:

@@ -62,7 +62,9 @@ class DesignRecipe(ScatterRecipe):
     grid: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="shares are multiples of it, 1 / whole number; default: any share"
     )
-    coverage: Annotated[int, Field(ge=0)] = Field(1, description="least runs with every domain")
+    coverage: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="least runs with every domain; default 3: what fewer hold keeps its share of the prior"
+    )
     floor: Share = Field(0.0, description="least share of every domain in every run")
     caps: dict[Name, Share] = Field({}, description="domain -> greatest share in every run")
 

@@ -84,6 +84,13 @@ def print_reading(fitted: FittedLaw, reading: Reading, console: Console, everyth
     if fitted.unsampled_domains:
         names = listed(fitted.unsampled_domains)
         items(console, "Never sampled", [f"{names}: nothing is known of them, they keep their share of the prior"])
+    if fitted.scarce_domains:
+        names = listed(tuple(fitted.scarce_domains))
+        items(
+            console,
+            "In fewer than three runs",
+            [f"{names}: too few to tell what it does, a share of the prior is kept"],
+        )
     console.print()
 
 

@@ -320,7 +320,7 @@ def duals_grid(view: ProposalView, everything: bool = False) -> Grid | None:
 
     A domain that was never sampled is held because nothing is known of it: that has no price.
     """
-    held = {f"fixed:{name}" for name in view.unsampled_domains}
+    held = {f"fixed:{name}" for name in (*view.unsampled_domains, *view.scarce_domains)}
     duals = [dual for dual in view.proposal.duals if dual.constraint not in held]
     if not duals:
         return None

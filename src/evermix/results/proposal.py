@@ -280,6 +280,7 @@ class ProposalView(Record):
         guarded: ceilings of guarded metrics, in their own units, by the name of their dual.
         bootstrap: None where nothing was resampled; `assessment_absent` says why.
         unsampled_domains: that no run was trained on: they keep their share of the prior.
+        scarce_domains: domain -> runs that hold it, one or two: it keeps its share of the prior too.
         fixed_ratio: domain -> share within the domains that keep their proportions; None where none do.
         left_out: kind, name and reason of what was not used.
     """
@@ -304,6 +305,7 @@ class ProposalView(Record):
     calibration: CalibrationView
     warnings: tuple[WarningView, ...] = ()
     unsampled_domains: tuple[str, ...] = ()
+    scarce_domains: dict[str, int] = {}
     fixed_ratio: Shares | None = None
     left_out: tuple[tuple[str, str, str], ...] = ()
 

@@ -376,7 +376,7 @@ def _request(
     fixed = {**recipe.constraints.fixed, **retired}
     request = recipe.model_copy(update={"constraints": recipe.constraints.model_copy(update={"fixed": fixed})})
     widened = CollapsedSpace(domains, space.virtual, space.unused)
-    return law_problem(held, request), widened
+    return law_problem(held, request, hold_scarce=False), widened
 
 
 def _leaf_prior(fitted: FittedLaw, space: CollapsedSpace, domains: DomainSet, options: DiagnosisOptions) -> Prior:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.observations import Observations
+from evermix.observations.runs import FEWEST_HOLDERS, scarcely_held
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal
 from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, Progress, bootstrap
@@ -31,6 +32,7 @@ Kind = Literal[
     "poor law",
     "too few runs",
     "domain never sampled",
+    "domain in few runs",
     "repetition",
     "metrics in conflict",
     "resamples failed",
@@ -335,6 +337,24 @@ def _never_sampled(facts: ProposalFacts, limits: WarningThresholds) -> list[Prop
     return [ProposalWarning("domain never sampled", severity, text, remedy, numbers)]
 
 
+def _in_few_runs(facts: ProposalFacts, limits: WarningThresholds) -> list[ProposalWarning]:
+    """Domains that one or two runs hold; a proposal from runs holds them at their prior share."""
+    shares, parts = facts.moving
+    weights, bounds = facts.proposal.mixture.weights, facts.problem.bounds
+    found = []
+    for j in np.flatnonzero(scarcely_held(shares)):
+        inside = facts.bundled if parts[j] == _FIXED_RATIO else np.array([name == parts[j] for name in facts.names])
+        assert inside is not None
+        n, share = int((shares[:, j] > 0).sum()), float(weights[inside].sum())
+        held = bool((bounds.upper - bounds.lower)[inside].sum() <= 1e-9)
+        text = f"'{parts[j]}' is in {n} run{'s' * (n > 1)} only, too few to tell what it does: "
+        text += f"its share is held at {share:.1%}." if held else f"its share of {share:.1%} rests on nothing else."
+        remedy = f"Measure at least {FEWEST_HOLDERS - n} more with it, or set its share."
+        numbers = {"domain": parts[j], "n_runs": n, "share": share, "held": held}
+        found.append(ProposalWarning("domain in few runs", "warning", text, remedy, numbers))
+    return found
+
+
 def _repetition(facts: ProposalFacts, limits: WarningThresholds) -> list[ProposalWarning]:
     epochs = facts.comparison[PROPOSAL].epochs
     if epochs is None:
@@ -433,6 +453,7 @@ _CHECKS: tuple[Callable[[ProposalFacts, WarningThresholds], list[ProposalWarning
     _unconverged,
     _few_runs,
     _never_sampled,
+    _in_few_runs,
     _repetition,
     _conflict,
     _failed,

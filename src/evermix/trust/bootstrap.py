@@ -39,6 +39,7 @@ mean_b Phi((best - L_b) / s), L_b = F(p) - [F_b(p_b) - F(p_b)], s the law's out-
 What is resampled: runs, drawn with replacement (cases), or residuals with random signs around the law (wild).
 
 Cases (Efron 1979): draw as many clusters as there are, with replacement; a cluster is one mixture with its replicates.
+Those that hold a domain which one or two runs hold are in every draw once: such a domain keeps its prior share.
 It supposes nothing of the law, so its misfit counts too. Each draw leaves out 37% of the clusters: where the law
 cannot spare them, the wild bootstrap (Wu 1986) keeps every mixture and gives it the values
 f(p_k) + v_k e_k, v_k = +1 or -1 per cluster (the same for all metrics, so that their errors stay correlated), e the
@@ -62,6 +63,7 @@ from evermix.errors import ConstraintError, ConvergenceError, ObservationError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.observations import Observations, Runs
+from evermix.observations.runs import scarcely_held
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal
 from evermix.solvers.solve import Method, solve
@@ -86,6 +88,7 @@ _MOST_FAILED = 0.5
 _LEAST_SHARE = 1e-6  # log odds are taken of shares at least this far from 0 and 1
 Kind = Literal["runs", "residuals"]
 _ABSENT_DOMAINS = 1.0  # expected number of sampled domains that a draw of runs loses
+_MOST_KEPT = 0.1  # of the mixtures, in every draw because they alone hold some domain
 _LEAST_COST = 1e-6  # of the law's prediction: a resampled cost stays positive
 
 
@@ -514,8 +517,15 @@ def choose(observations: Observations, law: MixingLaw) -> Resampling:
             f"drawing {C} mixtures with replacement leaves about {expected:.0f} distinct ones, too few for the "
             f"{needed} parameters per metric: residuals are resampled instead, which takes the law's form as right",
         )
-    first = np.array([group[0] for group in groups])
-    seen = (observations.weights[first] > 0).sum(axis=0)
+    first, scarce = np.array([group[0] for group in groups]), scarcely_held(observations.weights)
+    n_kept = len(_kept_and_drawn(observations, groups)[0])
+    if n_kept > _MOST_KEPT * C:
+        return Resampling(
+            "residuals",
+            f"{n_kept} of {C} mixtures are all that hold some domain and could not be drawn anew: residuals are "
+            "resampled instead, which takes the law's form as right",
+        )
+    seen = (observations.weights[first][:, ~scarce] > 0).sum(axis=0)
     absent = float(((1 - seen[seen > 0] / C) ** C).sum())
     if absent > _ABSENT_DOMAINS:
         return Resampling(
@@ -540,8 +550,12 @@ def resamples(
     groups, runs = clusters(observations), observations.runs
     costs = runs.values
     if kind == "runs":
+        kept, drawn = _kept_and_drawn(observations, groups)
         for _ in range(n_resamples):
-            yield replace(runs, counts=_drawn_counts(groups, len(costs), rng))
+            counts = _drawn_counts(drawn, len(costs), rng)
+            for group in kept:
+                counts[group] = 1
+            yield replace(runs, counts=counts)
         return
     fitted = law.predict(runs.mixtures)
     residuals = scaled_residuals(costs - fitted, law.noise_)
@@ -551,6 +565,16 @@ def resamples(
     for _ in range(n_resamples):
         signs = rng.choice(np.array([-1.0, 1.0]), len(groups))[member]
         yield replace(runs, values=np.maximum(fitted + signs[:, None] * residuals, _LEAST_COST * fitted))
+
+
+def _kept_and_drawn(observations: Observations, groups: list[Ints]) -> tuple[list[Ints], list[Ints]]:
+    """Mixtures that hold a domain which fewer than three runs hold, and the others.
+
+    A draw without the former would know nothing of that domain, whose share is not decided by the runs anyway.
+    """
+    scarce = (observations.weights[:, scarcely_held(observations.weights)] > 0).any(axis=1)
+    kept = [group for group in groups if scarce[group].any()]
+    return kept, [group for group in groups if not scarce[group].any()]
 
 
 def _drawn_counts(groups: list[Ints], n_runs: int, rng: np.random.Generator) -> Floats:
