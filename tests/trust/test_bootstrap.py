@@ -143,16 +143,32 @@ def test_a_bundle_counts_the_parameters_of_its_components() -> None:
     assert choose(over_leaves, LinearLaw().fit(Runs.of(over_leaves.weights, over_leaves.costs))).kind == "residuals"
 
 
-def test_domains_held_by_one_run_resample_residuals() -> None:
-    rng = np.random.default_rng(4)
-    w = linear_world(60, 0.1, rng, m=8)
+def _held_by(n: int, n_domains: int, m: int) -> tuple[Observations, LinearLaw]:
+    """60 runs over m domains, the first `n_domains` of which n runs hold each."""
+    w = linear_world(60, 0.1, np.random.default_rng(4), m=m)
     P = w.observations.weights.copy()
-    for j in range(5):
-        P[np.arange(60) != j, j] = 0
+    for j in range(n_domains):
+        P[~np.isin(np.arange(60), (np.arange(n) * 20 + j) % 60), j] = 0
     P /= P.sum(axis=1, keepdims=True)
     observations = Observations(w.observations.domains, P, w.observations.metrics, w.truth.predict(P))
-    law = LinearLaw().fit(Runs.of(observations.weights, observations.costs))
-    assert "domains per draw" in choose(observations, law).reason
+    return observations, LinearLaw().fit(Runs.of(observations.weights, observations.costs))
+
+
+def test_a_few_domains_held_by_one_run_do_not_change_how_all_runs_are_resampled() -> None:
+    observations, law = _held_by(1, 5, 8)
+    assert choose(observations, law).kind == "runs"
+    alone = (observations.weights[:, :5] > 0).any(axis=1)
+    for draw in resamples("runs", observations, law, 20, np.random.default_rng(0)):
+        assert draw.counts is not None
+        assert (draw.counts[alone] == 1).all()
+        assert draw.counts.sum() == 60
+    many = choose(*_held_by(1, 7, 10))
+    assert many.kind == "residuals"
+    assert "7 of 60 mixtures are all that hold some domain" in many.reason
+
+
+def test_many_domains_held_by_three_runs_each_resample_residuals() -> None:
+    assert "domains per draw" in choose(*_held_by(3, 24, 26)).reason
 
 
 def test_failed_resamples_are_counted() -> None:

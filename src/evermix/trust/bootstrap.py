@@ -572,9 +572,9 @@ def _kept_and_drawn(observations: Observations, groups: list[Ints]) -> tuple[lis
 
     A draw without the former would know nothing of that domain, whose share is not decided by the runs anyway.
     """
-    scarce = (observations.weights[:, scarcely_held(observations.weights)] > 0).any(axis=1)
-    kept = [group for group in groups if scarce[group].any()]
-    return kept, [group for group in groups if not scarce[group].any()]
+    alone = set(np.argwhere(observations.weights[:, scarcely_held(observations.weights)] > 0)[:, 0].tolist())
+    kept = [group for group in groups if alone & set(group.tolist())]
+    return kept, [group for group in groups if not alone & set(group.tolist())]
 
 
 def _drawn_counts(groups: list[Ints], n_runs: int, rng: np.random.Generator) -> Floats:
