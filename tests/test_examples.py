@@ -84,7 +84,7 @@ def test_the_demo_is_as_real_corpora_are() -> None:
     assert sum(weight > 0 for weight in (recipe.objective.weights or {}).values()) >= 5
     assert recipe.arms == ("natural", "uniform", "evermix")
     assert recipe.model.rung in {"0.2M", "1M"}
-    assert recipe.project == "runs/demo"
+    assert recipe.project == "../runs/demo"
 
 
 def test_deciding_from_runs_prints_a_mixture_with_its_evidence() -> None:

@@ -160,3 +160,16 @@ def test_an_ascii_terminal(tmp_path: Path) -> None:
     assert table.isascii()
     assert r"caf\xe9" in table
     assert "caf\u00e9" in str(json.loads(f"[{document}"))
+
+
+def test_a_path_that_the_shell_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--out=~/x` reaches the program as it is written."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    Path("tokens.yaml").write_text("web: 1_000_000\ncode: 1.5B\n")
+    for number, out in enumerate(("~/swarm", "$HOME/swarm1", "swarm2")):
+        told = sound(evermix("design", "tokens.yaml", "--runs", 4, "--out", out))
+        assert told.code == 0, told.err
+        folder = tmp_path / ("home" if number < 2 else "") / out.rpartition("/")[2]
+        assert (folder / "ratios.csv").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "tokens.yaml", "swarm2"}

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import time
@@ -21,10 +22,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evermix.errors import ProjectError
+from evermix.errors import ProjectError, RecipeError
 from evermix.wording import escaped_json
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def expanded(path: str) -> str:
+    """A path with `~`, `~user`, `$NAME` and `${NAME}` replaced.
+
+    Raises:
+        RecipeError: if there is no such user, or the environment has no such variable.
+    """
+    found = os.path.expandvars(os.path.expanduser(path))
+    unset = re.search(r"\$(\w+|\{\w+\})", found, re.ASCII) if "$" in path else None
+    if unset is not None:
+        name = unset[1].strip("{}")
+        raise RecipeError(f"the environment variable {name} must be set", received=path)
+    if path.startswith("~") and found.startswith("~"):
+        raise RecipeError(
+            "a path that begins with ~ must name a user of this machine", received=path, hint="write ./~..."
+        )
+    return found
+
+
+def placed(path: str, base: Path) -> Path:
+    """Where a path leads: `expanded`, and from the folder `base` if it is relative; a file called `$x` comes first.
+
+    Raises:
+        RecipeError: as `expanded`.
+    """
+    literal = base / path
+    return literal if "$" in path and os.path.lexists(literal) else base / expanded(path)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

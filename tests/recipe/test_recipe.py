@@ -1,5 +1,6 @@
 """Recipes: what is read, and errors that name file, line and key."""
 
+import os
 import traceback
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evermix.errors import RecipeError
+from evermix.files import placed
 from evermix.ledger import Project
-from evermix.recipe import Recipe, StudyRecipe, parse_amount
+from evermix.recipe import Recipe, StudyRecipe, TextUpdate, parse_amount
+from evermix.recipe.parts import absolute
 
 GOOD = """\
 project: runs/x
@@ -34,7 +37,7 @@ def test_good_recipe(tmp_path: Path) -> None:
     assert recipe.training.tokens == 1_500_000
     assert recipe.domains[0].files == ("a.jsonl",)
     assert recipe.base == tmp_path.resolve()
-    assert recipe.project_folder == Path("runs/x")
+    assert recipe.project_folder == tmp_path / "runs/x"
 
 
 def test_fingerprint_ignores_the_project_folder(tmp_path: Path) -> None:
@@ -249,3 +252,31 @@ def test_a_swarm_is_pulled_towards_the_start_if_it_says_so(tmp_path: Path) -> No
 def test_what_cannot_be_honoured_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize("place", ["~/x", "$HOME/x", "${HOME}/x", "home/x", "../{}/home/x", "/{}"])
+def test_every_path_starts_from_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """`~`, variables and relative paths mean the same wherever a path is given, and nothing is called `~`."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir("/")
+    place = place.replace("{}", str(tmp_path / "home/x")[1:] if place == "/{}" else tmp_path.name)
+    recipe = load(tmp_path, GOOD.replace("runs/x", place))
+    assert recipe.project_folder.absolute() == tmp_path / "home/x"
+    assert os.path.normpath(placed(place, recipe.base)) == str(tmp_path / "home/x")
+    (found,) = absolute([place], tmp_path) or []
+    assert found == str(tmp_path / "home/x")
+    written = tmp_path / "u.yaml"
+    written.write_text(f'add: [{{name: a, files: "{place}"}}]\n')
+    assert TextUpdate.load(written).add[0].files == (str(tmp_path / "home/x"),)
+
+
+@pytest.mark.parametrize("place", ["$NO_SUCH_VARIABLE/x", "a/${NO_SUCH_VARIABLE}", "~nobody-here/x"])
+def test_a_path_that_leads_nowhere(tmp_path: Path, place: str) -> None:
+    with pytest.raises(RecipeError, match=r"must be set|must name a user"):
+        load(tmp_path, GOOD.replace("runs/x", place)).project_folder  # noqa: B018
+    assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]
+
+
+def test_a_file_whose_name_has_a_dollar_is_itself(tmp_path: Path) -> None:
+    (tmp_path / "$HOME.txt").write_text("x")
+    assert placed("$HOME.txt", tmp_path) == tmp_path / "$HOME.txt"

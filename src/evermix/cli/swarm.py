@@ -12,6 +12,7 @@ from evermix.cli.options import AsJson, Everything, Page, Plots, Verbose
 from evermix.cli.swarm_options import SwarmArguments, read_shares, shares, takes_swarm
 from evermix.cli.terminal import bar, console, print_json, print_line
 from evermix.errors import MixtureError
+from evermix.files import placed
 
 if TYPE_CHECKING:
     from evermix.deciding import FittedLaw
@@ -174,5 +175,5 @@ def _mixture(fitted: FittedLaw, start: str, kl_before: float | None) -> em.Mixtu
         quick = fitted.recipe.model_copy(update={"resamples": 0})
         return em.propose(fitted, quick, kl_before=kl_before).mixture
     if start.endswith(".json"):
-        return named_mixture(fitted, read_shares(Path(start)))
+        return named_mixture(fitted, read_shares(placed(start, Path())))
     return named_mixture(fitted, start.replace("-", " "))

@@ -13,6 +13,7 @@ import typer
 
 from evermix.cli.options import Verb, joined
 from evermix.errors import MixtureError, RecipeError
+from evermix.files import placed
 
 if TYPE_CHECKING:
     from evermix.deciding import FittedLaw
@@ -300,7 +301,7 @@ def as_where(pairs: list[str] | None) -> dict[str, str | float]:
 
 def prior_option(text: str | None) -> str | dict[str, float] | None:
     """A prior's name as it is, or the shares of a file."""
-    return read_shares(Path(text)) if text is not None and text.endswith(".json") else text
+    return read_shares(placed(text, Path())) if text is not None and text.endswith(".json") else text
 
 
 def read_shares(path: Path) -> dict[str, float]:

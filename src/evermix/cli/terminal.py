@@ -15,11 +15,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from evermix.errors import EvermixError, to_install
-from evermix.files import DISK_FULL
+from evermix.files import DISK_FULL, placed
 from evermix.wording import escaped_json, shown, without_secrets
 
 if TYPE_CHECKING:
@@ -134,6 +135,13 @@ def end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, end)
 
 
+def _placed(given: Any) -> Any:
+    """A path of the command line, where a shell left `~` or `$NAME` as it is (`--out=~/x`); anything else as it is."""
+    if isinstance(given, list):
+        return [_placed(each) for each in given]
+    return placed(str(given), Path()) if isinstance(given, Path) else given
+
+
 def one_line_errors(verb: Callable[P, R], way_on: str = _AGAIN) -> Callable[P, R]:
     """Wrap a verb: mendable errors exit with code 2, an interruption with 130.
 
@@ -144,7 +152,7 @@ def one_line_errors(verb: Callable[P, R], way_on: str = _AGAIN) -> Callable[P, R
     @functools.wraps(verb)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return verb(*args, **kwargs)
+            return verb(*args, **{name: _placed(value) for name, value in kwargs.items()})  # type: ignore[arg-type]
         except KeyboardInterrupt:
             message, code = f"interrupted: {way_on}", INTERRUPTED
         except Terminated:

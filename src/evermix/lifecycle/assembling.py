@@ -208,7 +208,7 @@ def assemble(
     heldout = context.heldout(context.rows.names).sequences
     return RunResult(
         recipe_fingerprint=recipe.fingerprint(),
-        project=recipe.project,
+        project=str(recipe.project_folder),
         method=recipe.method,
         seed=recipe.seed,
         model=ModelInfo(

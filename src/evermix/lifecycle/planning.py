@@ -35,7 +35,7 @@ def plan(recipe: Recipe) -> RunPlan:
     known = recipe.model.checkpoint is None and recipe.tokenizer.path is None
     counted = counted_parameters(recipe.model.rung, recipe.tokenizer.vocab_size) if known else None
     return RunPlan(
-        project=recipe.project,
+        project=str(recipe.project_folder),
         method=recipe.method,
         model=recipe.model.checkpoint or recipe.model.rung,
         n_parameters=counted,

@@ -203,7 +203,7 @@ def _check_known(recipe: Recipe, first: DomainSet, today: DomainSet) -> None:
     names = {domain.name for domain in recipe.domains}
     new, gone = sorted(names - set(today.names)), sorted(set(today.names) - names)
     raise RecipeError(
-        f"{recipe.project}: the recipe's domains must be those of the project, which has decided a mixture over them",
+        f"{recipe.project_folder}: the recipe's domains must be those that the project has decided a mixture over",
         received=f"new: {', '.join(new) or 'none'}; missing: {', '.join(gone) or 'none'}",
         hint="change the domain set with `evermix update`, or choose another `project:`",
     )

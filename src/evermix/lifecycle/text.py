@@ -14,7 +14,7 @@ from evermix.corpus.source import TextSource, iterate, survey
 from evermix.corpus.store import StoreProgress, StoreSettings, TokenStore, build_store
 from evermix.corpus.tokenizer import TextTokenizer, checkpoint_file, fingerprint_of, load_tokenizer, train_bpe
 from evermix.errors import TokenizerError
-from evermix.files import say_damaged, stored, write_record
+from evermix.files import placed, say_damaged, stored, write_record
 from evermix.ledger import Project, content_hash
 from evermix.lifecycle.progress import Reporter
 from evermix.models.loading import resolve_checkpoint
@@ -68,7 +68,7 @@ def open_text(
 
 def store_folder(recipe: Recipe, project: Project) -> Path:
     """Where the tokenised text lies."""
-    return Path(recipe.corpus.store) if recipe.corpus.store else project.tokens
+    return placed(recipe.corpus.store, recipe.base) if recipe.corpus.store else project.tokens
 
 
 def sources_of(domains: Iterable[DomainRecipe], reporter: Reporter) -> list[TextSource]:

@@ -41,7 +41,7 @@ from transformers import (
 from evermix.corpora import Archive, Progress
 from evermix.corpora.packages import fetch_wheel, only_file
 from evermix.errors import CheckpointError, CorpusError, to_install
-from evermix.files import new_folder, write_json
+from evermix.files import new_folder, placed, write_json
 
 
 def load_model(source: str | Path) -> PreTrainedModel:
@@ -84,7 +84,7 @@ def config_at_hand(name: str, base: Path) -> PreTrainedConfig | None:
     Raises:
         CheckpointError: it is there and cannot be read, or the name is of no registry model.
     """
-    local = cached_model(find_model(name.removeprefix(PREFIX))) if name.startswith(PREFIX) else base / name
+    local = cached_model(find_model(name.removeprefix(PREFIX))) if name.startswith(PREFIX) else placed(name, base)
     if local is None or not (local / "config.json").is_file():
         return None
     try:
@@ -213,8 +213,8 @@ def resolve_checkpoint(name: str, base: Path, progress: Progress | None = None) 
     """
     if name.startswith(PREFIX):
         return str(prepare_model(find_model(name.removeprefix(PREFIX)), progress=progress))
-    local = base / name
-    return str(local) if local.exists() else name
+    local = placed(name, base)
+    return str(local) if local.exists() or name.startswith(("~", "$")) else name
 
 
 def find_model(name: str) -> RegistryModel:

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from evermix.files import placed
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error
 from evermix.wording import amount, composed, without_secrets
 
@@ -249,7 +250,7 @@ def absolute(patterns: Sequence[str] | None, folder: Path | None = None) -> list
     if not patterns:
         return None
     start = (folder or Path()).absolute()
-    return [f"{_sign(pattern)}{os.path.normpath(start / pattern.removeprefix('!'))}" for pattern in patterns]
+    return [f"{_sign(pattern)}{os.path.normpath(placed(pattern.removeprefix('!'), start))}" for pattern in patterns]
 
 
 def _sign(pattern: str) -> str:

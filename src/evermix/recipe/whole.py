@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from evermix.domains import DomainSet
 from evermix.errors import ConstraintError, DomainError, RecipeError
+from evermix.files import placed
 from evermix.recipe.decision import ConstraintRecipe, DecisionRecipe, ObjectiveRecipe, ProposalRecipe, StudyRecipe
 from evermix.recipe.measured import SwarmRecipe, TaskRecipe
 from evermix.recipe.parts import (
@@ -468,8 +469,9 @@ class Recipe(Model):
 
     @property
     def project_folder(self) -> Path:
-        """The project folder, relative to the current folder as the user typed it."""
-        return Path(self.project)
+        """The project folder; from the current folder if it lies below."""
+        folder = Path(os.path.normpath(placed(self.project, self.base)))
+        return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
     def fingerprint(self) -> str:
         """Hash of everything that can change the result (not the project folder)."""

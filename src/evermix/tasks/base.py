@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from evermix.corpus.readers import encodable, read_records
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CorpusError, TaskError
+from evermix.files import placed
 from evermix.recipe.measured import TaskRecipe
 
 SCORING_VERSION = 1
@@ -107,7 +108,7 @@ class Task(Protocol):
 
 def items_file(recipe: TaskRecipe, base: Path) -> Path:
     """The JSONL of a task; a relative path starts at `base`."""
-    return base / Path(recipe.file or "").expanduser()
+    return placed(recipe.file or "", base)
 
 
 def score_tasks(tasks: Sequence[Task], model: PreTrainedModel, tokenizer: TextTokenizer) -> dict[str, Score]:

@@ -36,6 +36,7 @@ from transformers import PreTrainedModel
 
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError
+from evermix.files import placed
 from evermix.recipe.measured import TaskRecipe
 from evermix.tasks.base import MetricInfo, Render, Score, brief, checked_text, items_file, read_items, text_of
 from evermix.tasks.generation import DEFAULT_NEW_TOKENS, Generation, count_generated, greedy_answers
@@ -300,8 +301,9 @@ def load_scorer(label: str, base: Path) -> Scorer:
     if not place or not name.isidentifier():
         raise TaskError("a scorer must be module:function or file.py:function", received=label)
     if place.endswith(".py"):
-        source = _source_bytes(label, base / Path(place).expanduser())
-        function = _function(label, _run(label, base / Path(place).expanduser(), source), name)
+        file = placed(place, base)
+        source = _source_bytes(label, file)
+        function = _function(label, _run(label, file, source), name)
     else:
         function = _function(label, _imported(label, place), name)
         source = f"{place}\n{_source(label, function)}".encode()

@@ -28,6 +28,7 @@ from transformers import PreTrainedModel
 
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import TaskError, to_install
+from evermix.files import placed
 from evermix.recipe.measured import TaskRecipe
 from evermix.tasks.base import MetricInfo, Render, Score, evenly_spaced, task_fingerprint
 from evermix.tasks.likelihood import Continuation, Likelihoods, count_tokens, log_likelihoods
@@ -76,7 +77,7 @@ class HarnessTask:
             )
         own_name = recipe.task or recipe.name
         with _faults_of(recipe.name), _harness_manners():
-            task = _load(recipe, own_name, None if recipe.folder is None else base / Path(recipe.folder).expanduser())
+            task = _load(recipe, own_name, None if recipe.folder is None else placed(recipe.folder, base))
             return cls(recipe.name, *_opened(recipe, task))
 
     def n_tokens(self, tokenizer: TextTokenizer) -> int:
