@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from evermix.errors import DomainError
+from evermix.errors import DomainError, known_names
 from evermix.wording import composed, encodable
 
 Unit = Literal["tokens", "rows"]
@@ -110,7 +110,7 @@ class DomainSet:
         """Column of the domain called `name`; DomainError if there is none."""
         if name not in self._position:
             raise DomainError(
-                "a domain name must be in the domain set", received=name, hint=f"known: {', '.join(self.names)}"
+                "a domain name must be in the domain set", received=name, hint=known_names(name, self.names)
             )
         return self._position[name]
 

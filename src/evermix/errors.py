@@ -5,7 +5,20 @@ The command line prints them as one line and exits with code 2; the library rais
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 from evermix.wording import LONGEST_MESSAGE, shortened, visible, without_secrets
+
+
+def known_names(name: str, known: Iterable[str], most: int = 20) -> str:
+    """A hint for a name that is none of the known: the nearest one, if any is near, and what there is."""
+    names = list(known)
+    folded = {each.casefold(): each for each in reversed(names)}
+    near = get_close_matches(name.casefold(), folded, n=1)
+    guess = f"did you mean '{folded[near[0]]}'? " if near else ""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{guess}known: {', '.join(names[:most])}{more}"
 
 
 class EvermixError(Exception):

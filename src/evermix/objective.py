@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from evermix.errors import ConstraintError
+from evermix.errors import ConstraintError, known_names
 
 Floats = npt.NDArray[np.float64]
 LossQuantity = Literal["loss_nats", "bits_per_byte", "perplexity"]  # of a loss in nats per token
@@ -76,7 +76,7 @@ class Objective:
         unknown = [name for name in weights if name not in metrics]
         if unknown:
             raise ConstraintError(
-                "an objective weight must name a metric", received=unknown[0], hint=f"known: {', '.join(metrics)}"
+                "an objective weight must name a metric", received=unknown[0], hint=known_names(unknown[0], metrics)
             )
         factor = None if bits_per_byte_factor is None else tuple(float(f) for f in bits_per_byte_factor)
         return cls(tuple(metrics), tuple(float(weights.get(n, 0.0)) for n in metrics), quantity, factor)
@@ -108,7 +108,7 @@ class Objective:
         unused = [name for name in given if name not in named]
         if unused:
             raise ConstraintError(
-                "a group weight must name a group", received=unused[0], hint=f"known: {', '.join(sorted(named))}"
+                "a group weight must name a group", received=unused[0], hint=known_names(unused[0], sorted(named))
             )
         alone = [name for name in metrics if name not in weights]
         if alone:

@@ -8,7 +8,7 @@ import pytest
 
 from evermix.deciding import FittedLaw, fit, moved, named_mixture, propose, what_if
 from evermix.domains import Domain, DomainSet
-from evermix.errors import ConstraintError, MixtureError, ObservationError, RecipeError
+from evermix.errors import ConstraintError, DomainError, MixtureError, ObservationError, RecipeError
 from evermix.mixture import Mixture
 from evermix.observations import Observations, read_observations
 from evermix.recipe.decision import StudyRecipe
@@ -375,3 +375,20 @@ def test_what_a_recipe_says_of_a_domain_in_few_runs_holds() -> None:
             assert 0 < found.mixture["spam"] < prior
         else:
             assert found.mixture["spam"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_metrics_of_several_units_are_averaged_with_a_warning() -> None:
+    mixed = propose(fit(swarm(accuracy=True), recipe(resamples=0)))
+    (told,) = mixed.warnings
+    assert told.kind == "mixed units"
+    assert told.numbers == {"lower": list(METRICS[:2]), "higher": [METRICS[2]]}
+    for asked in ({"unit": "deviations"}, {"weights": {METRICS[0]: 1.0}}, {"drop": [METRICS[2]]}):
+        assert propose(fit(swarm(accuracy=True), recipe(resamples=0, objective=asked))).warnings == ()
+    assert propose(fit(swarm(), recipe(resamples=0))).warnings == ()
+
+
+def test_a_name_that_is_nearly_one_is_guessed() -> None:
+    with pytest.raises(ConstraintError, match=r"Hint: did you mean 'reading'\? known: reading, programs, sums"):
+        fit(swarm(), recipe(objective={"weights": {"Readng": 1.0}}))
+    with pytest.raises(DomainError, match=r"did you mean 'maths'\? known"):
+        propose(fit(swarm(), recipe(resamples=0, compare={"mine": {"math": 1.0}})))

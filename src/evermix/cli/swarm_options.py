@@ -49,7 +49,12 @@ _OPTIONS: dict[str, Any] = {
     ],
     "maximise": Annotated[
         list[str] | None,
-        typer.Option("--maximise", metavar="METRIC", help="Where higher is better; a name or a pattern; repeatable."),
+        typer.Option(
+            "--maximise",
+            "--maximize",
+            metavar="METRIC",
+            help="Where higher is better; a name or a pattern; repeatable.",
+        ),
     ],
     "drop": Annotated[
         list[str] | None,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from evermix.constraints.bounds import Bounds, GroupBound, total_violation, what_would_do
 from evermix.domains import DomainSet
-from evermix.errors import ConstraintError
+from evermix.errors import ConstraintError, known_names
 from evermix.mixture import Mixture
 
 Floats = npt.NDArray[np.float64]
@@ -94,7 +94,7 @@ class NoRegression:
         unknown = [name for name in named if name not in metrics]
         if unknown:
             raise ConstraintError(
-                "a no-regression guard must name a metric", received=unknown[0], hint=f"known: {', '.join(metrics)}"
+                "a no-regression guard must name a metric", received=unknown[0], hint=known_names(unknown[0], metrics)
             )
         guarded = np.array([name in set(named) for name in metrics])
         allowed = self.tolerance * (1.0 if self.absolute else np.abs(costs) if sizes is None else sizes)

@@ -49,6 +49,24 @@ def build_objective(observations: Observations, asked: ObjectiveRecipe) -> Objec
     return objective
 
 
+def mixed_units(observations: Observations, objective: Objective, asked: ObjectiveRecipe) -> list[ProposalWarning]:
+    """Metrics averaged as they are although they cannot share a unit: in some lower is better, in others higher."""
+    counted = [name for name, weight in zip(objective.metrics, objective.weights, strict=True) if weight > 0]
+    higher = [name for name in counted if name in observations.maximised]
+    lower = [name for name in counted if name not in observations.maximised]
+    if asked.unit == "deviations" or not higher or not lower:
+        return []
+    text = (
+        f"The objective averages metrics of different units: {quoted(lower)}, where lower is better, and "
+        f"{quoted(higher)}, where higher is better, turned round. What varies most decides, and gains have no unit."
+    )
+    remedy = (
+        "Weigh one kind only (--weight METRIC=WEIGHT, --drop METRIC), or count all in standard deviations "
+        "(objective: {unit: deviations})."
+    )
+    return [ProposalWarning("mixed units", "warning", text, remedy, {"lower": lower, "higher": higher})]
+
+
 def objective_warnings(asked: ObjectiveRecipe, left_out: Sequence[LeftOut]) -> tuple[ProposalWarning, ...]:
     """Metrics that the objective should count and does not; those asked for with drop aside."""
     counted = None if asked.weights is None and asked.groups is None else set(asked.names)

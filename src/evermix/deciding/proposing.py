@@ -15,7 +15,7 @@ import numpy.typing as npt
 from evermix.constraints import Bounds, Constraints, NoRegression
 from evermix.deciding.by_law import AssessedRuns, Ceilings, LawDecision, LawProblem, Progress, decide_by_law, optimum
 from evermix.deciding.fitting import FittedLaw
-from evermix.deciding.objectives import objective_warnings
+from evermix.deciding.objectives import mixed_units, objective_warnings
 from evermix.deciding.views import proposal_view
 from evermix.domain_updates import CollapsedSpace
 from evermix.errors import ConstraintError
@@ -119,7 +119,9 @@ def propose(
     recipe = recipe or fitted.recipe
     found = decide_by_law(replace(law_problem(fitted, recipe), kl_before=kl_before), progress)
     assert found.comparison is not None  # there are runs
-    warnings = (*objective_warnings(fitted.recipe.objective, fitted.left_out), *found.warnings)
+    asked = fitted.recipe.objective
+    mixed = mixed_units(fitted.observations, fitted.objective, asked)
+    warnings = (*mixed, *objective_warnings(asked, fitted.left_out), *found.warnings)
     return AssessedProposal(**{**vars(found), "warnings": by_severity(warnings), "fitted": fitted, "recipe": recipe})
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import yaml
 
 from evermix.domains import Domain, DomainSet
-from evermix.errors import DomainError, ObservationError
+from evermix.errors import DomainError, ObservationError, known_names
 from evermix.files import write_atomically
 from evermix.notebook import html_table
 from evermix.observations.raw import ONE_BUDGET, SIZES, TOKENS, quantity
@@ -353,8 +353,9 @@ def _nulls_for_nan(table: Floats | None) -> list[list[float | None]] | None:
 
 def _position(kind: str, name: str, names: Sequence[str]) -> int:
     if name not in names:
-        known = ", ".join(names[:20])
-        raise ObservationError(f"a {kind} must be one of the observations'", received=name, hint=f"known: {known}")
+        raise ObservationError(
+            f"a {kind} must be one of the observations'", received=name, hint=known_names(name, names)
+        )
     return names.index(name)
 
 

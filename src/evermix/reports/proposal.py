@@ -83,7 +83,8 @@ def gain_words(view: ProposalView, row: ComparedMixture) -> str:
         percent = None if apparent is None else view.objective.percent(apparent, row.objective_value or 0.0)
         return f"{units.change(percent / 100) if known(percent) else figure(apparent)} (no interval)"
     if gain.percent is None or gain.percent_interval is None:
-        return f"{figure(gain.corrected)} (90% interval {span(figure(gain.interval.low), figure(gain.interval.high))})"
+        ends = span(figure(gain.interval.low), figure(gain.interval.high))
+        return f"{figure(gain.corrected)} {view.objective.unit} (90% interval {ends})"
     low, high = gain.percent_interval.low, gain.percent_interval.high
     digits = units.decimals_for([end for end in (low, high) if end is not None])
     return f"{fixed(gain.percent, digits)}% (90% interval {span(fixed(low, digits), fixed(high, digits))}%)"

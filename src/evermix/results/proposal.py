@@ -42,6 +42,14 @@ class ObjectiveScaleInfo(Record):
         """The objective of the metrics, from that of the costs."""
         return self.sign * (cost - self.offset)
 
+    @property
+    def unit(self) -> str:
+        """Of a gain that is no percentage."""
+        if not self.direction.endswith("is better") or self.direction.startswith("metrics"):
+            return "in no unit: metrics of several are averaged"
+        names = {"loss_nats": "nats per token", "bits_per_byte": "bits per byte", "metric": "in the metrics' own unit"}
+        return names.get(self.quantity, self.quantity)
+
     def percent(self, gain: float, cost: float) -> float | None:
         """A gain in percent of the size of the objective at `cost`; None where that means nothing."""
         base = abs(cost - self.offset)

@@ -38,6 +38,7 @@ Kind = Literal[
     "resamples failed",
     "fixed ratio",
     "metric left out",
+    "mixed units",
 ]
 _ORDER = {"serious": 0, "warning": 1, "note": 2}
 _FIXED_RATIO = "the domains at a fixed ratio"
