@@ -152,7 +152,7 @@ def one_line_errors(verb: Callable[P, R], way_on: str = _AGAIN) -> Callable[P, R
     @functools.wraps(verb)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return verb(*args, **{name: _placed(value) for name, value in kwargs.items()})  # type: ignore[arg-type]
+            return verb(*args, **{name: _placed(value) for name, value in kwargs.items()})
         except KeyboardInterrupt:
             message, code = f"interrupted: {way_on}", INTERRUPTED
         except Terminated:

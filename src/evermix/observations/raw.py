@@ -291,7 +291,9 @@ def _with_points(rows: list[Row]) -> tuple[list[Row], bool]:
     if points or all(_THOUSANDS.fullmatch(text) for text in commas):
         return rows, False
     changed = [
-        tuple(cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(str(cell).strip()) else cell for cell in row.cells)
+        tuple(
+            str(cell).replace(",", ".") if _DECIMAL_COMMA.fullmatch(str(cell).strip()) else cell for cell in row.cells
+        )
         for row in rows
     ]
     return [Row(row.place, cells) for row, cells in zip(rows, changed, strict=True)], True
