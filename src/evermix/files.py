@@ -29,11 +29,13 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def expanded(path: str) -> str:
-    """A path with `~`, `~user`, `$NAME` and `${NAME}` replaced.
+    """A path with `~`, `~user`, `$NAME` and `${NAME}` replaced; one that begins with `./` is as it is written.
 
     Raises:
         RecipeError: if there is no such user, or the environment has no such variable.
     """
+    if path.startswith("./"):
+        return path
     found = os.path.expandvars(os.path.expanduser(path))
     unset = re.search(r"\$(\w+|\{\w+\})", found, re.ASCII) if "$" in path else None
     if unset is not None:
