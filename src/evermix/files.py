@@ -28,8 +28,11 @@ from evermix.wording import escaped_json
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def expanded(path: str) -> str:
+def expanded(path: str, *, strict: bool = True) -> str:
     """A path with `~`, `~user`, `$NAME` and `${NAME}` replaced; one that begins with `./` is as it is written.
+
+    Args:
+        strict: refuse variables that are not set; without it they stay, for files that are called so.
 
     Raises:
         RecipeError: if there is no such user, or the environment has no such variable.
@@ -37,7 +40,7 @@ def expanded(path: str) -> str:
     if path.startswith("./"):
         return path
     found = os.path.expandvars(os.path.expanduser(path))
-    unset = re.search(r"\$(\w+|\{\w+\})", found, re.ASCII) if "$" in path else None
+    unset = re.search(r"\$(\w+|\{\w+\})", found, re.ASCII) if strict and "$" in path else None
     if unset is not None:
         name = unset[1].strip("{}")
         raise RecipeError(f"the environment variable {name} must be set", received=path)

@@ -27,7 +27,7 @@ _HEADER = """# The recipe
 
 Every key, written by `make docs` from the models that read it; a test compares the two. `evermix init FOLDER` writes a
 recipe with comments, `evermix run RECIPE --dry-run` shows what it would do, and an unknown key is an error. Every path
-starts from the recipe's folder (on the command line from the current one), with `~`, `$NAME` and `${NAME}` replaced unless it begins with `./`. An
+starts from the recipe's folder (on the command line from the current one), with `~`, `$NAME` and `${NAME}` replaced. An
 amount is an integer, or `250k`, `1.5M`, `20B`. A key that may be left out has its default, or nothing, in column three.
 Rows in bold are sections: `corpus.sequence_length` is the key `sequence_length` under `corpus:`.
 

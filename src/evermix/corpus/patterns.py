@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from evermix.errors import CorpusError
-from evermix.files import expanded, placed
+from evermix.files import expanded
 
 _LEAVE_OUT = "mend or remove it, or leave it out with a '!pattern' in `files`"
 
@@ -107,7 +107,7 @@ def matches(pattern: str, base: Path) -> FoundFiles:
     Raises:
         CorpusError: a folder cannot be listed.
     """
-    path = Path(expanded(pattern))  # `./~x` is a file called ~x
+    path = Path(expanded(pattern, strict=False))  # `./~x` is a file called ~x
     folders = [(Path(path.anchor), path.parts[1:]) if path.is_absolute() else (base, path.parts)]
     links: list[tuple[Path, tuple[str, ...]]] = []
     entered: set[tuple[str, tuple[str, ...]]] = set()
@@ -142,7 +142,7 @@ def matches(pattern: str, base: Path) -> FoundFiles:
 
 
 def _expand(domain: str, pattern: str, base: Path) -> FoundFiles:
-    literal = placed(pattern, base)
+    literal = base / expanded(pattern, strict=False)
     if literal.is_dir():
         raise CorpusError(
             f"domain '{domain}' must name files, not a folder", received=str(literal), hint=f"use '{pattern}/**/*'"
