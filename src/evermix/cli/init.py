@@ -38,7 +38,7 @@ def init(folder: Folder, output: Output = Path("recipe.yaml"), force: Force = Fa
 
 
 def example(folder: Into = Path("swarm"), force: Overwrite = False) -> None:
-    """Write a small measured swarm to try everything on that begins with a table of runs; no torch needed.
+    """Write a small measured swarm, to try things on without torch.
 
     36 proxies of 0.05M parameters on seven domains of text, with bits per byte on held-out text.
 
