@@ -24,6 +24,7 @@ from evermix.cli.app import main
 from evermix.corpus.tokenizer import train_bpe
 from evermix.ledger import Project
 from evermix.recipe import Recipe
+from evermix.wording import composed
 
 Call = Callable[..., tuple[int, str, str]]
 Make = Callable[..., dict[str, Any]]
@@ -481,7 +482,7 @@ def test_odd_names_work_and_stay_in_the_project(tmp_path: Path, recipe: dict[str
     assert {p.name for p in home.iterdir()} == before | {"päth", "recipe.yaml"}
     assert half_written(home) == []
     result = json.loads((home / "päth" / "result.json").read_text(encoding="utf-8"))
-    assert set(last_phase(result)["mixture"]) == set(NAMES)
+    assert set(last_phase(result)["mixture"]) == set(map(composed, NAMES))
     for verb in ("status", "log", "report"):
         assert evermix(verb, home / "päth")[0] == 0
     assert "<script>alert(1)" not in (home / "päth" / "report.html").read_text(encoding="utf-8")
