@@ -181,7 +181,7 @@ def test_updates_one_after_the_other(tmp_path: Path, swarm_recipe: Make, text_fo
     assert kinds.count("change") == 5
 
 
-def test_a_changed_text_is_named(tmp_path: Path, swarm_recipe: Make, text_folder: Path) -> None:
+def test_a_changed_text_is_named_and_may_be_revised(tmp_path: Path, swarm_recipe: Make, text_folder: Path) -> None:
     content = swarm_recipe(tmp_path / "project")
     own = tmp_path / "code.jsonl"
     own.write_bytes((text_folder / "code.jsonl").read_bytes())
@@ -191,6 +191,19 @@ def test_a_changed_text_is_named(tmp_path: Path, swarm_recipe: Make, text_folder
     own.write_text("".join(own.read_text().splitlines(keepends=True)[:-3]))
     with pytest.raises(ProjectError, match=r"text of domain 'code' .* changed .*evermix update revise"):
         run(_recipe(content))
+    revised = DomainRecipe.model_validate(content["domains"][0])
+    assert plan_update(_recipe(content), TextUpdate(revise=(revised,))).plan.update.changes[0].name == "code"
+
+
+@pytest.mark.parametrize("changed", [{"rung": "0.2M"}, {"tokens": 20_000}])
+def test_proxies_of_another_size_or_budget_are_refused_before_any_is_trained(
+    finished: Finished, changed: dict[str, object]
+) -> None:
+    content, _ = finished
+    before = _trained(Path(content["project"]))
+    with pytest.raises(ProjectError, match=r"must be of one size and budget.*parameters and [\d,]+ tokens"):
+        run(_recipe(content | {"swarm": content["swarm"] | changed}))
+    assert _trained(Path(content["project"])) == before
 
 
 def test_an_update_needs_a_project(tmp_path: Path, swarm_recipe: Make) -> None:

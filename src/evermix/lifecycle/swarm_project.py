@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -61,8 +61,13 @@ class SwarmProject:
         return nats_per_bit(self.store, self.swarm.evaluation_sequences)
 
 
-def open_swarm_project(recipe: Recipe, project: Project, reporter: Reporter) -> SwarmProject:
+def open_swarm_project(
+    recipe: Recipe, project: Project, reporter: Reporter, replaced: Collection[str] = ()
+) -> SwarmProject:
     """Prepare the text of today's domains, and begin the study or go on with it.
+
+    Args:
+        replaced: domains whose text an update is about to revise or remove: it may have changed in place already.
 
     Raises:
         RecipeError: if the recipe's domains are not those of the project.
@@ -77,10 +82,11 @@ def open_swarm_project(recipe: Recipe, project: Project, reporter: Reporter) -> 
     store = open_text(today, project, reporter)
     names = {name: name for name in store.domains.names}
     if study is not None:
-        _check_text(study.domains, store.domains)
+        _check_text(study.domains, store.domains, replaced)
         names = metric_names(study.now().state.versions.path())
     asked = study_recipe(today, names, store)
-    study = Study(project.folder, store.domains, asked, n_runs=recipe.swarm.runs)
+    domains = store.domains if study is None else study.domains
+    study = Study(project.folder, domains, asked, n_runs=recipe.swarm.runs)
     pin_tokenizer(project, store)
     record_sources(project, store.domains, today.domains)
     return SwarmProject(today, project, store, study)
@@ -209,10 +215,10 @@ def _check_known(recipe: Recipe, first: DomainSet, today: DomainSet) -> None:
     )
 
 
-def _check_text(known: DomainSet, read: DomainSet) -> None:
+def _check_text(known: DomainSet, read: DomainSet, replaced: Collection[str]) -> None:
     """ProjectError, naming the first domain whose text is not what the runs were trained on."""
     for before, now in zip(known, read, strict=True):
-        if before.fingerprint != now.fingerprint:
+        if before.fingerprint != now.fingerprint and now.name not in replaced:
             raise ProjectError(
                 f"the text of domain '{now.name}' must be what the proxies were trained on; it has changed since",
                 received=f"content {now.fingerprint}, not {before.fingerprint}",

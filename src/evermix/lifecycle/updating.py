@@ -70,7 +70,7 @@ def plan_update(
     project = _project(recipe)
     with project.lock():
         reporter = Reporter(project, console)
-        return _planned(_read(open_swarm_project(recipe, project, reporter), update, reporter), how or Updating())
+        return _planned(_read(recipe, project, update, reporter), how or Updating())
 
 
 def update(
@@ -87,7 +87,7 @@ def update(
     project = _project(recipe)
     with project.lock():
         reporter = Reporter(project, console)
-        asked = _read(open_swarm_project(recipe, project, reporter), update, reporter)
+        asked = _read(recipe, project, update, reporter)
         record_sources(project, asked.leaves, update.texts.values())
         asked.before.study.update(asked.changes, how.strategy, how.recompute, how.n_runs)
         return finish(open_context(recipe, project, reporter))
@@ -125,11 +125,12 @@ class _Update:
     changes: tuple[Change, ...]
 
 
-def _read(before: SwarmProject, update: TextUpdate, reporter: Reporter) -> _Update:
-    """Tokenise what is new, so that sizes and contents are known."""
+def _read(recipe: Recipe, project: Project, update: TextUpdate, reporter: Reporter) -> _Update:
+    """Open the project, and tokenise what is new, so that sizes and contents are known."""
+    replaced = {*update.remove, *update.partition, *(domain.name for domain in update.revise)}
+    before = open_swarm_project(recipe, project, reporter, replaced)
     after = DomainUpdate(_changes(update, None)).apply(before.study.domains)
-    recipe = recipe_of_leaves(before.recipe, before.project, after, update.texts)
-    leaves = open_text(recipe, before.project, reporter).domains
+    leaves = open_text(recipe_of_leaves(before.recipe, project, after, update.texts), project, reporter).domains
     return _Update(before, leaves, _changes(update, leaves))
 
 

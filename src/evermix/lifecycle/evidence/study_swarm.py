@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from evermix.deciding.proposing import AssessedProposal
-from evermix.errors import ConstraintError, ConvergenceError, ObservationError
+from evermix.errors import ConstraintError, ConvergenceError, ObservationError, ProjectError
 from evermix.executors import Failure, Job
 from evermix.ledger import Ledger, content_hash
 from evermix.lifecycle.context import RunContext
@@ -56,15 +56,28 @@ class StudySwarm:
         """Measure what the study's version needs; what was done before is not done again.
 
         Raises:
-            ProjectError: if no proxy could be measured.
+            ProjectError: if no proxy could be measured, or those measured before are of another size or budget.
         """
         study = self.project.study
+        self._check_one_budget()
         left_out = self._score_earlier() if study.version.number else ()
         if study.version.carried is None:
             left_out += self._measure_design()
             if self._recompute_what_pays():
                 left_out += self._measure_design()
         return StudySwarmMeasured(self, left_out)
+
+    def _check_one_budget(self) -> None:
+        """ProjectError if proxies that count are of another size or budget than those that would now be trained."""
+        size, n_tokens = self.project.proxy_size.counted, self.project.swarm.n_tokens
+        for run, _ in self.project.study.now().state.carried.rows:
+            if run.n_parameters not in (None, size) or run.n_tokens not in (None, n_tokens):
+                raise ProjectError(
+                    f"proxies must be of one size and budget, that of run {run.run_id}: {run.n_parameters:,} "
+                    f"parameters and {run.n_tokens:,} tokens",
+                    received=f"{size:,} parameters and {n_tokens:,} tokens",
+                    hint="put the keys of `swarm` back, or choose another `project:`",
+                )
 
     def _measure_design(self) -> tuple[LeftOutRun, ...]:
         """Train and score every proxy that the study still waits for; those that failed."""
@@ -141,7 +154,8 @@ class StudySwarm:
             "seconds": measured.seconds,
         }
         self._ledger.append("proxy", run_id, record)
-        self.project.study.tell(run_id, self._fitted(metrics), n_tokens=measured.n_tokens)
+        size = self.project.proxy_size.counted
+        self.project.study.tell(run_id, self._fitted(metrics), n_tokens=measured.n_tokens, n_parameters=size)
 
     def _tell_more(self, run_id: str, known: Collection[str], measured: MeasuredProxy) -> None:
         """Told before it is recorded as done, so that a kill in between loses nothing: telling twice is harmless."""
