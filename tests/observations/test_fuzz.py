@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from evermix.errors import EvermixError
-from evermix.observations import Reading, ReadOptions, read_observations
+from evermix.errors import EvermixError, ObservationError
+from evermix.observations import Reading, ReadOptions, raw, read_observations
 
 N_PER_KIND = 300
 AS_NAMED = ReadOptions(strip=False)
@@ -261,6 +261,14 @@ def test_damaged_json_lines_are_refused_or_read_rightly(tmp_path: Path) -> None:
         (tmp_path / "metrics.jsonl").write_bytes(metrics)
         read += outcome(tmp_path, lambda r=ratios, m=metrics: (naive_json_lines(r), naive_json_lines(m)))
     assert N_PER_KIND * 0.05 < read < N_PER_KIND * 0.95
+
+
+def test_a_table_that_unzips_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw, "MOST_BYTES", 10_000)
+    (tmp_path / "ratios.csv.gz").write_bytes(gzip.compress(b"run,a,b\n" + b"r,0.5,0.5\n" * 100_000))
+    (tmp_path / "metrics.csv").write_text("run,loss\nr,1\n")
+    with pytest.raises(ObservationError, match=r"ratios.csv.gz: a table must have at most 10,000 bytes"):
+        read_observations(tmp_path)
 
 
 def test_damaged_gzip_is_refused(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ _MISSING = frozenset(("", "nan", "null", "none", "na", "n/a", "<na>"))
 _INFINITE = frozenset(("inf", "infinity", "+inf", "+infinity", "-inf", "-infinity"))
 UNNAMED = "(unnamed column {})"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+MOST_BYTES = 1_000_000_000  # of a table, unzipped
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 _WHOLE = re.compile(r"-?\d+\.0+", re.ASCII)
@@ -216,16 +217,22 @@ def read_table(path: Path) -> RawTable:
 
 
 def file_bytes(path: Path) -> bytes:
-    """The bytes of a file, unzipped if its name ends in .gz."""
+    """The bytes of a file, unzipped if its name ends in .gz: of at most a gigabyte, far more than any table of runs."""
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.name.endswith(".gz") else content
+        with gzip.open(path) if path.name.endswith(".gz") else open(path, "rb") as stream:
+            content: bytes = stream.read(MOST_BYTES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ObservationError(
             f"{path}: the gzip file must be whole ({error})", hint="copy or write it again"
         ) from error
     except OSError as error:
         raise ObservationError(f"{path}: the file must be readable ({error.strerror})") from error
+    if len(content) > MOST_BYTES:
+        raise ObservationError(
+            f"{path}: a table must have at most {MOST_BYTES:,} bytes, unzipped",
+            hint="keep one row per run, and the metrics that decide",
+        )
+    return content
 
 
 def decoded(path: Path, content: bytes) -> str:
