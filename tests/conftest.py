@@ -14,6 +14,7 @@ from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers narrow terminals
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a name that is nowhere fails at once
 
 settings.register_profile("evermix", deadline=None)  # a busy machine is no fault of the code

@@ -104,7 +104,7 @@ TEXTS = {
     "python tag": (b"project: !!python/object/apply:os.getcwd []\n", "recipe.yaml:1"),
     "unhashable key": (b"? [a, b]\n: 1\n", "recipe.yaml"),
     "mapping as key": (b"{a: 1}: 2\n", "recipe.yaml"),
-    "number as key": (b"1: 2\n", "recipe.yaml:1: 1: "),
+    "number as key": (b"1: 2\n", "recipe.yaml:1: a key must be a name, and YAML reads 1 as a number"),
     "itself": (b"&a\nproject: *a\n", "recipe.yaml"),
     "anchor loop": (b"project: x\ndomains: &d [*d]\n", "recipe.yaml"),
     "unknown anchor": (b"project: *nobody\n", "recipe.yaml:1"),
@@ -635,7 +635,7 @@ def test_damaged_project_is_mended_or_named(
         assert outcome[0] == 0 or str(project) in error_line(outcome)
     code, _, err = outcome = evermix("run", project.parent / "recipe.yaml")
     if code:
-        assert str(project) in error_line(outcome)
+        assert f"{project.name}/" in error_line(outcome)
         assert "Hint" in err
     else:
         result = json.loads((project / "result.json").read_text())
@@ -678,7 +678,7 @@ def test_project_that_is_no_folder(tmp_path: Path, recipe: dict[str, Any], everm
     (tmp_path / "file").write_text("kept")
     for place in ("file", "file/below"):
         path = write_recipe(tmp_path, recipe | {"project": str(tmp_path / place)})
-        assert str(tmp_path / "file") in error_line(evermix("run", path))
+        assert error_line(evermix("run", path)).startswith("error: file")
     assert (tmp_path / "file").read_text() == "kept"
 
 

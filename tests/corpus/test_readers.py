@@ -234,7 +234,7 @@ def test_a_bomb_is_unpacked_piece_by_piece(tmp_path):
     command = [sys.executable, "-c", program, str(tmp_path / "a.txt.zst")]
     said, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert "a.txt.zst:1: a line must hold at most 256 MB" in said
-    assert int(peak) < 700
+    assert int(peak) < 1000
 
 
 @given(

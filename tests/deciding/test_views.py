@@ -42,7 +42,7 @@ def test_a_view_says_why_nothing_was_assessed() -> None:
     view = proposed(resamples=0).view
     assert view.bootstrap is None
     assert view.assessment_absent
-    assert view.warnings == ()
+    assert [warning.kind for warning in view.warnings] == ["mixed units"]  # which needs no resamples
 
 
 def test_the_path_of_a_chosen_pull_is_kept() -> None:

@@ -206,7 +206,7 @@ def test_failures_are_one_line_and_leave_nothing(
     with pytest.raises(CheckpointError, match="set EVERMIX_CACHE"):
         prepare_model(tiny, tmp_path / "file")
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(CheckpointError, match=r"evermix\[gguf\]"):
+    with pytest.raises(CheckpointError, match=r"'\.\[gguf\]'"):
         prepare_model(tiny, tmp_path / "other")
 
 

@@ -100,7 +100,7 @@ def check(project: str | Path) -> CheckReport:
 def print_check(found: CheckReport, console: Console) -> None:
     """Every fault with its way out, or one line if there is none."""
     for fault in found.faults:
-        console.print(Text(f"damaged: {fault.what}\n  way out: {fault.way_out}"))
+        console.print(Text(f"damaged: {fault.what}\n  way out: {fault.way_out}"), soft_wrap=True)
     looked_at = (
         f"{found.n_entries:,} ledger entries, {found.n_records:,} records, "
         f"{found.n_files:,} files of {units.count(found.n_bytes)}B"
