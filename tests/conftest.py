@@ -20,6 +20,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a name that is nowhere fails at 
 settings.register_profile("evermix", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("evermix")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers: a file stays on one, and so do all arms, whose run is made once."""
+    for item in items:
+        file = item.path.relative_to(item.config.rootpath)
+        item.add_marker(pytest.mark.xdist_group("arms" if file.parent.name == "arms" else str(file)))
+
+
 _STDLIB = Path(sysconfig.get_path("stdlib"))
 
 

@@ -73,7 +73,8 @@ def test_the_published_decision_of_a_midtraining(adapters: list[Path]) -> None:
     points = np.arange(1, 10) / 10
     weights = [((0.9 - s) / 0.8, (s - 0.1) / 0.8) for s in points]
     losses = np.array([evaluate(_merged(adapters, w), heldout).loss_nats for w in weights])
-    law = LogLinearLaw(huber_delta=0.02, scaled=False, ridge=0.0).fit(Runs.of(np.column_stack([1 - points, points]), losses))
+    runs = Runs.of(np.column_stack([1 - points, points]), losses)
+    law = LogLinearLaw(huber_delta=0.02, scaled=False, ridge=0.0).fit(runs)
     line = np.linspace(1e-4, 1 - 1e-4, 9999)
     every = np.column_stack([1 - line, line])
     cost = law.predict(every).mean(axis=1) + 0.05 * (every * np.log(2 * every)).sum(axis=1)

@@ -41,11 +41,15 @@ def test_costs_are_positive_and_ordered(values: Any, maximised: set[str]) -> Non
         assert (np.nan_to_num(slope) * (-1 if name in maximised else 1) >= 0).all()
 
 
-@given(VALUES, st.sets(st.sampled_from("abc")), st.integers(-20, 20))
+@given(
+    VALUES.map(lambda table: np.where(np.abs(table) < 1e-290, 0, table)),
+    st.sets(st.sampled_from("abc")),
+    st.integers(-20, 20),
+)
 def test_another_unit_scales_the_costs(values: Any, maximised: set[str], power: int) -> None:
     observed = make(values, maximised=frozenset(maximised))
     scaled = make(values * 2.0**power, maximised=frozenset(maximised))
-    varies = np.nan_to_num(np.abs(values)).max(axis=0) > 1e-300  # below, the scaled values are no floats any more
+    varies = np.nan_to_num(np.abs(values)).max(axis=0) > 0
     np.testing.assert_allclose(scaled.costs[:, varies], observed.costs[:, varies] * 2.0**power, rtol=1e-9)
 
 

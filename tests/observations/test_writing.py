@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from evermix.domains import Domain, DomainSet
 from evermix.errors import ObservationError
 from evermix.observations import Observations, read_observations
+from evermix.wording import composed
 
 ROLES = ("run", "index", "name", "seed", "_x", "n_tokens", "a", "a_stderr", "a_se", "a*", "[a]", "train_a", "metric/a")
 LITERALS = (
@@ -33,7 +34,7 @@ LITERALS = (
     "\U0001f600",
 )
 TRICKY = st.sampled_from((*ROLES, *LITERALS))
-NAME = st.one_of(TRICKY, st.text(min_size=1, max_size=8)).filter(lambda name: name == name.strip())
+NAME = st.one_of(TRICKY, st.text(min_size=1, max_size=8)).map(composed).filter(lambda name: name == name.strip())
 DOMAIN = NAME.filter(lambda name: all(name.split(":")))
 NUMBER = st.floats(-1e99, 1e99)
 
