@@ -55,6 +55,15 @@ def test_nobody_ends_in_a_trace(project: Path, tmp_path: Path) -> None:
     assert refused["check"] == 0, "it lists what is damaged"
 
 
+def test_bytes_that_are_no_text_are_damage(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project, tmp_path / "p")
+    ledger = tmp_path / "p" / "ledger.sqlite"
+    ledger.write_bytes(ledger.read_bytes().replace(b"on entries", b"on entr\xf2es"))  # SQLite names it in its message
+    for look in (em.status, em.log):
+        with pytest.raises(ProjectError, match=r"ledger\.sqlite: the ledger must be whole"):
+            look(tmp_path / "p")
+
+
 def test_check_lists_what_is_damaged_with_the_way_out(project: Path, tmp_path: Path) -> None:
     assert em.check(project).is_whole
     copy = tmp_path / "p"

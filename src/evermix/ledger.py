@@ -115,7 +115,7 @@ class Ledger:
         try:
             with self._reading() if self.read_only else self._writing() as connection, connection:
                 yield connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where a damaged page holds no text
             raise self._fault(error) from error
 
     @contextmanager
@@ -142,7 +142,7 @@ class Ledger:
             with closing(sqlite3.connect(_uri(copy, "rw"), uri=True)) as connection:
                 yield connection
 
-    def _fault(self, error: sqlite3.Error) -> ProjectError:
+    def _fault(self, error: sqlite3.Error | UnicodeDecodeError) -> ProjectError:
         """What SQLite says as a line with a way out."""
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(_BUSY):
