@@ -225,7 +225,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_result(tmp_path: Path, tiny
         "run(Recipe.model_validate(json.load(open(sys.argv[1]))))"
     )
     kills = 0
-    for n_files in (3, 12, 25, 40, 60, 10_000):
+    for n_files in (3, 25, 50, 10_000):
         process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", program, str(recipe)])
         while process.poll() is None and _count_files(tmp_path / "killed") < n_files:
             time.sleep(0.02)

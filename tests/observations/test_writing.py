@@ -70,7 +70,7 @@ def observations(draw: st.DrawFn) -> Observations:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(observations())
 def test_csv_round_trip_is_exact(observed: Observations) -> None:
     with tempfile.TemporaryDirectory() as folder:
