@@ -18,7 +18,8 @@ _WIDTH = 78
 
 def main(python: str, arguments: list[str]) -> int:
     """pip's exit status; all that it said is shown if it failed."""
-    command = [python, "-u", "-m", "pip", "install", "--progress-bar", "off", *arguments]
+    options = ["--progress-bar", "off", "--no-compile"]  # Python compiles what it imports: a small part of all this
+    command = [python, "-u", "-m", "pip", "install", *options, *arguments]
     began, said = time.monotonic(), list[str]()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
         for line in pip.stdout or ():
@@ -36,7 +37,7 @@ def _show(text: str, ends: bool = False) -> None:
     if sys.stdout.isatty():
         print(f"\r{text[:_WIDTH]:<{_WIDTH}}", end="\n" if ends else "", flush=True)
     elif text:
-        print(text, flush=True)
+        print(text if len(text) <= 2 * _WIDTH else f"{text[: 2 * _WIDTH]} ...", flush=True)
 
 
 if __name__ == "__main__":
