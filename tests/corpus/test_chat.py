@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 
 from evermix.corpus import load_tokenizer
 from evermix.corpus.chat import CONTEXT, TARGET, ChatEncoder
-from evermix.corpus.conversation import ChatTemplate, Conversation
+from evermix.corpus.chat_template import ChatTemplate
+from evermix.corpus.conversation import Conversation
 from evermix.errors import CorpusError
 
 from .chats import CHATML, MARKED, SPECIAL, START, STOP, TRIMMING, UNMARKED, chat_tokenizer

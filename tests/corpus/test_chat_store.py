@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from evermix.corpus import StoreSettings, TextSource, TokenStore, build_store
 from evermix.corpus.chat import CONTEXT, PADDING, TARGET
-from evermix.corpus.conversation import ChatTemplate
+from evermix.corpus.chat_template import ChatTemplate
 from evermix.errors import CorpusError
 from evermix.training.data import SequenceDataset, trimmed
 

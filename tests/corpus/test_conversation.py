@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from evermix.corpus import TextSource
-from evermix.corpus.conversation import ROLES, ChatTemplate, Conversation
+from evermix.corpus.chat_template import ChatTemplate
+from evermix.corpus.conversation import ROLES, Conversation
 from evermix.corpus.source import conversations, iterate
 from evermix.errors import CorpusError
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
-from evermix.corpus.conversation import ChatTemplate
+from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.tokenizer import load_tokenizer
 from evermix.errors import CorpusError
 from evermix.ledger import Project

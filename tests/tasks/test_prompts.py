@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from evermix.corpus.chat import TARGET, ChatEncoder
-from evermix.corpus.conversation import ChatTemplate, Conversation
+from evermix.corpus.chat_template import ChatTemplate
+from evermix.corpus.conversation import Conversation
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.tasks import AnswerTask, ChoiceTask
 from evermix.tasks.likelihood import Continuation, encoded_windows

@@ -18,7 +18,8 @@ from torch.distributions import Categorical, kl_divergence
 
 from evermix.corpus import TokenStore
 from evermix.corpus.chat import TARGET, ChatEncoder
-from evermix.corpus.conversation import ChatTemplate, Conversation
+from evermix.corpus.chat_template import ChatTemplate
+from evermix.corpus.conversation import Conversation
 from evermix.errors import TrainingError
 from evermix.training.evaluation import HeldoutText
 from evermix.training.sdft import SelfDistillation, TeacherPrompt, reverse_kl, sdft_trainer

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.corpus.chat import ChatEncoder, ChatShape, TokenisedChats, tokenise_chats, write_rows
-from evermix.corpus.conversation import ChatTemplate
+from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.packing import TokenisedDocuments, pack, pack_bytes, tokenise
 from evermix.corpus.source import Survey, TextSource, iterate, serialised, survey
 from evermix.corpus.split import cut, heldout_mask, piece_bytes

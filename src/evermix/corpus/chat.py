@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evermix.corpus.conversation import PRIVATE_USE, ChatTemplate, Conversation, Messages, Span
+from evermix.corpus.chat_template import PRIVATE_USE, ChatTemplate, Span
+from evermix.corpus.conversation import Conversation, Messages
 from evermix.corpus.packing import BYTES, TokenisedDocuments, batches
 from evermix.corpus.split import content_key
 from evermix.corpus.tokenizer import Integers, TextTokenizer

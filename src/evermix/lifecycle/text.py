@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from evermix.corpora import prepare
-from evermix.corpus.conversation import ChatTemplate
+from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.patterns import find_files, remarks
 from evermix.corpus.source import TextSource, iterate, survey
 from evermix.corpus.store import StoreProgress, StoreSettings, TokenStore, build_store

@@ -48,7 +48,8 @@ from transformers import (
 )
 
 from evermix.corpus.chat import TARGET, ChatEncoder
-from evermix.corpus.conversation import ChatTemplate, Conversation
+from evermix.corpus.chat_template import ChatTemplate
+from evermix.corpus.conversation import Conversation
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CheckpointError
 from evermix.training.data import IGNORE_INDEX, Example, SequenceDataset, trimmed
