@@ -83,7 +83,9 @@ def _with_end(model, special=("</s>",), **parts):
     return TextTokenizer(backend, "</s>")
 
 
-LETTERS = {letter: k for k, letter in enumerate("abcdefgé語 ", 10)}
+LETTERS = {
+    letter: k for k, letter in enumerate("abcdefgé語 ", 20)
+}  # from 20: with unused ids, and the end token among them
 WORDS = {"[UNK]": 0, "naive": 1, "cafe": 2, "##s": 3, "the": 4}
 PIECES = {"<unk>": 0, "<0x0A>": 1, "▁": 2, "é": 3, "▁é": 4} | {f"<0x{b:02X}>": 100 + b for b in range(256) if b != 10}
 SPACED = {"u": 0, "u</w>": 1, "n": 2, "n</w>": 3, "un</w>": 4, "é</w>": 5}
