@@ -39,7 +39,7 @@ from evermix.observations.runs import Runs
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
 from evermix.trust import BootstrapOptions, bootstrap, calibrate
-from evermix.trust.bootstrap import choose, resamples
+from evermix.trust.resampling import choose, resamples
 
 LawType = Callable[[], MixingLaw]
 M, N = 8, 5

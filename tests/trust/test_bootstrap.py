@@ -18,10 +18,11 @@ from evermix.observations import Observations
 from evermix.observations.runs import Runs
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.solve import solve
-from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, apart, bootstrap, choose, resamples, stretch
+from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, apart, bootstrap
 from evermix.trust.calibration import calibrate, misfit_of
 from evermix.trust.comparison import compare
 from evermix.trust.references import Request
+from evermix.trust.resampling import choose, resamples, stretch
 from tests.solvers.planted import planted_law
 from tests.trust.swarms import LinearLaw, StrictLinearLaw, World, domain_set, linear_law, linear_world, world
 

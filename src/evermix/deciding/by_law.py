@@ -26,10 +26,11 @@ from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal, binding_bounds
 from evermix.solvers.solve import least_worst_change, least_worst_law, solve
 from evermix.trust.assessment import AssessmentOptions, ProposalWarning, assess
-from evermix.trust.bootstrap import Bootstrap, BootstrapOptions, Kind, choose, resamples
+from evermix.trust.bootstrap import Bootstrap, BootstrapOptions
 from evermix.trust.calibration import Calibration
 from evermix.trust.comparison import Comparison, compare
 from evermix.trust.references import Request, clusters
+from evermix.trust.resampling import Kind, choose, resamples
 
 Floats = npt.NDArray[np.float64]
 Ceilings = Callable[[MixingLaw], Floats | None]

@@ -36,22 +36,15 @@ The chance that the proposal, if trained, measures below the best observed run i
 mean_b Phi((best - L_b) / s), L_b = F(p) - [F_b(p_b) - F(p_b)], s the law's out-of-sample error of the objective
 (held-out RMSE: noise, misfit and estimation error), so that a law that fits badly cannot promise much.
 
-What is resampled: runs, drawn with replacement (cases), or residuals with random signs around the law (wild).
-
-Cases (Efron 1979): draw as many clusters as there are, with replacement; a cluster is one mixture with its replicates.
-Those that hold a domain which one or two runs hold are in every draw once: such a domain keeps its prior share.
-It supposes nothing of the law, so its misfit counts too. Each draw leaves out 37% of the clusters: where the law
-cannot spare them, the wild bootstrap (Wu 1986) keeps every mixture and gives it the values
-f(p_k) + v_k e_k, v_k = +1 or -1 per cluster (the same for all metrics, so that their errors stay correlated), e the
-residuals of the law, scaled per metric to the standard deviation that the law's noise_ claims.
+What is resampled, runs or residuals: trust.resampling.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +56,6 @@ from evermix.errors import ConstraintError, ConvergenceError, ObservationError
 from evermix.laws.base import MixingLaw
 from evermix.mixture import Mixture
 from evermix.observations import Observations, Runs
-from evermix.observations.runs import scarcely_held
 from evermix.solvers.problem import MixtureProblem
 from evermix.solvers.proposal import Proposal
 from evermix.solvers.solve import Method, solve
@@ -74,22 +66,17 @@ from evermix.trust.references import (
     BestRun,
     Gain,
     Interval,
-    Ints,
     Request,
     best_run,
-    clusters,
     percent_base,
     run_objective,
 )
+from evermix.trust.resampling import Kind, Resampling, choose, resamples, stretch
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
 _MOST_FAILED = 0.5
 _LEAST_SHARE = 1e-6  # log odds are taken of shares at least this far from 0 and 1
-Kind = Literal["runs", "residuals"]
-_ABSENT_DOMAINS = 1.0  # expected number of sampled domains that a draw of runs loses
-_MOST_KEPT = 0.1  # of the mixtures, in every draw because they alone hold some domain
-_LEAST_COST = 1e-6  # of the law's prediction: a resampled cost stays positive
 
 
 @dataclass(frozen=True)
@@ -490,107 +477,3 @@ def _one(problem: MixtureProblem, options: BootstrapOptions, draw: Runs, start: 
     if options.ceilings is not None:
         again = replace(again, ceilings=options.ceilings(law))
     return law, solve(again, method=options.method, start=start)
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """Which bootstrap, and why, as a sentence."""
-
-    kind: Kind
-    reason: str
-
-
-def choose(observations: Observations, law: MixingLaw) -> Resampling:
-    """Runs, unless a draw would often leave the law fewer distinct mixtures than it has parameters.
-
-    A draw of C clusters holds C (1 - (1 - 1/C)^C) distinct ones, with a standard deviation of about 0.31 sqrt(C);
-    two of them are set aside.
-    """
-    groups = clusters(observations)
-    C = len(groups)
-    needed = law.parameter_count
-    expected = C * (1 - (1 - 1 / C) ** C)
-    least = expected - 2 * 0.31 * np.sqrt(C)
-    if least < needed:
-        return Resampling(
-            "residuals",
-            f"drawing {C} mixtures with replacement leaves about {expected:.0f} distinct ones, too few for the "
-            f"{needed} parameters per metric: residuals are resampled instead, which takes the law's form as right",
-        )
-    first, scarce = np.array([group[0] for group in groups]), scarcely_held(observations.weights)
-    n_kept = len(_kept_and_drawn(observations, groups)[0])
-    if n_kept > _MOST_KEPT * C:
-        return Resampling(
-            "residuals",
-            f"{n_kept} of {C} mixtures are all that hold some domain and could not be drawn anew: residuals are "
-            "resampled instead, which takes the law's form as right",
-        )
-    seen = (observations.weights[first][:, ~scarce] > 0).sum(axis=0)
-    absent = float(((1 - seen[seen > 0] / C) ** C).sum())
-    if absent > _ABSENT_DOMAINS:
-        return Resampling(
-            "residuals",
-            f"drawing runs would lose {absent:.1f} domains per draw, because few runs hold them: residuals are "
-            "resampled instead, which takes the law's form as right",
-        )
-    return Resampling("runs", f"{C} mixtures drawn with replacement, replicates together")
-
-
-def stretch(observations: Observations, law: MixingLaw) -> float:
-    """sqrt(C / (C - q)), C distinct mixtures, q parameters per metric; at most 2."""
-    C = len(clusters(observations))
-    freedom = max(C - law.parameter_count, C / 4)
-    return float(np.sqrt(C / freedom))
-
-
-def resamples(
-    kind: Kind, observations: Observations, law: MixingLaw, n_resamples: int, rng: np.random.Generator
-) -> Iterator[Runs]:
-    """`n_resamples` draws, each what one refit sees: runs with their counts, or all once with other costs."""
-    groups, runs = clusters(observations), observations.runs
-    costs = runs.values
-    if kind == "runs":
-        kept, drawn = _kept_and_drawn(observations, groups)
-        for _ in range(n_resamples):
-            counts = _drawn_counts(drawn, len(costs), rng)
-            for group in kept:
-                counts[group] = 1
-            yield replace(runs, counts=counts)
-        return
-    fitted = law.predict(runs.mixtures)
-    residuals = scaled_residuals(costs - fitted, law.noise_)
-    member = np.empty(len(costs), dtype=np.intp)
-    for c, group in enumerate(groups):
-        member[group] = c
-    for _ in range(n_resamples):
-        signs = rng.choice(np.array([-1.0, 1.0]), len(groups))[member]
-        yield replace(runs, values=np.maximum(fitted + signs[:, None] * residuals, _LEAST_COST * fitted))
-
-
-def _kept_and_drawn(observations: Observations, groups: list[Ints]) -> tuple[list[Ints], list[Ints]]:
-    """Mixtures that hold a domain which fewer than three runs hold, and the others.
-
-    A draw without the former would know nothing of that domain, whose share is not decided by the runs anyway.
-    """
-    alone = set(np.argwhere(observations.weights[:, scarcely_held(observations.weights)] > 0)[:, 0].tolist())
-    kept = [group for group in groups if alone & set(group.tolist())]
-    return kept, [group for group in groups if not alone & set(group.tolist())]
-
-
-def _drawn_counts(groups: list[Ints], n_runs: int, rng: np.random.Generator) -> Floats:
-    times = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)))
-    counts = np.zeros(n_runs)
-    for group, n in zip(groups, times, strict=True):
-        counts[group] = n
-    return counts
-
-
-def scaled_residuals(residuals: Floats, noise: Floats) -> Floats:
-    """Residuals (runs, metrics) scaled per metric to the root mean square `noise` (metrics,); NaN stays NaN.
-
-    A fit with many parameters leaves residuals smaller than the noise, or none at all; then the first (scaled) cell
-    would be arbitrary, so metrics without residuals keep zeros.
-    """
-    size = np.sqrt(np.nanmean(residuals**2, axis=0))
-    factor = np.where(size > 0, noise / np.where(size > 0, size, 1.0), 0.0)
-    return residuals * factor
