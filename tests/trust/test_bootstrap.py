@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evermix.constraints import NoRegression
@@ -301,6 +301,7 @@ def curved_law(rng: np.random.Generator, m: int = 4) -> PowerLinkLaw:
     kl_weight=st.sampled_from([0.0, 0.02, 0.5]),
     n_resamples=st.integers(2, 6),
 )
+@example(seed=5, m=5, n_runs=8, noise=2.0, is_curved=True, kl_weight=0.0, n_resamples=2)  # negative predictions
 def test_every_estimate_lies_inside_its_interval(
     seed: int, m: int, n_runs: int, noise: float, is_curved: bool, kl_weight: float, n_resamples: int
 ) -> None:

@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 Kind = Literal["runs", "residuals"]
 _ABSENT_DOMAINS = 1.0  # expected number of sampled domains that a draw of runs loses
 _MOST_KEPT = 0.1  # of the mixtures, in every draw because they alone hold some domain
-_LEAST_COST = 1e-6  # of the law's prediction: a resampled cost stays positive
+_LEAST_COST = 1e-6  # of the measured cost: a resampled one stays positive, whatever a law predicts
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def resamples(
         member[group] = c
     for _ in range(n_resamples):
         signs = rng.choice(np.array([-1.0, 1.0]), len(groups))[member]
-        yield replace(runs, values=np.maximum(fitted + signs[:, None] * residuals, _LEAST_COST * fitted))
+        yield replace(runs, values=np.maximum(fitted + signs[:, None] * residuals, _LEAST_COST * costs))
 
 
 def _kept_and_drawn(observations: Observations, groups: list[Ints]) -> tuple[list[Ints], list[Ints]]:
