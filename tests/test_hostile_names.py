@@ -16,12 +16,12 @@ import pytest
 
 import evermix as em
 from evermix.results import RunResult
-from evermix.wording import composed, encodable, visible
+from evermix.wording import composed, is_unicode, visible
 from tests.cli.called import Ended, evermix
 from tests.hostile_names import HOSTILE_NAMES
 from tests.reports.synthetic_result import phases
 
-UNICODE = [name for name in HOSTILE_NAMES.values() if encodable(composed(name)) and len(name) < 200]
+UNICODE = [name for name in HOSTILE_NAMES.values() if is_unicode(composed(name)) and len(name) < 200]
 FILES = [name.replace("/", "_") for name in UNICODE if "\0" not in name and name not in ("..", "~/x")]
 
 

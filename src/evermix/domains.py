@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import DomainError, known_names
-from evermix.wording import composed, encodable
+from evermix.wording import composed, is_unicode
 
 Unit = Literal["tokens", "rows"]
 
@@ -42,7 +42,7 @@ class Domain:
                 received=self.name,
                 hint="use names such as 'web' or 'web:science'",
             )
-        if not encodable(self.name):
+        if not is_unicode(self.name):
             raise DomainError("a domain name must be Unicode, and half a surrogate pair is none", received=self.name)
         for key, count in (("n_tokens", self.n_tokens), ("n_rows", self.n_rows)):
             if count is not None and count < 0:

@@ -58,11 +58,15 @@ def shortened(text: str, most: int = LONGEST_VALUE) -> str:
 
 def composed(name: str) -> str:
     """A name in Unicode's composed form (NFC), with pairs of surrogates joined: equal names are then equal strings."""
-    joined = _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), name)
-    return unicodedata.normalize("NFC", joined)
+    return unicodedata.normalize("NFC", pairs_joined(name))
 
 
-def encodable(text: str) -> bool:
+def pairs_joined(text: str) -> str:
+    """The text with characters that were written as two surrogates, as JSON does with emoji, as themselves."""
+    return _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
+
+
+def is_unicode(text: str) -> bool:
     """Whether a text is Unicode: without half of a surrogate pair."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 

@@ -10,15 +10,13 @@ from typing import Any
 
 import yaml
 
-from evermix.wording import composed
+from evermix.wording import composed, is_unicode, pairs_joined
 
 MOST_NODES = 500_000
 MOST_CHARACTERS = 4_000_000
 _KINDS = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing", "timestamp": "a date"}
 _TAG = "tag:yaml.org,2002:"
 _OTHER_BASE = re.compile(r"[-+]?0[0-7_]+|[-+]?\d[\d_]*(?::[0-5]?\d)+(?:\.[\d_]*)?", re.ASCII)
-_LONE = re.compile("[\ud800-\udfff]")
-_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _THOUSANDS = re.compile(r"\d{3}", re.ASCII)
 
 
@@ -136,11 +134,10 @@ def _check(node: yaml.Node, names: bool) -> None:
 
 def _check_unicode(node: yaml.ScalarNode) -> None:
     """An emoji may be written as a pair of surrogates, as JSON does; half of one is refused."""
-    if _LONE.search(node.value):
-        node.value = _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), node.value)
-        if _LONE.search(node.value):
-            line = node.start_mark.line + 1
-            raise YamlTextError(line, "half a surrogate pair is no character", "write the character itself")
+    node.value = pairs_joined(node.value)
+    if not is_unicode(node.value):
+        line = node.start_mark.line + 1
+        raise YamlTextError(line, "half a surrogate pair is no character", "write the character itself")
 
 
 def _check_number(node: yaml.Node) -> None:

@@ -5,14 +5,13 @@ A Debian package's pinned version must be the one that apt offers.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
 from evermix.corpora import entries, texts
 from evermix.corpora.packages import Extract, RegistryCorpus
-from evermix.errors import CorpusError
+from evermix.errors import CorpusError, known_names
 
 _DICTIONARY = RegistryCorpus(
     name="dictionary",
@@ -415,11 +414,8 @@ def find(name: str) -> RegistryCorpus:
         CorpusError: unknown name; the message lists the known ones.
     """
     if name not in CORPORA:
-        near = difflib.get_close_matches(name, CORPORA, n=1)
-        guess = f"did you mean {near[0]!r}? " if near else ""
-        raise CorpusError(
-            "registry corpus must be a known one", received=name, hint=f"{guess}known: {', '.join(CORPORA)}"
-        )
+        hint = known_names(name, CORPORA, len(CORPORA))
+        raise CorpusError("registry corpus must be a known one", received=name, hint=hint)
     return CORPORA[name]
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from evermix.errors import ObservationError, to_install
-from evermix.wording import amount, composed, encodable
+from evermix.wording import amount, composed, is_unicode
 
 NUMBER = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MISSING = frozenset(("", "nan", "null", "none", "na", "n/a", "<na>"))
@@ -357,7 +357,7 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, object]:
         ) from error
     if not isinstance(value, dict):
         raise ObservationError(f"{where}: every line must be one JSON object", received=type(value).__name__)
-    if "\\ud" in line.lower() and not encodable(json.dumps(value, ensure_ascii=False)):
+    if "\\ud" in line.lower() and not is_unicode(json.dumps(value, ensure_ascii=False)):
         raise ObservationError(f"{where}: text must be Unicode, and half a surrogate pair (\\ud...) is none")
     return _flattened(where, value)
 
