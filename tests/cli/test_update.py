@@ -148,7 +148,8 @@ def test_status_log_and_graph(story: Story) -> None:
 def test_page_of_the_update(story: Story) -> None:
     page = (story.folder / "page.html").read_text(encoding="utf-8")
     assert "<h2>History of domains and mixtures</h2>" in page
-    for heading in ("Comparison: objective (lower is better)", "Proxies", "What recomputing a domain at a fixed ratio"):
+    compared = "Comparison: objective, perplexity (lower is better)"
+    for heading in (compared, "Proxies", "What recomputing a domain at a fixed ratio"):
         assert f"<h3>{heading}" in page
     for words in ("The mixture. Decision of arm evermix", "judged on runs that it was not fitted to"):
         assert words in page

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ObservationError
+from evermix.observations.checks import LARGEST, sum_tolerance
 from evermix.observations.columns import Roles, columns_named, is_budget
 from evermix.observations.raw import ONE_BUDGET, Fault, RawTable, Row, label, parse, quantity
 from evermix.observations.sources import LeftOut, matching
-from evermix.observations.table import LARGEST, sum_tolerance
 
 Key = tuple[str, ...]
 DROP_RUNS = "--drop-run ID (drop_runs), or all such runs with --drop-bad-runs (drop_bad_runs)"

@@ -218,7 +218,8 @@ def comparison_grid(view: ProposalView) -> Grid:
         line = [Cell(_row_name(view, row), "best" if row.name == PROPOSAL else ""), Cell(fixed(value, places))]
         line += [Cell(_value_interval(view, row.interval, places))] if resampled else []
         drawn.append([*line, *cells(*_gain_cells(view, row, places))])
-    return Grid(f"Comparison: objective ({scale.direction})", columns, drawn, note=_comparison_note(view, places))
+    title = f"Comparison: objective, {scale.unit} ({scale.direction})"
+    return Grid(title, columns, drawn, note=_comparison_note(view, places))
 
 
 def _row_name(view: ProposalView, row: ComparedMixture) -> str:

@@ -44,7 +44,7 @@ class ObjectiveScaleInfo(Record):
 
     @property
     def unit(self) -> str:
-        """Of a gain that is no percentage."""
+        """Of the objective's values and of gains that are no percentage."""
         if not self.direction.endswith("is better") or self.direction.startswith("metrics"):
             return "in no unit: metrics of several are averaged"
         names = {"loss_nats": "nats per token", "bits_per_byte": "bits per byte", "metric": "in the metrics' own unit"}
