@@ -102,7 +102,9 @@ def test_result() -> None:
         model=ModelInfo(name="0.2M", non_embedding=1, output_projection=1),
         objective=ObjectiveInfo(quantity="perplexity"),
         max_epochs=None,
-        domains=(DomainInfo(name="web", n_tokens=1, n_rows=1, n_bytes=1, n_documents=1, heldout_tokens=1),),
+        domains=(
+            DomainInfo(name="web", n_tokens=1, n_rows=1, n_bytes=1, n_documents=1, decision_tokens=1, test_tokens=1),
+        ),
         orders=(("base", "more"), ("base", "more")),
         arms={"natural": ArmResult(arm="natural", label="natural", colour="#000000", orders=orders)},
     )

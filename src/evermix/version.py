@@ -4,11 +4,11 @@ from __future__ import annotations
 
 VERSION = "0.5.0"
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 """Raised by hand when the same configuration would give other weights or other scores.
 
 Names of finished work hold it, and nothing else that changes with a release: an upgrade trains nothing anew.
 """
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Raised when `result.json` or the ledger of a project is laid out otherwise; an older project is refused."""

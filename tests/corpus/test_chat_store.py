@@ -1,6 +1,7 @@
 """Chat domains in the token store: rows and roles, what is left out, real tokens counted, nothing half-written."""
 
 import copy
+import itertools
 import json
 import signal
 import subprocess
@@ -46,12 +47,12 @@ def store(folder, tmp_path_factory):
 
 
 def rows_of(store: TokenStore, split: str):
-    ids = store.train(0) if split == "train" else store.heldout(0)
+    ids = store.train(0) if split == "train" else store.heldout(0, split)
     return zip(ids.tolist(), store.roles(0, split).tolist(), strict=True)
 
 
 def test_rows_are_the_conversations_padded_on_the_right(store):
-    found = {"train": [], "heldout": []}
+    found = {"train": [], "decision": [], "test": []}
     for split, texts in found.items():
         for ids, roles in rows_of(store, split):
             n = LENGTH - roles.count(PADDING)
@@ -62,18 +63,19 @@ def test_rows_are_the_conversations_padded_on_the_right(store):
             prompt = [i for i, role in zip(ids, roles, strict=True) if role == CONTEXT]
             texts.append((TOKENIZER.decode(prompt), TOKENIZER.decode(answer[:-1])))
     expected = [(p["prompt"], p["answer"]) for p in [*pairs(60), pairs(1)[0]]]
-    assert sorted(found["train"] + found["heldout"]) == sorted(expected)
-    assert not set(found["train"]) & set(found["heldout"])
+    assert sorted(itertools.chain(*found.values())) == sorted(expected)
+    assert sum(len(set(texts)) for texts in found.values()) == len(set(expected))  # each on one side
+    assert all(found.values())
     assert found["train"] != [pair for pair in expected if pair in set(found["train"])]  # shuffled
 
 
 def test_counts_are_of_real_tokens(store):
     talk, prose = store.counts()
-    roles = [store.roles(0, split) for split in ("train", "heldout")]
-    assert talk["train_n_tokens"] == (roles[0] != PADDING).sum()
-    assert talk["heldout_n_tokens"] == (roles[1] != PADDING).sum()
+    splits = ("train", "decision", "test")
+    roles = [store.roles(0, split) for split in splits]
+    assert [talk[f"{split}_n_tokens"] for split in splits] == [(kinds != PADDING).sum() for kinds in roles]
     assert (talk["n_too_long"], talk["n_duplicates"], talk["train_n_sequences"]) == (1, 1, len(store.train(0)))
-    assert talk["train_n_bytes"] + talk["heldout_n_bytes"] == sum(
+    assert sum(talk[f"{split}_n_bytes"] for split in splits) == sum(
         len((p["prompt"] + p["answer"]).encode()) for p in [*pairs(60), pairs(1)[0]]
     )
     assert "n_too_long" not in prose
@@ -145,11 +147,21 @@ def test_most_must_fit_a_row(folder, tmp_path):
     assert not list((tmp_path / "s").glob("*/meta.json"))
 
 
-def test_one_conversation_alone_is_too_few(folder, tmp_path):
-    write_jsonl(tmp_path / "one.jsonl", pairs(1) * 5)
-    source = TextSource("one", (str(tmp_path / "one.jsonl"),), format="chat")
-    with pytest.raises(CorpusError, match="domain 'one' must have at least two different conversations"):
+@pytest.mark.parametrize(("n", "side"), [(1, "decision"), (2, "test")])
+def test_fewer_than_three_conversations_are_too_few(folder, tmp_path, n, side):
+    write_jsonl(tmp_path / "few.jsonl", pairs(n) * 5)
+    source = TextSource("few", (str(tmp_path / "few.jsonl"),), format="chat")
+    with pytest.raises(CorpusError, match=f"domain 'few' must have at least one conversation in its {side} part"):
         build(folder, tmp_path / "s", (source,))
+
+
+def test_three_conversations_fill_every_side(folder, tmp_path):
+    write_jsonl(tmp_path / "three.jsonl", [*pairs(3), *pairs(1) * 40])
+    (row,) = build(
+        folder, tmp_path / "s", (TextSource("three", (str(tmp_path / "three.jsonl"),), format="chat"),)
+    ).counts()
+    numbers = [row[f"{split}_n_sequences"] for split in ("train", "decision", "test")]
+    assert sorted(numbers) == [1, 1, 41]
 
 
 def test_a_template_that_fails_names_domain_and_conversation(folder, tmp_path):
@@ -215,4 +227,5 @@ def test_a_killed_build_is_done_again(folder, tmp_path, stage):
     built, whole = (build(folder, path, SOURCES[:1]) for path in (target, tmp_path / "whole"))
     assert not list(target.glob("talk-*.tmp-*"))
     np.testing.assert_array_equal(built.train(0), whole.train(0))
-    np.testing.assert_array_equal(built.roles(0, "heldout"), whole.roles(0, "heldout"))
+    for side in ("decision", "test"):
+        np.testing.assert_array_equal(built.roles(0, side), whole.roles(0, side))

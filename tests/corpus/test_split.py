@@ -1,41 +1,104 @@
-"""Held-out split: by content, deterministic, disjoint, never empty when two texts differ."""
+"""Three-way split: by content, deterministic, disjoint, all sides filled when three texts differ."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evermix.corpus.split import content_key, cut, heldout_mask, piece_bytes
+from evermix.corpus.split import content_key, cut, piece_bytes, split_masks
+
+TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3), min_size=1, max_size=60)
+FRACTIONS = st.floats(0.01, 0.9)
 
 
-def mask(texts, fraction=0.1, wanted=1.0):
-    keys = np.array([content_key(t) for t in texts], dtype=np.uint64)
-    return heldout_mask(keys, np.array([len(t) for t in texts]), fraction, wanted)
+def keys_of(texts):
+    return np.array([content_key(text) for text in texts], dtype=np.uint64)
 
 
-@given(st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=60), st.floats(0.01, 0.9))
-def test_equal_documents_are_on_one_side_and_both_sides_hold_text(texts, fraction):
-    held = mask(texts, fraction)
-    inside = {t for t, h in zip(texts, held, strict=True) if h}
-    outside = {t for t, h in zip(texts, held, strict=True) if not h}
-    assert not inside & outside
-    assert outside
-    assert inside or len(set(texts)) == 1
+def masks(texts, fraction=0.1, wanted=1.0):
+    return split_masks(keys_of(texts), np.array([len(text) for text in texts]), fraction, wanted)
 
 
-def test_the_fraction_is_met_and_stays_when_documents_are_added():
+def sides(texts, fraction=0.1, wanted=1.0):
+    """The distinct texts of every side, and the tokens on it; a token is a character."""
+    inside = {
+        s: [t for t, is_in in zip(texts, m, strict=True) if is_in] for s, m in masks(texts, fraction, wanted).items()
+    }
+    return {side: set(found) for side, found in inside.items()}, {
+        s: sum(map(len, found)) for s, found in inside.items()
+    }
+
+
+@given(TEXTS, FRACTIONS, st.floats(0.5, 40))
+def test_every_document_is_on_one_side_with_its_duplicates(texts, fraction, wanted):
+    assert (np.sum(list(masks(texts, fraction, wanted).values()), axis=0) == 1).all()
+    found, _ = sides(texts, fraction, wanted)
+    assert sum(map(len, found.values())) == len(set(texts))  # no text on two sides
+
+
+@given(TEXTS, FRACTIONS, st.floats(0.5, 40))
+def test_every_side_has_a_document_where_three_differ(texts, fraction, wanted):
+    found, _ = sides(texts, fraction, wanted)
+    filled = [side for side in ("train", "decision", "test") if found[side]]
+    assert filled == ["train", "decision", "test"][: len(set(texts))]
+
+
+@given(TEXTS, FRACTIONS, st.floats(0.5, 40), st.randoms(use_true_random=False))
+def test_sides_depend_on_what_there_is_and_not_on_its_order(texts, fraction, wanted, random):
+    shuffled = list(texts)
+    random.shuffle(shuffled)
+    assert sides(shuffled, fraction, wanted) == sides(texts, fraction, wanted)
+
+
+@given(st.integers(3, 400), FRACTIONS, st.floats(1, 30), st.integers(1, 9))
+def test_both_sides_have_what_is_wanted_where_there_is_enough(n, fraction, wanted, most):
+    """Distinct texts of 4 to 4 + most tokens: two sides of `wanted`, one text over for each, and one to train on."""
+    texts = [f"{k:04d}" + "x" * (k % most) for k in range(n)]
+    _, tokens = sides(texts, fraction, wanted)
+    largest = max(map(len, texts))
+    if sum(map(len, texts)) >= 2 * wanted + 3 * largest:
+        assert tokens["decision"] >= wanted
+        assert tokens["test"] >= wanted
+    even = min(tokens["decision"], tokens["test"])
+    assert even >= min(wanted, (tokens["decision"] + tokens["test"] - largest) / 2) - 1e-9
+
+
+@given(TEXTS, TEXTS, FRACTIONS)
+def test_a_shared_text_is_on_one_side_in_both_domains(shared, own, fraction):
+    """Where both are large: enough texts are held out by their keys alone."""
+    padding = [f"text {k}" for k in range(2000)]
+    first, second = shared + padding, shared + own + padding[::-1]
+    one, other = (sides(texts, max(fraction, 0.05))[0] for texts in (first, second))
+    for side in ("train", "decision", "test"):
+        assert one[side] == other[side] & set(first)
+
+
+def test_the_fraction_is_met_and_halved_and_stays_when_documents_are_added():
     texts = [f"document {i}" for i in range(4000)]
-    held = mask(texts, 0.1)
-    assert held.mean() == pytest.approx(0.1, abs=0.02)
-    more = mask([f"new {i}" for i in range(4000)] + texts[::-1], 0.1)
-    np.testing.assert_array_equal(more[4000:][::-1], held)
+    found = masks(texts, 0.2)
+    assert found["decision"].mean() == pytest.approx(0.1, abs=0.02)
+    assert found["test"].mean() == pytest.approx(0.1, abs=0.02)
+    more = masks([f"new {i}" for i in range(4000)] + texts[::-1], 0.2)
+    for side, mask in found.items():
+        np.testing.assert_array_equal(more[side][4000:][::-1], mask)
 
 
-def test_more_documents_are_held_out_until_the_wanted_tokens_are_there():
+def test_sides_are_independent_of_how_early_a_text_is_held_out():
+    """By other bits of the key: of what any fraction holds out, half decides."""
+    keys = keys_of([f"document {i}" for i in range(20_000)])
+    for fraction in (0.02, 0.1, 0.5):
+        found = split_masks(keys, np.ones(len(keys), np.int64), fraction, 1.0)
+        assert found["decision"].sum() / (~found["train"]).sum() == pytest.approx(
+            0.5, abs=0.1 if fraction < 0.1 else 0.03
+        )
+
+
+def test_more_documents_are_held_out_until_both_sides_have_the_wanted_tokens():
     texts = [f"document {i}" for i in range(30)]
-    held = mask(texts, 1e-9, wanted=50)
-    sizes = np.array([len(t) for t in texts])
-    assert 50 <= sizes[held].sum() < 50 + sizes.max()
+    largest = max(map(len, texts))
+    _, tokens = sides(texts, 1e-9, wanted=50)
+    assert min(tokens["decision"], tokens["test"]) >= 50
+    assert tokens["decision"] + tokens["test"] < 2 * (50 + largest)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(4, 60))

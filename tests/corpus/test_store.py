@@ -61,19 +61,23 @@ def texts_of(store: TokenStore, sequences: np.ndarray) -> list[str]:
     return store.tokenizer.decode(sequences.reshape(-1)).split(END)[:-1]
 
 
+def sides_of(store: TokenStore, j: int) -> list[np.ndarray]:
+    return [store.train(j), store.heldout(j, "decision"), store.heldout(j, "test")]
+
+
 def test_sequences_hold_the_documents_of_their_side_and_no_other(corpus, tmp_path):
     store = build(corpus, tmp_path / "s", heldout_fraction=0.1)
     for j, source in enumerate(SOURCES[:2]):
         everything = list(iterate(source, corpus))
-        train, heldout = texts_of(store, store.train(j)), texts_of(store, store.heldout(j))
-        assert set(train) | set(heldout) <= set(everything)
-        assert not set(train) & set(heldout)
-        assert len(train) + len(heldout) >= len(everything) - 4  # but for the last, cut ones
+        train, decision, test = (texts_of(store, sequences) for sequences in sides_of(store, j))
+        assert set(train) | set(decision) | set(test) <= set(everything)
+        assert not set(train) & set(decision) | set(train) & set(test) | set(decision) & set(test)
+        assert len(train) + len(decision) + len(test) >= len(everything) - 6  # but for the last, cut ones
         assert train != [t for t in everything if t in set(train)]  # shuffled
     whole = "".join(iterate(SOURCES[2], corpus))
-    pieces = [texts_of(store, side) for side in (store.train(2), store.heldout(2))]
+    pieces = [set(texts_of(store, side)) for side in sides_of(store, 2)]
     assert all(piece in whole for side in pieces for piece in side)
-    assert not set(pieces[0]) & set(pieces[1])
+    assert len(set.union(*pieces)) == sum(map(len, pieces))
 
 
 def test_counts_add_up_to_the_corpus(corpus, tmp_path):
@@ -88,12 +92,13 @@ def test_counts_add_up_to_the_corpus(corpus, tmp_path):
     for source, row in zip(SOURCES, store.counts(), strict=True):
         texts = list(iterate(source, corpus))
         tokens = sum(map(len, store.tokenizer.encode_batch(texts)))
-        assert row["train_n_bytes"] + row["heldout_n_bytes"] == sum(len(t.encode()) for t in texts)
+        splits = ("train", "decision", "test")
+        assert sum(row[f"{split}_n_bytes"] for split in splits) == sum(len(t.encode()) for t in texts)
         if source.name != "single":
-            assert row["train_n_documents"] + row["heldout_n_documents"] == len(texts)
-            assert row["train_n_tokens"] + row["heldout_n_tokens"] == tokens + len(texts)
-        assert row["train_n_sequences"] == row["train_n_tokens"] // LENGTH > 0
-        assert row["heldout_n_sequences"] == row["heldout_n_tokens"] // LENGTH > 0
+            assert sum(row[f"{split}_n_documents"] for split in splits) == len(texts)
+            assert sum(row[f"{split}_n_tokens"] for split in splits) == tokens + len(texts)
+        for split in splits:
+            assert row[f"{split}_n_sequences"] == row[f"{split}_n_tokens"] // LENGTH > 0
     np.testing.assert_array_equal(store.domains.n_tokens, store.train_sizes * LENGTH)
     assert store.domains.names == ("web:large", "small", "single")
 
@@ -111,12 +116,13 @@ def test_flat_reads_equal_the_domains_sequences(corpus, tmp_path):
         store.read([len(flat)])
 
 
-def test_bytes_measure_the_packed_text(corpus, tmp_path):
+@pytest.mark.parametrize("side", ["decision", "test"])
+def test_bytes_measure_the_packed_text(corpus, tmp_path, side):
     store = build(corpus, tmp_path / "s")
-    sequences = store.heldout(0)
+    sequences = store.heldout(0, side)
     packed = store.tokenizer.decode(sequences.reshape(-1)).replace(END, "")
-    assert store.heldout_bytes(0).shape == sequences.shape
-    assert store.heldout_bytes(0).sum() == len(packed.encode())
+    assert store.heldout_bytes(0, side).shape == sequences.shape
+    assert store.heldout_bytes(0, side).sum() == len(packed.encode())
     assert store.vocab_size == store.tokenizer.vocab_size
     assert store.end_id == 0
 
@@ -130,11 +136,12 @@ def test_bytes_are_those_of_the_documents_whatever_the_tokenizer_makes_of_them(t
     settings = StoreSettings(sequence_length=LENGTH, base=tmp_path, heldout_fraction=0.3)
     store = build_store([TextSource("nfd", ("nfd.txt",), documents="line")], tokenizer, tmp_path / "s", settings)
     n_bytes = {tuple(tokenizer.encode_batch([text])[0]): len(text.encode()) for text in texts}
-    flat, beside = store.heldout(0).reshape(-1), store.heldout_bytes(0).reshape(-1)
-    ends = [0, *(np.flatnonzero(flat == store.end_id) + 1)]
-    for start, end in pairwise(ends):
-        assert beside[start:end].sum() == n_bytes[tuple(flat[start : end - 1].tolist())]
-    assert len(ends) > 50
+    for side in ("decision", "test"):
+        flat, beside = store.heldout(0, side).reshape(-1), store.heldout_bytes(0, side).reshape(-1)
+        ends = [0, *(np.flatnonzero(flat == store.end_id) + 1)]
+        for start, end in pairwise(ends):
+            assert beside[start:end].sum() == n_bytes[tuple(flat[start : end - 1].tolist())]
+        assert len(ends) > 25
 
 
 def test_a_second_build_tokenises_nothing_and_a_new_domain_only_itself(corpus, tmp_path):
@@ -170,16 +177,17 @@ def test_the_key_is_the_content_not_the_path(corpus, tmp_path):
 def test_two_builds_are_equal_byte_for_byte(corpus, tmp_path):
     one, other = build(corpus, tmp_path / "a", workers=1), build(corpus, tmp_path / "b", workers=3)
     for j in range(3):
-        np.testing.assert_array_equal(one.train(j), other.train(j))
-        np.testing.assert_array_equal(one.heldout(j), other.heldout(j))
+        for ours, theirs in zip(sides_of(one, j), sides_of(other, j), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_heldout_text_over_the_cap_is_not_trained_on(corpus, tmp_path):
     free, capped = (
         build(corpus, tmp_path / "s", heldout_fraction=0.3, heldout_max_sequences=cap) for cap in (10_000, 2)
     )
-    assert [len(capped.heldout(j)) for j in range(3)] == [2, 2, 2]
-    assert len(free.heldout(0)) > 100
+    for side in ("decision", "test"):
+        assert [len(capped.heldout(j, side)) for j in range(3)] == [2, 2, 2]
+        assert len(free.heldout(0, side)) > 50
     np.testing.assert_array_equal(free.train_sizes, capped.train_sizes)
 
 
@@ -206,6 +214,39 @@ def test_a_domain_shorter_than_a_sequence_is_named_with_its_count(corpus, tmp_pa
         build(corpus, tmp_path / "s", (*SOURCES, TextSource("tiny", ("tiny.txt",))))
     assert leftovers(tmp_path) == []
     assert not (tmp_path / "s" / "store.json").exists()
+
+
+def test_a_text_shared_by_two_domains_is_on_one_side_in_both(tmp_path):
+    rng = np.random.default_rng(1)
+    shared, *own = ([words(rng, 20) for _ in range(150)] for _ in range(3))
+    for name, texts in zip("ab", own, strict=True):
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in [*texts, *shared])
+        (tmp_path / f"{name}.jsonl").write_text(lines)
+    sources = [TextSource(name, (f"{name}.jsonl",)) for name in "ab"]
+    tokenizer = train_bpe({"shared": shared}, 300)
+    settings = StoreSettings(LENGTH, heldout_fraction=0.3, base=tmp_path)
+    store = build_store(sources, tokenizer, tmp_path / "s", settings)
+    both = [[set(texts_of(store, side)) & set(shared) for side in sides_of(store, j)] for j in range(2)]
+    for here in range(3):
+        assert len(both[0][here]) > 10
+        assert not any(both[0][here] & both[1][there] for there in range(3) if there != here)
+
+
+@pytest.mark.parametrize(("sizes", "side"), [([60], "decision"), ([60, 60], "test"), ([3, 3, 3], "train")])
+def test_a_domain_too_small_for_a_side_is_named_with_the_side(corpus, tmp_path, sizes, side):
+    rng = np.random.default_rng(2)
+    (corpus / "tiny.txt").write_text("\n".join(words(rng, n) for n in sizes))
+    source = TextSource("tiny", ("tiny.txt",), documents="line")
+    pattern = rf"domain 'tiny' must have at least one sequence of 16 tokens in its {side} part, got '\d+ tokens"
+    with pytest.raises(CorpusError, match=pattern) as caught:
+        build(corpus, tmp_path / "s", (source,))
+    assert "\n" not in str(caught.value)
+
+
+def test_three_documents_of_a_sequence_each_fill_every_side(corpus, tmp_path):
+    (corpus / "three.txt").write_text("\n".join(words(np.random.default_rng(k), 60) for k in range(3)))
+    store = build(corpus, tmp_path / "s", (TextSource("three", ("three.txt",), documents="line"),))
+    assert all(len(side) for side in sides_of(store, 0))
 
 
 def test_bad_files_are_found_before_anything_is_tokenised(corpus, tmp_path):
@@ -247,7 +288,7 @@ def test_sequences_are_standard_npy_files_and_damaged_ones_are_refused(corpus, t
         TokenStore.open(tmp_path / "s").train(0)
 
 
-@pytest.mark.parametrize("name", ["train.npy", "heldout.npy", "meta.json", "surveys"])
+@pytest.mark.parametrize("name", ["train.npy", "decision.npy", "test_bytes.npy", "meta.json", "surveys"])
 def test_what_is_damaged_is_tokenised_again_and_said(corpus, tmp_path, caplog, name):
     store = build(corpus, tmp_path / "s")
     before = content_of(tmp_path / "s")

@@ -51,7 +51,7 @@ def test_components_are_old_and_each_domain_at_each_purity() -> None:
 
 
 def test_a_probe_learns_its_domain_and_is_its_adapter(store: TokenStore, base: Path, tmp_path: Path) -> None:
-    heldout = HeldoutText.from_store(store, 8)
+    heldout = HeldoutText.from_store(store, "decision", 8)
     noise = store.domains.index("noise")
     component = Component("noise", Mixture.from_dict(store.domains, {"noise": 0.9, "code": 0.1}), noise, 0.9)
     probe = train_probe(base, store, component, SETTINGS, heldout, tmp_path / "p")
@@ -63,7 +63,7 @@ def test_a_probe_learns_its_domain_and_is_its_adapter(store: TokenStore, base: P
 
 
 def test_a_finished_probe_is_read_and_a_torn_one_redone(store: TokenStore, base: Path, tmp_path: Path) -> None:
-    heldout = HeldoutText.from_store(store, 4)
+    heldout = HeldoutText.from_store(store, "decision", 4)
     component = components(Mixture.uniform(store.domains), [0.9])[1]
     steps: list[int] = []
     first = train_probe(base, store, component, SETTINGS, heldout, tmp_path / "p", steps.append)
@@ -79,7 +79,10 @@ def test_a_finished_probe_is_read_and_a_torn_one_redone(store: TokenStore, base:
 
 
 def test_a_probe_that_diverges_names_its_keys(store: TokenStore, base: Path, tmp_path: Path) -> None:
-    heldout, component = HeldoutText.from_store(store, 4), components(Mixture.uniform(store.domains), [0.9])[1]
+    heldout, component = (
+        HeldoutText.from_store(store, "decision", 4),
+        components(Mixture.uniform(store.domains), [0.9])[1],
+    )
     keys = r"lower training\.learning_rate or decision\.probes\.learning_rate_factor"
     with pytest.raises(TrainingError, match=rf"training diverged at step \d of 6 \(.*\)\. Hint: {keys}"):
         train_probe(base, store, component, replace(SETTINGS, learning_rate=1e30), heldout, tmp_path / "p")

@@ -55,7 +55,7 @@ def test_its_metrics_are_those_of_its_kept_weights(swarm: Swarm, store: TokenSto
     assert measured.metrics == pytest.approx(dict(zip(store.domains.names, expected, strict=True)))
     assert measured.n_tokens == 12 * 4 * 32
     counted = sum(p.numel() for p in model.parameters())  # tied embeddings: body and output projection
-    n_scored = sum(min(8, len(store.heldout(j))) for j in range(3)) * 32
+    n_scored = sum(min(8, len(store.heldout(j, "decision"))) for j in range(3)) * 32
     assert measured.flops == 6 * counted * measured.n_tokens + 2 * counted * n_scored
 
 

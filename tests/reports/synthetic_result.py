@@ -81,7 +81,8 @@ def domain(name: str, n_tokens: int) -> DomainInfo:
         n_rows=n_tokens // 64,
         n_bytes=3 * n_tokens,
         n_documents=n_tokens // 400,
-        heldout_tokens=32_768,
+        decision_tokens=16_384,
+        test_tokens=16_384,
     )
 
 

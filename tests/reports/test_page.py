@@ -48,7 +48,7 @@ def test_answer_comes_first(tmp_path: Path) -> None:
     _, parsed = page_of(tmp_path / "demo", one_phase(gain=0.05))
     text = parsed.text
     answer = text.index("4.9% (±0.8%) lower than uniform")
-    assert answer < text.index("11.1% on top of") < text.index("Quality on held-out text")
+    assert answer < text.index("11.1% on top of") < text.index("Quality on test text")
     _, parsed = page_of(tmp_path / "demo", one_phase(gain=0.001))
     assert "within the noise: no gain" in parsed.text
 

@@ -83,9 +83,9 @@ def model(store: TokenStore) -> PreTrainedModel:
 def _answer_losses(model: PreTrainedModel, store: TokenStore) -> list[list[float]]:
     """Loss of every answer token of every held-out conversation, read alone and without padding."""
     found = []
-    roles = store.roles(0, "heldout")
+    roles = store.roles(0, "test")
     assert roles is not None
-    for row, kinds in zip(store.heldout(0), roles, strict=True):
+    for row, kinds in zip(store.heldout(0, "test"), roles, strict=True):
         n = int((kinds > 0).sum())
         ids = torch.from_numpy(row[:n].astype(np.int64))
         with torch.no_grad():
@@ -95,7 +95,7 @@ def _answer_losses(model: PreTrainedModel, store: TokenStore) -> list[list[float
 
 
 def test_loss_is_the_mean_over_answer_tokens(store: TokenStore, model: PreTrainedModel) -> None:
-    heldout = HeldoutText.from_store(store)
+    heldout = HeldoutText.from_store(store, "test")
     scores = evaluate(model, heldout)
     losses = _answer_losses(model, store)
     every = [loss for losses_of_one in losses for loss in losses_of_one]
@@ -106,13 +106,13 @@ def test_loss_is_the_mean_over_answer_tokens(store: TokenStore, model: PreTraine
 
 
 def test_bits_per_byte_count_the_answers_bytes(store: TokenStore, model: PreTrainedModel) -> None:
-    heldout = HeldoutText.from_store(store)
+    heldout = HeldoutText.from_store(store, "test")
     bits = sum(loss for one in _answer_losses(model, store) for loss in one) / math.log(2)
-    answers = [row[kinds == 2] for row, kinds in zip(store.heldout(0), store.roles(0, "heldout"), strict=True)]
+    answers = [row[kinds == 2] for row, kinds in zip(store.heldout(0, "test"), store.roles(0, "test"), strict=True)]
     n_bytes = sum(len(store.tokenizer.decode(ids[:-1]).encode()) for ids in answers)
     assert heldout.n_bytes[0] == n_bytes
     assert evaluate(model, heldout).bits_per_byte[0] == pytest.approx(bits / n_bytes, rel=1e-5)
-    assert heldout.n_tokens == (store.roles(0, "heldout") > 0).sum() + store.heldout(1).size
+    assert heldout.n_tokens == (store.roles(0, "test") > 0).sum() + store.heldout(1, "test").size
 
 
 def test_the_error_is_that_of_a_ratio_of_sums(store: TokenStore, model: PreTrainedModel) -> None:
@@ -122,7 +122,7 @@ def test_the_error_is_that_of_a_ratio_of_sums(store: TokenStore, model: PreTrain
     n = len(losses)
     without = (sums.sum() - sums) / (counts.sum() - counts)
     jackknife = math.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
-    assert evaluate(model, HeldoutText.from_store(store)).stderr_nats[0] == pytest.approx(jackknife, rel=0.1)
+    assert evaluate(model, HeldoutText.from_store(store, "test")).stderr_nats[0] == pytest.approx(jackknife, rel=0.1)
 
 
 def test_conversations_of_one_length_have_the_error_of_text(model: PreTrainedModel) -> None:
@@ -136,7 +136,7 @@ def test_conversations_of_one_length_have_the_error_of_text(model: PreTrainedMod
 
 
 def test_padding_changes_nothing(store: TokenStore, model: PreTrainedModel) -> None:
-    heldout = HeldoutText.from_store(store).select(["talk"])
+    heldout = HeldoutText.from_store(store, "test").select(["talk"])
     ids, roles = heldout.sequences[0], heldout.roles[0]
     assert roles is not None
     longest = int((roles > 0).sum(dim=1).max())
@@ -148,7 +148,7 @@ def test_padding_changes_nothing(store: TokenStore, model: PreTrainedModel) -> N
 
 
 def test_text_is_scored_as_it_is_without_a_chat_domain(store: TokenStore, model: PreTrainedModel) -> None:
-    both, alone = HeldoutText.from_store(store), HeldoutText.from_store(store.subset(["prose"]))
+    both, alone = HeldoutText.from_store(store, "test"), HeldoutText.from_store(store.subset(["prose"]), "test")
     ids = alone.sequences[0]
     assert all(batch.labels is batch.ids for batch in alone.batches())
     with torch.no_grad():
@@ -162,7 +162,7 @@ def test_text_is_scored_as_it_is_without_a_chat_domain(store: TokenStore, model:
 
 
 def test_select_keeps_the_given_order(store: TokenStore, model: PreTrainedModel) -> None:
-    heldout = HeldoutText.from_store(store, 5)
+    heldout = HeldoutText.from_store(store, "test", 5)
     turned = heldout.select(["prose", "talk"])
     assert turned.domains.names == ("prose", "talk")
     np.testing.assert_array_equal(evaluate(model, turned).loss_nats, evaluate(model, heldout).loss_nats[::-1])
@@ -182,7 +182,9 @@ def test_training_takes_the_gradient_of_the_mean_over_all_answer_tokens_of_a_bat
     """Each conversation alone and unpadded, losses summed and divided by their number of tokens: the same weights."""
     schedule = MixtureSchedule.constant(Mixture(store.domains, [1.0, 0.0]))
     trained, ours = (build_model("0.2M", store.vocab_size, LENGTH, store.end_id, seed=2) for _ in range(2))
-    progress = train_segment(trained, store, _segment(schedule), tmp_path, heldout=HeldoutText.from_store(store))
+    progress = train_segment(
+        trained, store, _segment(schedule), tmp_path, heldout=HeldoutText.from_store(store, "test")
+    )
     optimiser = torch.optim.AdamW(ours.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)
     stream = open_stream(store, schedule, 7)
     drawn = 0
@@ -209,7 +211,7 @@ def test_training_takes_the_gradient_of_the_mean_over_all_answer_tokens_of_a_bat
 
 
 def test_a_mixture_of_chat_and_text_is_learnt(store: TokenStore, tmp_path: Path) -> None:
-    heldout = HeldoutText.from_store(store)
+    heldout = HeldoutText.from_store(store, "test")
     model = build_model("0.2M", store.vocab_size, LENGTH, store.end_id, seed=2)
     before = evaluate(model, heldout)
     train_segment(model, store, _segment(MixtureSchedule.constant(Mixture(store.domains, [0.5, 0.5])), 8), tmp_path)

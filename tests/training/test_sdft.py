@@ -43,7 +43,7 @@ def how(store: TokenStore) -> SelfDistillation:
 
 def _trained(store: TokenStore, segment: Segment, folder: Path, how: SelfDistillation) -> Any:
     model = new_model(store)
-    heldout = HeldoutText.from_store(store, 4)
+    heldout = HeldoutText.from_store(store, "decision", 4)
     made = partial(sdft_trainer, how=how)
     return model, train_segment(model, store, segment, folder, heldout=heldout, make_trainer=made)
 

@@ -71,7 +71,7 @@ def _equal(a: PreTrainedModel, b: PreTrainedModel) -> bool:
 
 def test_a_killed_segment_resumes_to_the_same_weights(store: TokenStore, tmp_path: Path) -> None:
     segment = _segment(MixtureSchedule.constant(Mixture(store.domains, [0.6, 0.3, 0.1])), 8)
-    heldout = HeldoutText.from_store(store, 4)
+    heldout = HeldoutText.from_store(store, "decision", 4)
     undisturbed, resumed = _model(store), _model(store)
     progress = train_segment(undisturbed, store, segment, tmp_path / "whole", heldout=heldout)
 
@@ -143,7 +143,7 @@ def test_bfloat16_trains_float32_weights_to_nearly_the_same(store: TokenStore, t
     schedule = MixtureSchedule.constant(Mixture.uniform(store.domains))
     segment = _segment(schedule, 8)
     halved = replace(segment, optimisation=replace(segment.optimisation, precision="bfloat16"))
-    heldout = HeldoutText.from_store(store, 4)
+    heldout = HeldoutText.from_store(store, "decision", 4)
     losses, models = [], []
     for name, asked in {"untrained": None, "whole": segment, "half": halved}.items():
         models.append(_model(store))
@@ -171,7 +171,7 @@ def test_divergence_stops_the_training_at_its_step(
     segment = _segment(schedule, end, accumulation=accumulation)
     wild = replace(segment, optimisation=replace(segment.optimisation, learning_rate=rate), learning_rate_key="my.key")
     with pytest.raises(TrainingError, match=rf"training diverged at step \d of {end} \(.*\)\. Hint: lower my\.key"):
-        train_segment(_model(store), store, wild, tmp_path, heldout=HeldoutText.from_store(store, 4))
+        train_segment(_model(store), store, wild, tmp_path, heldout=HeldoutText.from_store(store, "decision", 4))
 
 
 def test_the_domain_whose_text_has_no_loss_is_named(store: TokenStore, tmp_path: Path) -> None:

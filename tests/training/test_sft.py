@@ -30,7 +30,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
 
 def _trained(store: TokenStore, segment: Segment, folder: Path, make: MakeTrainer) -> PreTrainedModel:
     model = new_model(store)
-    train_segment(model, store, segment, folder, heldout=HeldoutText.from_store(store, 4), make_trainer=make)
+    train_segment(
+        model, store, segment, folder, heldout=HeldoutText.from_store(store, "decision", 4), make_trainer=make
+    )
     return model
 
 
@@ -45,7 +47,7 @@ def test_it_reaches_the_weights_of_the_plain_trainer(store: TokenStore, tmp_path
     plain = _trained(store, segment, tmp_path / "plain", plain_trainer)
     sft = _trained(store, segment, tmp_path / "sft", sft_trainer)
     assert _apart(store, plain, sft) < 1e-3
-    heldout = HeldoutText.from_store(store)
+    heldout = HeldoutText.from_store(store, "decision")
     np.testing.assert_allclose(evaluate(sft, heldout).loss_nats, evaluate(plain, heldout).loss_nats, rtol=1e-5)
 
 
@@ -75,7 +77,7 @@ class _Killed(BaseException):
 
 
 def test_a_killed_run_resumes_to_the_same_weights(store: TokenStore, tmp_path: Path) -> None:
-    segment, heldout = segment_of(store, 8), HeldoutText.from_store(store, 4)
+    segment, heldout = segment_of(store, 8), HeldoutText.from_store(store, "decision", 4)
     whole = _trained(store, segment, tmp_path / "whole", sft_trainer)
 
     def die(step: int) -> None:

@@ -20,16 +20,16 @@ from evermix.corpus.chat import ChatEncoder, ChatShape, TokenisedChats, tokenise
 from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.packing import TokenisedDocuments, pack, pack_bytes, tokenise
 from evermix.corpus.source import Survey, TextSource, iterate, serialised, survey
-from evermix.corpus.split import cut, heldout_mask, piece_bytes
+from evermix.corpus.split import Split, cut, piece_bytes, split_masks
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CorpusError
 from evermix.files import new_folder, read_record, stored, write_record
 
 Result = TypeVar("Result")
 
-_VERSION = 3  # raise it when the same input would give other sequences
-_CHAT_VERSION = 2  # the same for chat domains alone
-_LEAST_HELDOUT = 0.5  # of the wished-for share of tokens, whatever the documents' sizes
+_VERSION = 4  # raise it when the same input would give other sequences
+_CHAT_VERSION = 3  # the same for chat domains alone
+_LEAST_HELDOUT = 0.5  # of a side's wished-for share of tokens, whatever the documents' sizes
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class StoreSettings:
 
     Attributes:
         sequence_length: tokens per sequence.
-        heldout_fraction: share of documents held out, in (0, 1).
-        heldout_max_sequences: most held-out sequences kept per domain; held-out text beyond them is not trained on.
+        heldout_fraction: share of documents held out, for decision and test together, in (0, 1).
+        heldout_max_sequences: most sequences kept per domain on each of both sides; held-out text beyond them is not
+            trained on.
         base: folder that relative paths start from.
         workers: domains prepared at once (threads; the tokenizer has threads of its own).
         chat_template: how the conversations of chat domains become text.
@@ -138,7 +139,7 @@ def _build_domain(source: TextSource, found: Survey, job: _Job) -> dict[str, Any
             made = write(source, found, job, folder)
             write_record(folder / "meta.json", made, [path.name for path in folder.iterdir()])
     job.progress(StoreProgress(source.name, "done", found.n_bytes, found.n_bytes))
-    return {"folder": name, **read_record(meta, "name", "train", "heldout")}
+    return {"folder": name, **read_record(meta, "name", "train", "decision", "test")}
 
 
 def _write_sequences(source: TextSource, found: Survey, job: _Job, folder: Path) -> dict[str, Any]:
@@ -149,12 +150,9 @@ def _write_sequences(source: TextSource, found: Survey, job: _Job, folder: Path)
     job.progress(StoreProgress(source.name, "packing", found.n_bytes, found.n_bytes))
     settings = job.settings
     length = settings.sequence_length
-    wanted = max(length, _LEAST_HELDOUT * settings.heldout_fraction * float(documents.n_tokens.sum()))
-    held = heldout_mask(documents.keys, documents.n_tokens, settings.heldout_fraction, wanted)
-    rng = np.random.default_rng(int(found.fingerprint[:16], 16))
-    splits = {
-        split: _pack_split(documents, rng.permutation(np.flatnonzero(mask)), job, limit, folder / f"{split}.npy")
-        for split, mask, limit in (("train", ~held, None), ("heldout", held, settings.heldout_max_sequences))
+    sides = _sides(documents, documents.n_tokens, length, found, settings)
+    splits: dict[Split, dict[str, int]] = {
+        split: _pack_split(documents, chosen, job, limit, folder / f"{split}.npy") for split, chosen, limit in sides
     }
     _check_sizes(source.name, splits, length)
     flat.unlink()
@@ -171,23 +169,38 @@ def _write_chats(source: TextSource, found: Survey, job: _Job, folder: Path) -> 
     chats = tokenise_chats(source.name, texts, encoder, folder, shape, _reporting(source, found, job))
     job.progress(StoreProgress(source.name, "packing", found.n_bytes, found.n_bytes))
     rows = np.ones(len(chats.documents.keys), dtype=np.int64)
-    wanted = max(1.0, _LEAST_HELDOUT * settings.heldout_fraction * len(rows))
-    held = heldout_mask(chats.documents.keys, rows, settings.heldout_fraction, wanted)
-    rng = np.random.default_rng(int(found.fingerprint[:16], 16))
-    splits = {
-        split: _write_split(chats, rng.permutation(np.flatnonzero(mask))[:limit], shape, folder / f"{split}.npy")
-        for split, mask, limit in (("train", ~held, None), ("heldout", held, settings.heldout_max_sequences))
+    splits: dict[Split, dict[str, int]] = {
+        split: _write_split(chats, chosen[:limit], shape, folder / f"{split}.npy")
+        for split, chosen, limit in _sides(chats.documents, rows, 1, found, settings)
     }
-    if not all(split["n_sequences"] for split in splits.values()):
-        raise CorpusError(
-            f"domain '{source.name}' must have at least two different conversations, one of them to be held out",
-            received=f"{len(rows)} that fit a row, {chats.n_too_long} that are too long",
-            hint="add conversations to this domain, or raise corpus.sequence_length",
-        )
+    for split, counts in splits.items():
+        if not counts["n_sequences"]:
+            raise CorpusError(
+                f"domain '{source.name}' must have at least one conversation in its {split} part, three different ones "
+                "in all",
+                received=f"{len(rows)} that fit a row, {chats.n_too_long} that are too long",
+                hint="add conversations to this domain, or raise corpus.sequence_length",
+            )
     for file in (chats.documents.file, chats.roles, chats.token_bytes):
         file.unlink()
     template = settings.chat_template.fingerprint
     return {**_meta(source, found, job), "chat_template": template, "n_too_long": chats.n_too_long, **splits}
+
+
+def _sides(
+    documents: TokenisedDocuments, sizes: npt.NDArray[np.int64], least: int, found: Survey, settings: StoreSettings
+) -> Iterator[tuple[Split, npt.NDArray[np.int64], int | None]]:
+    """Each split with positions of its documents in random order, and the most sequences that are kept of it.
+
+    Args:
+        sizes: what each document counts, shape (documents,): its tokens, or one row.
+        least: what one sequence takes, in the same unit.
+    """
+    fraction = settings.heldout_fraction
+    wanted = max(float(least), _LEAST_HELDOUT * fraction / 2 * float(sizes.sum()))
+    rng = np.random.default_rng(int(found.fingerprint[:16], 16))
+    for split, mask in split_masks(documents.keys, sizes, fraction, wanted).items():
+        yield split, rng.permutation(np.flatnonzero(mask)), None if split == "train" else settings.heldout_max_sequences
 
 
 def _write_split(
@@ -195,7 +208,7 @@ def _write_split(
 ) -> dict[str, int]:
     """Write one side; its counts, of what is written: n_tokens without padding."""
     if len(chosen):
-        write_rows(chats, chosen, shape, target, with_bytes=target.stem == "heldout")
+        write_rows(chats, chosen, shape, target, with_bytes=target.stem != "train")
     return {
         "n_documents": len(chosen),
         "n_bytes": int(chats.documents.n_bytes[chosen].sum()),
@@ -247,13 +260,13 @@ def _pack_split(
     }
 
 
-def _check_sizes(name: str, splits: dict[str, dict[str, int]], length: int) -> None:
-    total = sum(split["n_tokens"] for split in splits.values())
-    for label, split in (("train", splits["train"]), ("held-out", splits["heldout"])):
-        if split["n_sequences"] == 0:
+def _check_sizes(name: str, splits: dict[Split, dict[str, int]], length: int) -> None:
+    total = sum(counts["n_tokens"] for counts in splits.values())
+    for split, counts in splits.items():
+        if counts["n_sequences"] == 0:
             raise CorpusError(
-                f"domain '{name}' must have at least one sequence of {length} tokens in its {label} part",
-                received=f"{split['n_tokens']} tokens ({total} in the whole domain)",
+                f"domain '{name}' must have at least one sequence of {length} tokens in its {split} part",
+                received=f"{counts['n_tokens']} tokens ({total} in the whole domain)",
                 hint="add text to this domain, join it with another, or shorten sequence_length",
             )
 

@@ -1,6 +1,6 @@
 """Tokenise a domain's documents and pack them into sequences on disk.
 
-Documents go through the tokenizer in order into one flat file; then the held-out split is taken by content, each side
+Documents go through the tokenizer in order into one flat file; then they are split by content (split.py), each side
 is shuffled, joined with an end token after each document, and cut into sequences. The tail shorter than a sequence is
 dropped. Files are written sequentially (no writable memory map: on a full disk that would kill the process).
 """

@@ -1,12 +1,12 @@
-"""TokenStore: every domain tokenised once, as memory-mapped train and held-out sequences.
+"""TokenStore: every domain tokenised once, as memory-mapped sequences to train on, to decide by and to test by.
 
 Layout of the folder (all readable with numpy and any JSON reader):
     store.json                        the domains of the last build, in order
     tokenizer-<fingerprint>.json      the tokenizer
     surveys/<signature>.json          content fingerprints of sources, by file sizes and times
-    <domain>-<key>/train.npy          (sequences, sequence_length) uint16 or uint32; heldout.npy likewise
-    <domain>-<key>/heldout_bytes.npy  uint32 beside each token: the bytes of the text that it stands for
-    <domain>-<key>/train_roles.npy    of a chat domain: uint8 beside each token; heldout_roles.npy likewise
+    <domain>-<key>/train.npy          (sequences, sequence_length) uint16 or uint32; decision.npy, test.npy likewise
+    <domain>-<key>/decision_bytes.npy uint32 beside each token: the bytes of its text; test_bytes.npy likewise
+    <domain>-<key>/train_roles.npy    of a chat domain: uint8 beside each token; decision_, test_roles.npy likewise
     <domain>-<key>/meta.json          counts, and size and SHA-256 of the files; the folder appears whole, by one rename
 The key is a hash of the documents, the tokenizer and the settings: adding a domain tokenises only that one.
 
@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from evermix.corpus.builder import StoreProgress, StoreSettings, build_domains
 from evermix.corpus.chat import TARGET
 from evermix.corpus.packing import BYTES, map_sequences
 from evermix.corpus.source import TextSource
+from evermix.corpus.split import Side, Split
 from evermix.corpus.tokenizer import TextTokenizer, load_tokenizer
 from evermix.domains import Domain, DomainSet
 from evermix.errors import CorpusError
@@ -87,7 +88,7 @@ class TokenStore:
             meta = folder / name / "meta.json"
             if not meta.is_file():
                 raise CorpusError("a part of the token store is gone", received=str(meta), hint="build the store again")
-            entries.append({"folder": name, **read_record(meta, "name", "train", "heldout")})
+            entries.append({"folder": name, **read_record(meta, "name", "train", "decision", "test")})
         return cls(folder, manifest["sequence_length"], manifest["tokenizer"], tuple(entries))
 
     @property
@@ -169,16 +170,16 @@ class TokenStore:
         """Train sequences of domain j, memory-mapped, shape (sequences, sequence_length)."""
         return self._map(j, "train")[: self.train_sizes[j]]
 
-    def heldout(self, j: int) -> npt.NDArray[Any]:
-        """Held-out sequences of domain j, memory-mapped, shape (sequences, sequence_length)."""
-        return self._map(j, "heldout")
+    def heldout(self, j: int, side: Side) -> npt.NDArray[Any]:
+        """Sequences of domain j that decide, or that test; memory-mapped, shape (sequences, sequence_length)."""
+        return self._map(j, side)
 
-    def heldout_bytes(self, j: int) -> npt.NDArray[np.uint32]:
-        """Beside each token of `heldout(j)` the UTF-8 bytes of the text that it stands for, of the same shape.
+    def heldout_bytes(self, j: int, side: Side) -> npt.NDArray[np.uint32]:
+        """Beside each token of `heldout(j, side)` the UTF-8 bytes of the text that it stands for, of the same shape.
 
         The tokens of a document sum to its bytes, those of an answer to the answer's.
         """
-        return self._map(j, "heldout", beside="_bytes")
+        return self._map(j, side, beside="_bytes")
 
     @cached_property
     def has_chat(self) -> bool:
@@ -194,8 +195,8 @@ class TokenStore:
         """Whether the sequences of domain j are padded conversations, of which only the answers are learnt."""
         return "chat_template" in self.entries[j]
 
-    def roles(self, j: int, split: Literal["train", "heldout"]) -> npt.NDArray[np.uint8] | None:
-        """Roles beside `train(j)` or `heldout(j)`, (sequences, sequence_length); None for text: all of it is learnt."""
+    def roles(self, j: int, split: Split) -> npt.NDArray[np.uint8] | None:
+        """Roles beside `train(j)` or `heldout(j, split)`, of the same shape; None for text: all of it is learnt."""
         if not self.is_chat(j):
             return None
         roles: npt.NDArray[np.uint8] = self._map(j, split, beside="_roles")
@@ -256,7 +257,7 @@ class TokenStore:
         return [
             {
                 "name": e["name"],
-                **{f"{split}_{key}": n for split in ("train", "heldout") for key, n in e[split].items()},
+                **{f"{split}_{key}": n for split in get_args(Split) for key, n in e[split].items()},
                 "n_duplicates": e["n_duplicates"],
                 **({"n_too_long": e["n_too_long"]} if self.is_chat(j) else {}),
             }
@@ -267,7 +268,7 @@ class TokenStore:
         """For worker processes: everything but the open maps."""
         return {**self.__dict__, "_maps": {}}
 
-    def _map(self, j: int, split: str, beside: str = "") -> npt.NDArray[Any]:
+    def _map(self, j: int, split: Split, beside: str = "") -> npt.NDArray[Any]:
         """The array of a split, or the one `beside` it: `_roles` or `_bytes`."""
         name = split + beside
         if (j, name) not in self._maps:
@@ -299,7 +300,7 @@ def build_store(
         progress: called from several threads in turn, never at once.
 
     Raises:
-        CorpusError: bad input (see `source.iterate`), a domain with fewer tokens than one sequence, a full disk.
+        CorpusError: bad input (see `source.iterate`), a domain too small for one sequence on every side, a full disk.
         DomainError: duplicate or malformed domain names.
     """
     DomainSet(source.name for source in sources)

@@ -1,4 +1,7 @@
-"""From what an arm did in a phase to its part of the RunResult: scores, forgetting, realised decisions, compute."""
+"""From what an arm did in a phase to its part of the RunResult: scores, forgetting, realised decisions, compute.
+
+This module alone reads test text, after all that there was to decide is decided.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +48,8 @@ def phase_result(
     Args:
         before: its earlier phases of the same order.
     """
-    scores = score(context, outcome.model_id, outcome.model, phase.domains)
-    objective, losses = context.objective(phase.domains), scores.loss_nats
+    scores = score(context, outcome.model_id, outcome.model, phase.domains, "test")
+    objective, losses = context.objective(phase.domains, "test"), scores.loss_nats
     bits = np.array([each.bits_per_byte for each in scores.per_domain.values()])
     value, forgetting = float(objective.value(losses)), dict[str, float]()
     for name in phase.known:
@@ -204,8 +207,8 @@ def assemble(
         before: what the checkpoint that all arms begin with scores on the tasks.
     """
     recipe = context.recipe
-    rows = zip(context.store.counts(), context.store.domains, context.rows, strict=True)
-    heldout = context.heldout(context.rows.names).sequences
+    store = context.store
+    rows = zip(store.counts(), store.domains, context.rows, strict=True)
     return RunResult(
         recipe_fingerprint=recipe.fingerprint(),
         project=str(recipe.project_folder),
@@ -227,9 +230,10 @@ def assemble(
                 n_rows=row.n_rows or 0,
                 n_bytes=counts["train_n_bytes"],
                 n_documents=counts["train_n_documents"],
-                heldout_tokens=ids.numel(),
+                decision_tokens=store.heldout(j, "decision").size,
+                test_tokens=store.heldout(j, "test").size,
             )
-            for (counts, domain, row), ids in zip(rows, heldout, strict=True)
+            for j, (counts, domain, row) in enumerate(rows)
         ),
         orders=tuple(tuple(phase.name for phase in phases) for phases in context.orders),
         before=before,
@@ -249,12 +253,12 @@ def assemble(
 
 
 def _comparisons(context: RunContext, arms: Mapping[str, Sequence[PhaseResults]]) -> tuple[PairedComparison, ...]:
-    """Standard errors of loss differences at the end of each order, paired over held-out sequences."""
+    """Standard errors of loss differences at the end of each order, paired over test sequences."""
     found = []
     for order, phases in enumerate(context.orders):
         names = phases[-1].domains
         losses = {
-            arm: score(context, orders[order][-1].model_id, Path(), names).sequence_losses
+            arm: score(context, orders[order][-1].model_id, Path(), names, "test").sequence_losses
             for arm, orders in arms.items()
         }
         for arm, baseline in itertools.permutations(arms, 2):

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from evermix.constraints import Bounds, Constraints, GroupTotal
+from evermix.corpus.split import Side
 from evermix.corpus.store import TokenStore
 from evermix.domains import DomainSet
 from evermix.ledger import Project, content_hash
@@ -91,13 +92,17 @@ class RunContext:
             return Mixture.from_dict(leaves, {labels.get(domain, domain): share for domain, share in name.items()})
         return Mixture.natural(leaves) if name == "natural" else Mixture.uniform(leaves)
 
-    def heldout(self, names: Sequence[str], most: int | None = None) -> HeldoutText:
-        """Held-out text of some domains in the order of `names`, at most so many sequences of each."""
-        return HeldoutText.from_store(self.store.subset(names), most).select(names)
+    def heldout(self, names: Sequence[str], side: Side, most: int | None = None) -> HeldoutText:
+        """Held-out text of some domains in the order of `names`, at most so many sequences of each.
 
-    def objective(self, names: Sequence[str]) -> Objective:
-        """What a mixture is chosen for while `names` are the domains: of their held-out text, in nats per token."""
-        asked, heldout = self.recipe.domain_weights, self.heldout(names)
+        Test text is for final scores alone (`assembling`); all that a decision sees is decision text.
+        """
+        return HeldoutText.from_store(self.store.subset(names), side, most).select(names)
+
+    def objective(self, names: Sequence[str], side: Side) -> Objective:
+        """What a mixture is chosen for while `names` are the domains, of losses in nats per token on that side's text:
+        how many nats one bit per byte is depends on the text."""
+        asked, heldout = self.recipe.domain_weights, self.heldout(names, side)
         weights = None if asked is None else {name: asked.get(base_name(name), 0.0) for name in names}
         quantity = self.recipe.objective.quantity
         return Objective.from_dict(names, weights, quantity, heldout.bits_per_byte_factor.tolist())

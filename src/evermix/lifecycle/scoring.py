@@ -1,4 +1,4 @@
-"""Scores of a model on held-out text and on tasks: cached jobs named by model and content, so none is done twice."""
+"""Scores of a model on decision or test text and on tasks: cached jobs named by model and content."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedModel
 
+from evermix.corpus.split import Side
 from evermix.errors import TaskError
 from evermix.executors.job import CachedJob
 from evermix.ledger import content_hash
@@ -32,11 +33,11 @@ _SCORING = "scoring"
 
 @dataclass(frozen=True)
 class Scores:
-    """A model's scores on the held-out text of some domains.
+    """A model's scores on one side's text of some domains.
 
     Attributes:
         per_domain: in order.
-        sequence_losses: of every held-out sequence, in nats per token; for paired comparisons.
+        sequence_losses: of every sequence, in nats per token; for paired comparisons.
         compute: of the scoring.
     """
 
@@ -65,12 +66,14 @@ class ScoredTasks:
     compute: Compute
 
 
-def score(context: RunContext, model_id: str, model: Path, names: Sequence[str]) -> Scores:
-    """Score a checkpoint on all held-out text of `names`, or read the scores it has."""
+def score(context: RunContext, model_id: str, model: Path, names: Sequence[str], side: Side) -> Scores:
+    """Score a checkpoint on all text of one side of `names`, or read the scores it has: `decision` where a choice hangs
+    on them, `test` for what came of a choice."""
     fingerprints = [[name, context.rows.domains[context.rows.index(name)].fingerprint] for name in names]
-    key = content_hash(["scores", TRAINING_VERSION, model_id, fingerprints, context.recipe.corpus.heldout_sequences])
+    most = context.recipe.corpus.heldout_sequences
+    key = content_hash(["scores", TRAINING_VERSION, model_id, fingerprints, side, most])
     job = CachedJob(context.project.run_folder(f"scores-{key}"), ("per_domain", "sequence_losses", "compute"))
-    record = job.run(lambda _: _score(context, model, names))
+    record = job.run(lambda _: _score(context, model, names, side))
     scores = {name: DomainScore.model_validate(row) for name, row in record["per_domain"].items()}
     return Scores(scores, record["sequence_losses"], Compute.model_validate(record["compute"]))
 
@@ -170,8 +173,8 @@ def _task_job(context: RunContext, model_id: str, task: Task) -> CachedJob:
     return CachedJob(context.project.run_folder(f"task-{key}"), ("scores", "compute"))
 
 
-def _score(context: RunContext, model: Path, names: Sequence[str]) -> dict[str, Any]:
-    heldout = context.heldout(names)
+def _score(context: RunContext, model: Path, names: Sequence[str], side: Side) -> dict[str, Any]:
+    heldout = context.heldout(names, side)
     evaluation, seconds = timed(lambda: evaluate(load_to_score(model), heldout))
     compute = Compute.of("evaluation", context.size.evaluation(heldout.n_tokens), heldout.n_tokens, seconds)
     losses = [values.tolist() for values in evaluation.sequence_losses]

@@ -243,7 +243,7 @@ def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHi
             segment,
             folder,
             parent=None if state.checkpoint is None or start == 0 else state.checkpoint,
-            heldout=context.heldout(list(piece.used), _CURVE_SEQUENCES),
+            heldout=context.heldout(list(piece.used), "decision", _CURVE_SEQUENCES),
             report=report,
             make_trainer=_trainer_of(context, piece.trainer),
         )

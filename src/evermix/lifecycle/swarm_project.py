@@ -47,7 +47,7 @@ class SwarmProject:
 
     @cached_property
     def metric_names(self) -> dict[str, str]:
-        """Domain -> name of the metric on its held-out text."""
+        """Domain -> name of the metric on its decision text."""
         return metric_names(self.study.now().state.versions.path())
 
     @cached_property
@@ -57,7 +57,7 @@ class SwarmProject:
 
     @cached_property
     def nats_per_bit(self) -> dict[str, float]:
-        """Domain -> loss in nats per token that one bit per byte of its held-out text is."""
+        """Domain -> loss in nats per token that one bit per byte of its decision text is."""
         return nats_per_bit(self.store, self.swarm.evaluation_sequences)
 
 
@@ -123,10 +123,10 @@ def swarm_of(recipe: Recipe, project: Project, store: TokenStore, n_tokens: int)
 
 
 def study_recipe(recipe: Recipe, heldout: Mapping[str, str], store: TokenStore) -> StudyRecipe:
-    """What is asked of the runs, whose held-out text is told in nats per token.
+    """What is asked of the runs, whose decision text is told in nats per token.
 
     Args:
-        heldout: domain -> name of the metric on its held-out text; weights in the recipe name the domain.
+        heldout: domain -> name of the metric on its decision text; weights in the recipe name the domain.
     """
     opened = open_tasks(recipe.tasks, recipe.base)
     maximised = [metric.name for task in opened for metric in task.metrics if metric.maximised]
@@ -142,8 +142,8 @@ def study_recipe(recipe: Recipe, heldout: Mapping[str, str], store: TokenStore) 
 
 
 def nats_per_bit(store: TokenStore, most: int) -> dict[str, float]:
-    """Domain -> nats per token that one bit per byte is, on the held-out sequences that proxies are scored on."""
-    heldout = HeldoutText.from_store(store, most)
+    """Domain -> nats per token that one bit per byte is, on the decision text that proxies are scored on."""
+    heldout = HeldoutText.from_store(store, "decision", most)
     return dict(zip(heldout.domains.names, (1 / heldout.bits_per_byte_factor).tolist(), strict=True))
 
 
@@ -166,7 +166,7 @@ def recipe_of_leaves(
 
 
 def metric_names(path: Iterable[DomainVersion]) -> dict[str, str]:
-    """Domain of the last version -> name of the metric on its held-out text.
+    """Domain of the last version -> name of the metric on its decision text.
 
     It is the domain's own name, with a number behind it once the domain was revised: what was measured on the old text
     must not pass for a measurement on the new one.

@@ -48,6 +48,6 @@ def part_of(recipe: Recipe, phase: Phase) -> str:
 
 
 def scoring(recipe: Recipe, phase: Phase, n_models: int, most: int | None = None) -> Work:
-    """Reading at most so many held-out sequences of every domain, by default all."""
+    """Reading at most so many sequences of one side of every domain, by default all."""
     sequences = min(recipe.corpus.heldout_sequences, most or recipe.corpus.heldout_sequences) * len(phase.domains)
     return Work("evaluation", n_models * sequences * recipe.corpus.sequence_length, READING)

@@ -74,7 +74,7 @@ class ProbeSettings:
 
 @dataclass(frozen=True)
 class Probe:
-    """A finished probe: its component, adapter folder, held-out losses (domains,) in nats per token, and cost."""
+    """A finished probe: its component, adapter folder, decision losses (domains,) in nats per token, and cost."""
 
     component: Component
     adapter: Path

@@ -1,7 +1,7 @@
 """Swarm: many small proxies, each trained on one mixture and scored on every metric (Olmix, arXiv 2602.12237).
 
 A proxy is a job of its own, named by its content: the text that it is trained on, the model, the settings and the seed.
-Its weights are kept, so that a metric that appears later (a new domain's held-out text, a new task) costs an evaluation
+Its weights are kept, so that a metric that appears later (a new domain's decision text, a new task) costs an evaluation
 and no training. Layout of `runs/proxy-<id>/`:
     config.json           what is trained, for people
     weights/              safetensors; `done.json` beside them is written last and holds their hashes
@@ -73,8 +73,8 @@ class Metric(Protocol):
 
 
 @dataclass(frozen=True)
-class HeldoutMetric:
-    """Bits per byte of one domain's held-out text; named as the domain."""
+class DecisionTextMetric:
+    """Bits per byte of one domain's decision text; named as the domain."""
 
     store: TokenStore
     domain: str
@@ -82,7 +82,7 @@ class HeldoutMetric:
 
     @cached_property
     def _text(self) -> HeldoutText:
-        return HeldoutText.from_store(self.store.subset((self.domain,)), self.most)
+        return HeldoutText.from_store(self.store.subset((self.domain,)), "decision", self.most)
 
     @property
     def key(self) -> str:
@@ -142,7 +142,7 @@ class TaskMetric:
 
 
 def open_metrics(store: TokenStore, most: int, tasks: Sequence[TaskRecipe], base: Path) -> tuple[Metric, ...]:
-    """Held-out text of every domain of `store`, at most `most` sequences each, then tasks.
+    """Decision text of every domain of `store`, at most `most` sequences each, then tasks.
 
     Raises:
         RecipeError: if a task has the name of a domain.
@@ -153,7 +153,7 @@ def open_metrics(store: TokenStore, most: int, tasks: Sequence[TaskRecipe], base
             raise RecipeError(
                 "a task must not have the name of a domain: both name a metric", received=task.name, hint="rename it"
             )
-    heldout = [HeldoutMetric(store, name, most) for name in store.domains.names]
+    heldout = [DecisionTextMetric(store, name, most) for name in store.domains.names]
     return (*heldout, *(TaskMetric(task, store.tokenizer) for task in open_tasks(tasks, base)))
 
 
@@ -171,7 +171,7 @@ class Swarm:
         store: the text of all domains; shrunk where epochs are simulated.
         training: model, steps, optimiser.
         seed: of initial weights and of the order of the sequences; alike in all proxies (common random numbers).
-        evaluation_sequences: held-out sequences per domain that a proxy is scored on.
+        evaluation_sequences: sequences of decision text per domain that a proxy is scored on.
         tasks: further metrics; `base` is the folder that their files are relative to.
         runs: folder of the runs.
     """
@@ -201,7 +201,7 @@ class Swarm:
 
     @functools.cached_property
     def metrics(self) -> tuple[Metric, ...]:
-        """Everything a proxy is scored on: held-out text of every domain, then tasks."""
+        """Everything a proxy is scored on: decision text of every domain, then tasks."""
         return open_metrics(self.store, self.evaluation_sequences, self.tasks, self.base)
 
     @property

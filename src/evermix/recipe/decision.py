@@ -198,7 +198,8 @@ class ProbeRecipe(Model):
     )
     evaluation_sequences: Annotated[int, Field(ge=2)] | None = Field(
         None,
-        description="held-out sequences per domain that score probes and candidates; default: what the budget allows",
+        description="sequences of decision text per domain that score probes and candidates; default: what the budget "
+        "allows",
     )
 
 

@@ -109,7 +109,7 @@ class SwarmRecipe(ProxyTraining):
         None, description="tokens of every proxy in multiples of 20 per parameter; default 5, as published"
     )
     runs: Annotated[int, Field(ge=2)] | None = Field(None, description="proxies; default: what the law needs")
-    evaluation_sequences: Annotated[int, Field(ge=2)] = Field(128, description="held-out sequences per domain")
+    evaluation_sequences: Annotated[int, Field(ge=2)] = Field(128, description="sequences of decision text per domain")
     simulated_epoching: bool = Field(
         False, description="let a proxy repeat each domain as often as the target run would: it sees a part of the text"
     )

@@ -141,8 +141,12 @@ class CorpusRecipe(Model):
     """How text becomes sequences."""
 
     sequence_length: Annotated[int, Field(ge=8)] = Field(256, description="tokens per training sequence")
-    heldout_fraction: Fraction = Field(0.02, description="of each domain's documents, for evaluation only")
-    heldout_sequences: Annotated[int, Field(ge=2)] = Field(128, description="most held-out sequences per domain")
+    heldout_fraction: Fraction = Field(
+        0.02, description="of each domain's documents, for evaluation only: half of them to decide by, half to test by"
+    )
+    heldout_sequences: Annotated[int, Field(ge=2)] = Field(
+        128, description="most sequences per domain that decide, and as many that test"
+    )
     store: str | None = Field(None, description="folder of the tokenised text; default: tokens/ in the project folder")
     workers: Annotated[int, Field(ge=1)] = Field(2, description="domains that are tokenised at once")
     chat_template: str = Field(

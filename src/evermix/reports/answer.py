@@ -70,7 +70,7 @@ class Difference:
 
     Attributes:
         relative: (ours - theirs) / |theirs| on the objective, mean over orders; negative is better.
-        noise: half-width of its 95% interval, over orders where there are several, else over held-out sequences, paired
+        noise: half-width of its 95% interval, over orders where there are several, else over test sequences, paired
             where both arms were scored on the same; NaN where nothing is known of it.
         compute: (ours - theirs) / theirs of the FLOPs; negative is less.
         better_domains, n_domains: domains on which the loss is lower, of how many.
@@ -287,7 +287,7 @@ class RunView:
         )
 
     def _noise(self, arm: str, baseline: str, relative: np.ndarray) -> float:
-        """95%: t quantile times the standard error over orders; of one order, 1.96 times that of held-out sequences."""
+        """95%: t quantile times the standard error over orders; of one order, 1.96 times that of test sequences."""
         n = len(relative)
         if n > 1:
             return float(stdtrit(n - 1, 0.975) * relative.std(ddof=1) / math.sqrt(n))
@@ -300,14 +300,14 @@ class RunView:
         return _TWO_SIDED_95 * error / abs(theirs.objective_value)
 
     def paired_stderr(self, arm: str, baseline: str, order: int = 0) -> float | None:
-        """Standard error of the objective's difference over the same held-out sequences; None if not recorded."""
+        """Standard error of the objective's difference over the same test sequences; None if not recorded."""
         for each in self.result.comparisons:
             if (each.arm, each.baseline, each.order) == (arm, baseline, order):
                 return self._propagated(self.row(baseline, order), each.difference_stderr_nats)
         return None
 
     def heldout_stderr(self, row: PhaseResult) -> float:
-        """Standard error of a phase's objective over held-out sequences, domains being independent."""
+        """Standard error of a phase's objective over test sequences, domains being independent."""
         return self._propagated(row, {name: score.loss_stderr_nats for name, score in row.per_domain.items()})
 
     def _propagated(self, row: PhaseResult, errors: dict[str, float]) -> float:

@@ -224,7 +224,7 @@ def _noise_words(view: RunView) -> str:
         return ""
     if view.n_orders > 1:
         return f"± is the 95% interval over {view.n_orders} orders of the phases, seed {view.result.seed}."
-    return f"± is the 95% interval from the held-out sequences; one run per arm, seed {view.result.seed}."
+    return f"± is the 95% interval from the test sequences; one run per arm, seed {view.result.seed}."
 
 
 def _card(each: Difference, view: RunView) -> dict[str, str]:
@@ -245,7 +245,7 @@ def _tables(view: RunView) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [_section("At the end", end_grid(view), "The best of each column is bold.")]
     if not one:
         found.append(_section("Phase by phase", by_phase_grid(view)))
-    found.append(_section("Quality on held-out text", quality_grid(view), best))
+    found.append(_section("Quality on test text", quality_grid(view), best))
     curves = page_plots.curves_plot(view, 0, view.n_phases - 1)
     note = "Each panel has its own scale; the steep beginning is cut off. Dotted upright lines: a mixture was decided."
     found.append(_section("Loss over the last phase" if not one else "Loss over the run", None, note, curves))

@@ -83,7 +83,7 @@ def epochs_plot(view: RunView, order: int = 0) -> str:
 
 
 def curves_plot(view: RunView, order: int, phase: int) -> str | None:
-    """Held-out loss of every domain over a phase, one small panel each; dotted where a mixture was decided."""
+    """Loss on decision text of every domain over a phase, one small panel each; dotted where a mixture was decided."""
     rows = {arm: view.row(arm, order, phase) for arm in view.arms}
     curves = {arm: row.curve for arm, row in rows.items() if row.curve}
     if not curves:
@@ -100,7 +100,7 @@ def curves_plot(view: RunView, order: int, phase: int) -> str | None:
             above.tick_params(labelbottom=list(grid.flat).index(axes) >= len(names))
         _hide(grid, len(names))
         drawing.figure.supxlabel("training tokens of the phase", fontsize=9)
-        drawing.figure.supylabel("held-out loss (nats per token)", fontsize=9)
+        drawing.figure.supylabel("loss on decision text (nats per token)", fontsize=9)
         legend(drawing.figure, grid[0][0])
     return drawing.svg
 
@@ -174,7 +174,7 @@ def prediction_plot(decision: Decision, prefix: str) -> str | None:
 
 
 def losses_plot(view: RunView, order: int) -> str:
-    """Held-out loss of every domain after every phase in which it was there, one small panel each."""
+    """Loss on test text of every domain after every phase in which it was there, one small panel each."""
     each = {arm: view.arm(arm).orders[order] for arm in view.arms}
     names = domains_in([row for rows in each.values() for row in rows])
     with page_figure(1.7 * _lines(len(names)) + 0.9, f"losses{order}") as drawing:
@@ -189,7 +189,7 @@ def losses_plot(view: RunView, order: int) -> str:
             axes.locator_params(axis="y", nbins=4)
         _hide(grid, len(names))
         drawing.figure.supxlabel("after phase", fontsize=9)
-        drawing.figure.supylabel("held-out loss (nats per token)", fontsize=9)
+        drawing.figure.supylabel("loss on test text (nats per token)", fontsize=9)
         legend(drawing.figure, grid[0][0])
     return drawing.svg
 

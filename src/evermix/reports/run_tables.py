@@ -175,7 +175,7 @@ def _share(mixture: dict[str, float], name: str) -> str:
 
 
 def quality_grid(view: RunView, order: int = 0, *, brief: bool = False) -> Grid:
-    """Rows domains and means; per arm bits per byte, perplexity and, unless brief, loss on held-out text at the end."""
+    """Rows domains and means; per arm bits per byte, perplexity and, unless brief, loss on test text at the end."""
     rows_of = [view.row(arm, order) for arm in view.arms]
     weights = view.weights(view.domains)
     rows = []
@@ -190,7 +190,7 @@ def quality_grid(view: RunView, order: int = 0, *, brief: bool = False) -> Grid:
     feet = [[Cell(label), *_mean_cells(means, brief)] for label, means in _mean_rows(view, rows_of).items()]
     n = len(view.arms)
     groups = [("", 1), ("bits per byte", n), ("perplexity", n), *[("loss (nats) ± s.e.", n)] * (not brief)]
-    return Grid("Held-out text: lower is better", ["domain", *view.arms * (len(groups) - 1)], rows, groups, feet)
+    return Grid("Test text: lower is better", ["domain", *view.arms * (len(groups) - 1)], rows, groups, feet)
 
 
 def _mean_rows(view: RunView, rows: Sequence[PhaseResult]) -> dict[str, list[Means]]:
@@ -262,12 +262,12 @@ def _score(score: TaskScore | None) -> str:
 
 
 def corpus_grid(result: RunResult) -> Grid | None:
-    """Rows domains; tokens, rows, bytes and documents of their training side, and held-out tokens."""
-    rows = [
-        cells(d.name, *map(units.count, (d.n_tokens, d.n_rows, d.n_bytes, d.n_documents, d.heldout_tokens)))
-        for d in result.domains
+    """Rows domains; tokens, rows, bytes and documents of their training side, decision and test tokens."""
+    counts = [
+        (d.n_tokens, d.n_rows, d.n_bytes, d.n_documents, d.decision_tokens, d.test_tokens) for d in result.domains
     ]
-    columns = ["domain", "tokens", "rows for training", "bytes", "documents", "held-out tokens"]
+    rows = [cells(d.name, *map(units.count, row)) for d, row in zip(result.domains, counts, strict=True)]
+    columns = ["domain", "tokens", "rows for training", "bytes", "documents", "decision tokens", "test tokens"]
     return Grid("Corpus", columns, rows) if rows else None
 
 

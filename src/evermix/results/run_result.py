@@ -86,7 +86,7 @@ class ObjectiveInfo(Record):
 
     Attributes:
         quantity: perplexity, bits_per_byte, loss_nats; `metric` where tasks decide, each in its own unit.
-        by: what counts: held-out text (loss), the tasks' first metrics (tasks), their accuracies (accuracy).
+        by: what counts: decision text (loss), the tasks' first metrics (tasks), their accuracies (accuracy).
         weights: of domains or tasks, as the recipe gives them; None: all alike.
     """
 
@@ -96,18 +96,19 @@ class ObjectiveInfo(Record):
 
 
 class DomainInfo(Record):
-    """The text of one domain: its training side, and its held-out tokens."""
+    """The text of one domain: its training side, and the tokens that decide and that test."""
 
     name: str
     n_tokens: int
     n_rows: int
     n_bytes: int
     n_documents: int
-    heldout_tokens: int
+    decision_tokens: int
+    test_tokens: int
 
 
 class DomainScore(Record):
-    """A model on the held-out text of one domain; the standard error is over held-out sequences."""
+    """A model on the test text of one domain; the standard error is over test sequences."""
 
     loss_nats: float
     loss_stderr_nats: float
@@ -326,7 +327,7 @@ class ArmResult(Record):
 
 
 class PairedComparison(Record):
-    """Standard errors of loss differences of two arms at the end of an order, paired over held-out sequences."""
+    """Standard errors of loss differences of two arms at the end of an order, paired over test sequences."""
 
     arm: str
     baseline: str

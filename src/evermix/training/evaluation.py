@@ -26,6 +26,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from evermix.corpus.chat import PADDING, TARGET
+from evermix.corpus.split import Side
 from evermix.corpus.store import TokenStore
 from evermix.domains import DomainSet
 from evermix.errors import TrainingError
@@ -56,7 +57,7 @@ class HeldoutBatch:
 
 @dataclass(frozen=True)
 class HeldoutText:
-    """Held-out sequences of every domain, ready to be scored.
+    """Held-out sequences of every domain, of one side, ready to be scored.
 
     Attributes:
         domains: which domains, in order.
@@ -75,14 +76,14 @@ class HeldoutText:
             object.__setattr__(self, "roles", (None,) * len(self.sequences))
 
     @classmethod
-    def from_store(cls, store: TokenStore, most: int | None = None) -> HeldoutText:
-        """The first `most` held-out sequences of each domain (all when None)."""
+    def from_store(cls, store: TokenStore, side: Side, most: int | None = None) -> HeldoutText:
+        """The first `most` sequences of each domain (all when None) that decide, or that test."""
         sequences, roles = [], []
         n_bytes = np.zeros(len(store.domains))
         for j in range(len(store.domains)):
-            ids = np.asarray(store.heldout(j))[:most].astype(np.int64)
-            kinds = store.roles(j, "heldout")
-            lengths = store.heldout_bytes(j)[:most, 1:]
+            ids = np.asarray(store.heldout(j, side))[:most].astype(np.int64)
+            kinds = store.roles(j, side)
+            lengths = store.heldout_bytes(j, side)[:most, 1:]
             n_bytes[j] = (lengths if kinds is None else lengths[kinds[:most, 1:] == TARGET]).sum(dtype=np.int64)
             sequences.append(torch.from_numpy(ids))
             roles.append(None if kinds is None else torch.from_numpy(kinds[:most].copy()))

@@ -55,7 +55,7 @@ def test_losses_of_a_proxy_are_nats_per_token(lived: tuple[Path, RunResult], lif
     observations = evidence.measure(context, state, request).observations
     assert observations.run_ids is not None
     assert observations.run_ids == tuple(proxy.run_id for proxy in swarm.proxies)
-    heldout = context.heldout(observations.metrics, 8)
+    heldout = context.heldout(observations.metrics, "decision", 8)
     scores = evaluate(load_model(project / "runs" / f"proxy-{observations.run_ids[0]}" / "weights"), heldout)
     assert observations.values[0] == pytest.approx(scores.loss_nats)
 

@@ -54,7 +54,7 @@ class DecisionRequest:
         own_probes: whether recomputed domains have probes of their own.
         n_decisions: of the phase, which share the budget of probes.
         horizon: how many times as far as a probe the training moves a loss.
-        tasks: that it is for; none: it is for the objective over held-out text.
+        tasks: that it is for; none: it is for the objective over decision text.
         earlier: phases before this one.
     """
 

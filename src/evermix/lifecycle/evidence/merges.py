@@ -5,7 +5,7 @@ and each new domain) for as long as the phase is. A candidate w stands for the m
 
     theta(w) = theta_0 + sum_i w_i (theta_i - theta_0)
 
-Twelve merges are scored on held-out text (more where the law needs them). The log-linear law is fitted to them, as to
+Twelve merges are scored on decision text (more where the law needs them). The log-linear law is fitted to them, as to
 interpolated candidates, and the mixture is its optimum under the recipe's constraints and pull. Specialists and scoring
 are counted. Source: METHODS 2, baselines.
 """
@@ -88,7 +88,11 @@ class MergesMeasured:
     def conclude(self, context: RunContext, state: ModelState, request: DecisionRequest) -> Decision:
         """The optimum of the law that is fitted to them."""
         decision, components, names = context.recipe.decision, request.components, request.phase.domains
-        objective, runs, seed = context.objective(names), self.observations, context.recipe.seed + request.phase.number
+        objective, runs, seed = (
+            context.objective(names, "decision"),
+            self.observations,
+            context.recipe.seed + request.phase.number,
+        )
         law = published_law().fit(Runs.of(runs.weights, runs.values))
         kl = DEFAULT_KL["merges"] if decision.given_kl is None else decision.given_kl
         reason = f"the {len(runs.weights)} merges of {len(components.components)} models are no independent runs"
@@ -118,7 +122,7 @@ class MergesMeasured:
 
 
 def _most(context: RunContext) -> int | None:
-    """Held-out sequences per domain: as many as the recipe gives a decision, or all."""
+    """Sequences of decision text per domain: as many as the recipe gives a decision, or all."""
     return context.recipe.decision.probes.evaluation_sequences
 
 
@@ -160,7 +164,7 @@ def _scored(
     )
 
     def work(_: Path) -> dict[str, Any]:
-        heldout, losses = context.heldout(phase.domains, _most(context)), list[list[float]]()
+        heldout, losses = context.heldout(phase.domains, "decision", _most(context)), list[list[float]]()
         merging = Merging(state.trained, specialists)
         with context.reporter.part("evaluation", f"{phase.name}: merges", len(shares)) as report:
 

@@ -1,4 +1,4 @@
-"""The budget of probes: how many, how long, and on how much held-out text they are scored; planned before any run."""
+"""The budget of probes: how many, how long, and on how much decision text they are scored; planned before any run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ProbePlan:
     Attributes:
         n_probes: probes to train.
         steps: optimiser steps of each.
-        evaluation_sequences: held-out sequences per domain that score a probe or a candidate.
+        evaluation_sequences: sequences of decision text per domain that score a probe or a candidate.
         affordable_steps: that the budget would pay for, where that is more than a probe is given by itself; else None.
     """
 
@@ -48,7 +48,7 @@ class ProbeNeeds:
     Attributes:
         n_probes: probes to train, `old` among them.
         n_candidates: interpolated candidates, should the mode be interpolation.
-        n_domains: whose held-out text scores them.
+        n_domains: whose decision text scores them.
         batch_sequences: of the run and of the probes.
         total_steps: of the run whose budget all decisions share.
         n_decisions: among which it is shared.

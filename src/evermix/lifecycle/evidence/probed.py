@@ -53,8 +53,8 @@ class ProbeMeasurement:
         run_id, checkpoint: of the model that was probed.
         old: the mixture used so far, over what the decision shares out.
         probes: finished probes.
-        base_loss_nats: losses of the base itself on the same held-out sequences, shape (held-out domains,).
-        heldout: those sequences.
+        base_loss_nats: losses of the base itself on the same decision text, nats per token, shape (held-out domains,).
+        heldout: that text.
         flops_training, flops_evaluation, seconds: what the probes cost.
         tasks: what base and probes get wrong, if the decision is for that.
         steps: of each probe; affordable_steps: that the budget would pay for, where it is held to fewer.

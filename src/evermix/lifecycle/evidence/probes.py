@@ -167,7 +167,7 @@ def counted_tasks(context: RunContext, phase: Phase) -> tuple[CountedTask, ...]:
 def _probe_all(context: RunContext, state: ModelState, request: DecisionRequest) -> ProbeMeasurement:
     decision, phase, components = context.recipe.decision, request.phase, request.components
     parts = components.parts(request.purities, own_probes=request.own_probes, every_purity=request.every_purity)
-    everything = context.heldout(phase.domains)
+    everything = context.heldout(phase.domains, "decision")
     needs = ProbeNeeds(
         len(parts),
         candidate_count(decision, len(components.components)),
@@ -178,7 +178,7 @@ def _probe_all(context: RunContext, state: ModelState, request: DecisionRequest)
     )
     plan = plan_probes(decision, needs, min(len(ids) for ids in everything.sequences))
     settings = _settings(decision.probes, plan.steps, phase.training, context.recipe.seed)
-    heldout = context.heldout(phase.domains, plan.evaluation_sequences)
+    heldout = context.heldout(phase.domains, "decision", plan.evaluation_sequences)
     probes = list[Probe]()
     with context.reporter.part("probes", f"probing {request.label}", len(parts) * plan.steps) as report:
         for number, part in enumerate(parts):
@@ -365,7 +365,7 @@ def _objective(context: RunContext, request: DecisionRequest) -> Objective:
     """The recipe's over the phase's domains, or the weighted mean of costs on tasks; over all metrics of the probes."""
     names = request.phase.domains
     if not request.tasks:
-        return context.objective(names)
+        return context.objective(names, "decision")
     weights = {each.task.name: each.recipe.weight for each in request.tasks}
     return Objective.from_dict((*names, *weights), weights, "metric")
 

@@ -168,7 +168,7 @@ class StudySwarm:
         self._ledger.append("rescore", key, {"metrics": new, "flops": flops})
 
     def _named(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """By the names that tell a revised domain's text from what it was, held-out text in nats per token."""
+        """By the names that tell a revised domain's text from what it was, decision text in nats per token."""
         nats, names = self.project.nats_per_bit, self.project.metric_names
         return {names.get(name, name): value * nats.get(name, 1.0) for name, value in metrics.items()}
 

@@ -1,7 +1,7 @@
 """Evidence by a swarm (Olmix, arXiv 2602.12237): small proxies trained from scratch on designed mixtures.
 
 The model itself is never asked. Proxies are jobs of their own in other processes, named by their content: one that is
-finished is never trained again. Losses on held-out text are told in nats per token, whatever the objective counts.
+finished is never trained again. Losses on decision text are told in nats per token, whatever the objective counts.
 
 A project with one phase keeps its runs in a study, so that the domain set may be updated later and the law reused
 (`StudySwarm`); a phase among several has a swarm of its own over its domains (`PhaseSwarm`). Both are decided from by
@@ -155,7 +155,7 @@ class PhaseSwarm:
         if recipe.decision.prior == "start":
             changes["prior"] = dict(context.named_mixture(self.phase).as_dict)
         if recipe.decision.by == "loss":
-            weights = dict(zip(names, context.objective(names).weights, strict=True))
+            weights = dict(zip(names, context.objective(names, "decision").weights, strict=True))
             objective = {"weights": weights, "groups": None, "group_weights": None}
             changes["objective"] = asked.objective.model_copy(update=objective)
         return asked.model_copy(update=changes)
@@ -187,7 +187,7 @@ class PhaseSwarm:
         """The finished proxies as runs; losses in nats per token: bits per byte by those of one nat per token."""
         finished = [proxy for proxy in self.proxies if proxy.run_id in measured]
         metrics = tuple(name for metric in self.swarm.metrics for name in metric.names)
-        nats = self.context.heldout(self.names, self.swarm.evaluation_sequences).bits_per_byte_factor
+        nats = self.context.heldout(self.names, "decision", self.swarm.evaluation_sequences).bits_per_byte_factor
         per_metric = dict.fromkeys(metrics, 1.0) | dict(zip(self.names, nats.tolist(), strict=True))
         values = [[measured[p.run_id].metrics[name] / per_metric[name] for name in metrics] for p in finished]
         weights = [[proxy.shares.get(name, 0.0) for name in self.names] for proxy in finished]

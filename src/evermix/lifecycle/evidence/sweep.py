@@ -1,6 +1,6 @@
 """Evidence by a sweep: the phase itself, trained at every share of a grid: what a decision could gain.
 
-The choice is made on the held-out text that it is judged by. What it costs is counted like everything else.
+The choice is made on decision text; what is kept is judged on test text, as every arm is. What it costs is counted too.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SweepEvidence(Evidence):
             leaves = components.mixture_of(share, phase.new)
             piece = phase_piece(context, phase, context.over_all(leaves))
             reached, compute = train(context, state.with_new_optimizer(), piece)
-            scores = score(context, reached.run_id, reached.trained, phase.domains)
+            scores = score(context, reached.run_id, reached.trained, phase.domains, "decision")
             shares.append(components.shares_of(leaves).weights)
             losses.append(scores.loss_nats)
             trained.append(compute)
@@ -73,7 +73,7 @@ class SweepMeasured:
     def conclude(self, context: RunContext, state: ModelState, request: DecisionRequest) -> Decision:
         """The share whose objective is least, without a law between."""
         names, runs, components = request.phase.domains, self.observations, request.components.components
-        values = np.atleast_1d(context.objective(names).value(runs.values))
+        values = np.atleast_1d(context.objective(names, "decision").value(runs.values))
         best = int(values.argmin())
         rows = [Mixture(components, row) for row in runs.weights]
         others = [compute for k, compute in enumerate(self.trained) if k != best]
