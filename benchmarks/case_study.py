@@ -31,7 +31,7 @@ def proxies(store: TokenStore, seed: int, runs: Path = KEPT) -> Swarm:
 
 
 def targets(store: TokenStore, seed: int) -> Swarm:
-    """The target: four times the parameters and six times the tokens of a proxy; scored on all held-out text."""
+    """The target: four times the parameters and six times the tokens of a proxy; judged on test text."""
     return Swarm(store, TARGET, TARGET_STEPS, 1000 + seed, 128, (), Path(), KEPT)
 
 

@@ -30,9 +30,11 @@ from evermix.domain_updates import Add, Change, Partition, Remove, Revise
 from evermix.files import write_json
 from evermix.measure.swarm import MeasuredProxy, Proxy, Swarm, measure_proxy
 from evermix.mixture import Mixture
+from evermix.models.loading import load_to_score
 from evermix.observations import Observations
 from evermix.recipe.decision import StudyRecipe
 from evermix.study import Study
+from evermix.training.evaluation import HeldoutText, evaluate
 
 STUDIES = RUNS / "evolving" / "studies"
 RELEASED = {"add sources": ("topic:reference",), "partition manuals": ("source:wordnet",)}  # what a person would free
@@ -258,10 +260,13 @@ def train_targets(bench: Bench, mixtures: dict[str, Mixture]) -> dict[str, float
 
 
 def target_scores(bench: Bench, mixtures: dict[str, Mixture]) -> dict[str, list[float]]:
-    """Bits per byte of the target on each mixture, for every domain."""
+    """Bits per byte of the target on each mixture, on the test text of every domain: what decided was decision text."""
     swarm = targets(bench.stores[-1], bench.seed)
-    found = bench.measure([swarm.proxy(mixture) for mixture in mixtures.values()])
-    return {name: list(one.metrics.values()) for name, one in zip(mixtures, found, strict=True)}
+    trained = {name: swarm.proxy(mixture) for name, mixture in mixtures.items()}
+    bench.measure(list(trained.values()))
+    text = HeldoutText.from_store(swarm.store, "test", swarm.evaluation_sequences)
+    models = ((name, load_to_score(proxy.folder / "weights")) for name, proxy in trained.items())
+    return {name: evaluate(model, text).bits_per_byte.tolist() for name, model in models}
 
 
 def outcome_of(bench: Bench, chain: Chain, all_stages: bool) -> Outcome:

@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 from scipy.stats import spearmanr
 
+from evermix.corpus.split import Side
 from evermix.designs.dirichlet import dirichlet_candidates
 from evermix.domains import DomainSet
 from evermix.ledger import Project
@@ -58,10 +59,12 @@ def to_the_decision(context: RunContext, phase: Phase) -> ModelState:
     return train(context, ModelState.initial(context), replace(whole, end_step=at))[0]
 
 
-def to_the_end(context: RunContext, phase: Phase, base: ModelState, mixture: Mixture) -> dict[str, DomainScore]:
-    """Scores at the end of the phase, the rest of it trained on another mixture."""
+def to_the_end(
+    context: RunContext, phase: Phase, base: ModelState, mixture: Mixture, side: Side
+) -> dict[str, DomainScore]:
+    """Scores on one side's text at the end of the phase, the rest of it trained on another mixture."""
     state, _ = train(context, base, phase_piece(context, phase, context.over_all(mixture)))
-    return score(context, state.run_id, state.trained, phase.domains).per_domain
+    return score(context, state.run_id, state.trained, phase.domains, side).per_domain
 
 
 def measure(set_under_test: harness.DomainSetUnderTest, seed: int, start: str) -> list[dict[str, Any]]:
@@ -73,7 +76,7 @@ def measure(set_under_test: harness.DomainSetUnderTest, seed: int, start: str) -
     measured = evidence.measure(context, base, request).measured
     mixtures, true = truth_mixtures(leaves, set_under_test.clean), []
     for number, mixture in enumerate(mixtures):
-        scores = to_the_end(context, phase, base, mixture)
+        scores = to_the_end(context, phase, base, mixture, "test")
         true.append([scores[name].loss_nats for name in phase.domains])
         print(set_under_test.label, seed, start, "truth", number, flush=True)
     points = np.array([mixture.weights for mixture in mixtures])

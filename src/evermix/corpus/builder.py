@@ -151,7 +151,7 @@ def _write_sequences(source: TextSource, found: Survey, job: _Job, folder: Path)
     settings = job.settings
     length = settings.sequence_length
     sides = _sides(documents, documents.n_tokens, length, found, settings)
-    splits: dict[Split, dict[str, int]] = {
+    splits: dict[str, dict[str, int]] = {
         split: _pack_split(documents, chosen, job, limit, folder / f"{split}.npy") for split, chosen, limit in sides
     }
     _check_sizes(source.name, splits, length)
@@ -169,7 +169,7 @@ def _write_chats(source: TextSource, found: Survey, job: _Job, folder: Path) -> 
     chats = tokenise_chats(source.name, texts, encoder, folder, shape, _reporting(source, found, job))
     job.progress(StoreProgress(source.name, "packing", found.n_bytes, found.n_bytes))
     rows = np.ones(len(chats.documents.keys), dtype=np.int64)
-    splits: dict[Split, dict[str, int]] = {
+    splits: dict[str, dict[str, int]] = {
         split: _write_split(chats, chosen[:limit], shape, folder / f"{split}.npy")
         for split, chosen, limit in _sides(chats.documents, rows, 1, found, settings)
     }
@@ -260,7 +260,7 @@ def _pack_split(
     }
 
 
-def _check_sizes(name: str, splits: dict[Split, dict[str, int]], length: int) -> None:
+def _check_sizes(name: str, splits: dict[str, dict[str, int]], length: int) -> None:
     total = sum(counts["n_tokens"] for counts in splits.values())
     for split, counts in splits.items():
         if counts["n_sequences"] == 0:

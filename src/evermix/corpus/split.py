@@ -105,7 +105,7 @@ def _distinct(
 ) -> tuple[Keys, npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Distinct keys in order, (distinct,); the position of each document's, (documents,); their tokens, (distinct,)."""
     distinct, inverse = np.unique(keys, return_inverse=True)
-    return distinct, inverse, np.bincount(inverse, weights=n_tokens, minlength=len(distinct))
+    return distinct, inverse, np.bincount(inverse, weights=n_tokens, minlength=len(distinct)).astype(np.float64)
 
 
 def _by_second_key(distinct: Keys) -> npt.NDArray[np.int64]:

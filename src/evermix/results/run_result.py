@@ -96,7 +96,7 @@ class ObjectiveInfo(Record):
 
 
 class DomainInfo(Record):
-    """The text of one domain: its training side, and the tokens that decide and that test."""
+    """The text of one domain, in tokens: all of its training side, and what is kept to decide by and to test by."""
 
     name: str
     n_tokens: int
