@@ -24,17 +24,15 @@ from evermix.ledger import content_hash
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.history import DataHistory
 from evermix.lifecycle.text import chat_template
-from evermix.lifecycle.work import part_of
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
-from evermix.recipe import Recipe, TrainingRecipe
-from evermix.recipe.phases import Phase, TrainerKind
+from evermix.recipe import Recipe
+from evermix.recipe.phases import TrainerKind
 from evermix.results import Compute, CurvePoint
 from evermix.tasks.prompts import PromptEncoder
 from evermix.training.sdft import SelfDistillation, TeacherPrompt, sdft_trainer
 from evermix.training.segment import (
     ONLY_TO_GO_ON,
-    LearningRate,
     MakeTrainer,
     Optimisation,
     Segment,
@@ -92,7 +90,6 @@ class Piece:
         total_steps: of the phase.
         phase, label: for the reader.
         trainer: of the phase.
-        is_trunk: whether the next phase goes on with its optimiser.
         part: under which its compute is booked.
     """
 
@@ -103,19 +100,18 @@ class Piece:
     phase: str
     label: str
     trainer: TrainerKind = "plain"
-    is_trunk: bool = False
     part: str = "training"
 
     @property
-    def is_carried_on(self) -> bool:
-        """Whether a later piece goes on with this one's optimiser."""
-        return self.is_trunk or self.end_step < self.total_steps
+    def own_optimisation(self) -> Optimisation:
+        """What of the phase's the piece is trained with: its schedule says nothing of steps after its end."""
+        return replace(self.optimisation, schedule=self.optimisation.schedule.until(self.end_step))
 
-    def up_to(self, end_step: int) -> Piece:
-        """Its beginning, up to a step of the phase; itself, if that is where it ends."""
-        if end_step == self.end_step:
-            return self
-        return replace(self, end_step=end_step, label=f"{self.phase}: training to step {end_step}")
+    @property
+    def may_go_on(self) -> bool:
+        """Whether later steps may go on with its optimiser: not after a decay to its end."""
+        schedule = self.own_optimisation.schedule
+        return schedule.kind == "constant" or self.end_step < schedule.total_steps
 
     @property
     def used(self) -> dict[str, float]:
@@ -129,7 +125,7 @@ def train(context: RunContext, state: ModelState, piece: Piece) -> tuple[ModelSt
     folder = context.project.run_folder(run_id)
     n_rows = (piece.end_step - state.step) * piece.optimisation.batch_sequences
     history = state.history.then(piece.mixture, n_rows)
-    job = CachedJob(folder, ("curve", "seconds"), frozenset() if piece.is_carried_on else ONLY_TO_GO_ON)
+    job = CachedJob(folder, ("curve", "seconds"), frozenset() if piece.may_go_on else ONLY_TO_GO_ON)
     record = job.run(lambda place: _train(context, state, piece, history, place), resumable=True)
     checkpoint = folder / f"checkpoint-{piece.end_step}"
     compute = _compute(context, piece, n_rows * context.mean_length(piece.mixture), record)
@@ -145,41 +141,6 @@ def train(context: RunContext, state: ModelState, piece: Piece) -> tuple[ModelSt
     context.project.ledger.append("segment", run_id, ledger_record)
     curve = tuple(CurvePoint.model_validate(point) for point in record["curve"])
     return ModelState(run_id, checkpoint, history, piece.end_step, (*state.curve, *curve)), compute
-
-
-def phase_piece(context: RunContext, phase: Phase, mixture: Mixture, part: str | None = None) -> Piece:
-    """A whole phase on one mixture over all texts, with an optimiser of its own."""
-    n_steps = phase.n_steps
-    return Piece(
-        mixture,
-        optimisation_of(phase.training, n_steps),
-        n_steps,
-        n_steps,
-        phase.name,
-        f"{phase.name}: training",
-        phase.recipe.trainer,
-        part=part or part_of(context.recipe, phase),
-    )
-
-
-def optimisation_of(training: TrainingRecipe, n_steps: int) -> Optimisation:
-    """How weights are updated over `n_steps`, the learning rate's schedule stretched over them."""
-    schedule = LearningRate(
-        training.schedule,
-        n_steps,
-        round(training.warmup_fraction * n_steps),
-        round(training.decay_fraction * n_steps),
-    )
-    return Optimisation(
-        learning_rate=training.learning_rate,
-        schedule=schedule,
-        batch_sequences=training.batch_sequences,
-        gradient_accumulation=training.gradient_accumulation,
-        weight_decay=training.weight_decay,
-        clip_norm=training.clip_norm,
-        workers=training.workers,
-        precision=training.precision,
-    )
 
 
 def decision_steps(at: tuple[float, ...], total_steps: int) -> tuple[int, ...]:
@@ -204,7 +165,7 @@ def check_trainers(recipe: Recipe) -> None:
 def _identity(context: RunContext, state: ModelState, piece: Piece) -> dict[str, Any]:
     """All that decides the weights: texts of no share do not count, so later phases of a recipe change nothing."""
     texts = [domain for domain in context.rows if domain.name in piece.used]
-    optimisation = asdict(piece.optimisation)
+    optimisation = asdict(piece.own_optimisation)
     optimisation.pop("workers")
     return {
         "context": context.fingerprint,
@@ -226,7 +187,7 @@ def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHi
     segment = Segment(
         history.schedule,
         end,
-        piece.optimisation,
+        piece.own_optimisation,
         context.recipe.seed,
         spread_steps(start, end, piece.total_steps, recipe.evaluations) if recipe.evaluations else (),
         spread_steps(start, end, piece.total_steps, recipe.checkpoints),

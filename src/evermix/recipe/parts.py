@@ -200,6 +200,10 @@ class TrainingRecipe(Model):
         check_schedule(self.schedule, self.changed("decay_fraction"))
         return self
 
+    def decay_steps(self, n_steps: int) -> int:
+        """Of `n_steps`, the last ones, over which a wsd schedule falls; 0 with a schedule that has no such end."""
+        return round(self.decay_fraction * n_steps) if self.schedule == "wsd" else 0
+
 
 @dataclass(frozen=True)
 class TextUpdate:

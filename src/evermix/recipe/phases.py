@@ -189,6 +189,11 @@ class Phase:
         return self.n_steps * self.batch_rows
 
     @property
+    def fork_step(self) -> int:
+        """Step from which on the rate falls; `n_steps`, if it does not."""
+        return self.n_steps - self.training.decay_steps(self.n_steps)
+
+    @property
     def end_row(self) -> int:
         """Rows up to the end of the phase."""
         return self.first_row + self.n_rows

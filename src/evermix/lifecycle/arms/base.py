@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from evermix.lifecycle.context import RunContext
+from evermix.lifecycle.course import Course
 from evermix.lifecycle.evidence.probe_budget import decided_at
-from evermix.lifecycle.state import ModelState, phase_piece, train
+from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.work import Work, training
 from evermix.mixture import Mixture
 from evermix.recipe import Recipe
@@ -93,18 +94,16 @@ def on_mixture(context: RunContext, state: ModelState, phase: Phase, mixture: Mi
     Where probes decide on the way, the start is trained in pieces that end where they decide: arms that begin alike
     share them, and the weights are the same.
     """
-    over_all, reached, computes = context.over_all(mixture), state.with_new_optimizer(), list[Compute]()
-    whole = phase_piece(context, phase, over_all)
+    over_all, course = context.over_all(mixture), Course.begin(state, phase)
     shared = context.recipe.decided_by == "probes" and phase.recipe.kind == "pretrain"
     is_start = mixture == context.named_mixture(phase)
     ends = decided_at(context.recipe, phase) if shared and is_start else ()
     for end in (*ends, phase.n_steps):
-        reached, compute = train(context, reached, whole.up_to(end))
-        computes.append(compute)
-    return trained(state, reached, over_all, Compute.sum(computes))
+        course = course.on(context, over_all, end)
+    return trained(state, course, over_all)
 
 
-def trained(before: ModelState, reached: ModelState, mixture: Mixture, compute: Compute) -> PhaseOutcome:
+def trained(before: ModelState, course: Course, mixture: Mixture) -> PhaseOutcome:
     """The outcome that is judged by the model which goes on, with a new optimiser."""
-    first_row = before.history.n_rows
-    return PhaseOutcome(reached, reached.trained, reached.run_id, mixture, compute, first_row)
+    reached, first_row = course.state, before.history.n_rows
+    return PhaseOutcome(reached, reached.trained, reached.run_id, mixture, course.compute, first_row)

@@ -16,7 +16,8 @@ from typing import Any
 
 from evermix.lifecycle.arms.base import Arm, PhaseOutcome
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.state import ModelState, Piece, optimisation_of, train
+from evermix.lifecycle.course import optimisation_of
+from evermix.lifecycle.state import ModelState, Piece, train
 from evermix.lifecycle.work import Work, part_of, training
 from evermix.mixture import Mixture
 from evermix.recipe import Recipe
@@ -89,18 +90,18 @@ class _Route:
     def stable(self, end: int) -> Piece:
         """The trunk up to step `end`."""
         rate = LearningRate("constant", end, self._warmup)
-        return self._piece(rate, end, "trunk", self.part, is_trunk=True)
+        return self._piece(rate, end, "trunk", self.part)
 
     def decaying(self) -> Piece:
         """The branch from the fork on: its rate falls linearly to zero."""
         rate = LearningRate("wsd", self.end, self._warmup, self.end - self.fork)
         return self._piece(rate, self.end, "branch", "decay")
 
-    def _piece(self, rate: LearningRate, end: int, what: str, part: str, *, is_trunk: bool = False) -> Piece:
+    def _piece(self, rate: LearningRate, end: int, what: str, part: str) -> Piece:
         phase = self.phase
         optimisation = replace(optimisation_of(phase.training, phase.n_steps), schedule=rate)
         label = f"{phase.name}: {what}"
-        return Piece(self.mixture, optimisation, end, self.end, phase.name, label, phase.recipe.trainer, is_trunk, part)
+        return Piece(self.mixture, optimisation, end, self.end, phase.name, label, phase.recipe.trainer, part)
 
 
 def _carries_on(phases: Sequence[Phase]) -> bool:
