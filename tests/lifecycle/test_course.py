@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evermix.lifecycle.course import Course, optimisation_of
+from evermix.lifecycle.course import Course, optimisation_of, schedule_of
 from evermix.lifecycle.state import ModelState, Piece, train
 from evermix.training.segment import ONLY_TO_GO_ON
 from tests.lifecycle.arms.conftest import opened
@@ -43,7 +43,8 @@ def test_a_phase_is_cut_where_its_rate_begins_to_fall(make: Make) -> None:
     course = Course.begin(ModelState.initial(context), phase).on(context, mixture, 20)
     pieces = [entry.payload["end_row"] for entry in context.project.ledger.entries("segment")]
     assert pieces == [16 * 4, 20 * 4]
-    undivided = Piece(mixture, optimisation_of(phase.training, 20), 20, 20, "whole", "whole")
+    optimisation = optimisation_of(phase.training, schedule_of(phase.training, 20))
+    undivided = Piece(mixture, optimisation, 20, phase, "whole")
     whole, compute = train(context, ModelState.initial(context), undivided)
     assert whole.run_id != course.state.run_id
     torch.testing.assert_close(weights(course.state), weights(whole), atol=0, rtol=0)

@@ -27,7 +27,7 @@ from evermix.lifecycle.text import chat_template
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.recipe import Recipe
-from evermix.recipe.phases import TrainerKind
+from evermix.recipe.phases import Phase, TrainerKind
 from evermix.results import Compute, CurvePoint
 from evermix.tasks.prompts import PromptEncoder
 from evermix.training.sdft import SelfDistillation, TeacherPrompt, sdft_trainer
@@ -54,7 +54,7 @@ class ModelState:
         checkpoint: its folder; None for a model that was never trained.
         history: what it was trained on.
         step: optimiser steps since its optimiser began; 0 where the next phase begins with a new one.
-        curve: loss curve since then, steps counted likewise.
+        curve: loss curve of its phase.
     """
 
     run_id: str
@@ -85,22 +85,23 @@ class Piece:
 
     Attributes:
         mixture: over all texts of the run.
-        optimisation: of the whole phase.
-        end_step: step at which the piece ends; it begins at the model's.
-        total_steps: of the phase.
-        phase, label: for the reader.
-        trainer: of the phase.
+        optimisation: of the whole phase, its schedule over the steps of the optimiser.
+        end_step: step of the optimiser at which the piece ends; it begins at the model's.
+        phase: that it belongs to.
+        label: for the reader.
         part: under which its compute is booked.
+        first_step: step of the optimiser at which the phase begins.
+        n_before: steps that were trained in the phase before this piece; for progress.
     """
 
     mixture: Mixture
     optimisation: Optimisation
     end_step: int
-    total_steps: int
-    phase: str
+    phase: Phase
     label: str
-    trainer: TrainerKind = "plain"
     part: str = "training"
+    first_step: int = 0
+    n_before: int = 0
 
     @property
     def own_optimisation(self) -> Optimisation:
@@ -112,6 +113,12 @@ class Piece:
         """Whether later steps may go on with its optimiser: not after a decay to its end."""
         schedule = self.own_optimisation.schedule
         return schedule.kind == "constant" or self.end_step < schedule.total_steps
+
+    def spread(self, start: int, count: int) -> tuple[int, ...]:
+        """Of `count` steps spread evenly over the phase, those from `start` on that lie in the piece, and its end."""
+        first = self.first_step
+        found = spread_steps(start - first, self.end_step - first, self.phase.n_steps, count)
+        return tuple(first + step for step in found)
 
     @property
     def used(self) -> dict[str, float]:
@@ -130,7 +137,7 @@ def train(context: RunContext, state: ModelState, piece: Piece) -> tuple[ModelSt
     checkpoint = folder / f"checkpoint-{piece.end_step}"
     compute = _compute(context, piece, n_rows * context.mean_length(piece.mixture), record)
     ledger_record = {
-        "phase": piece.phase,
+        "phase": piece.phase.name,
         "label": piece.label,
         "part": piece.part,
         "start_row": state.history.n_rows,
@@ -139,8 +146,8 @@ def train(context: RunContext, state: ModelState, piece: Piece) -> tuple[ModelSt
         "compute": compute.model_dump(mode="json"),
     }
     context.project.ledger.append("segment", run_id, ledger_record)
-    curve = tuple(CurvePoint.model_validate(point) for point in record["curve"])
-    return ModelState(run_id, checkpoint, history, piece.end_step, (*state.curve, *curve)), compute
+    curve = (*state.curve, *_curve(context, state, piece, record))
+    return ModelState(run_id, checkpoint, history, piece.end_step, curve), compute
 
 
 def decision_steps(at: tuple[float, ...], total_steps: int) -> tuple[int, ...]:
@@ -176,8 +183,22 @@ def _identity(context: RunContext, state: ModelState, piece: Piece) -> dict[str,
         "sizes": {domain.name: domain.n_rows for domain in texts},
         "optimisation": optimisation,
         "end_step": piece.end_step,
-        **_trainer_identity(context, piece.trainer),
+        **_trainer_identity(context, piece.phase.recipe.trainer),
     }
+
+
+def _curve(context: RunContext, state: ModelState, piece: Piece, record: Mapping[str, Any]) -> list[CurvePoint]:
+    """The loss curve of a finished piece, steps and tokens counted from the beginning of the phase."""
+    points = [CurvePoint.model_validate(point) for point in record["curve"]]
+    if not piece.first_step or not points:
+        return points
+    batch, schedule = piece.optimisation.batch_sequences, state.history.schedule
+    assert schedule is not None  # there was a phase before
+    began = state.history.n_rows - state.step * batch
+    spent = schedule.sequences_spent(began + piece.first_step * batch) - schedule.sequences_spent(began)
+    before = round(float(spent @ context.store.mean_lengths))
+    shift = {"step": piece.first_step, "n_tokens": before}
+    return [p.model_copy(update={key: getattr(p, key) - n for key, n in shift.items()}) for p in points]
 
 
 def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHistory, folder: Path) -> dict[str, Any]:
@@ -189,15 +210,15 @@ def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHi
         end,
         piece.own_optimisation,
         context.recipe.seed,
-        spread_steps(start, end, piece.total_steps, recipe.evaluations) if recipe.evaluations else (),
-        spread_steps(start, end, piece.total_steps, recipe.checkpoints),
+        piece.spread(start, recipe.evaluations) if recipe.evaluations else (),
+        piece.spread(start, recipe.checkpoints),
         state.history.n_rows - start * batch,
     )
     resumed = newest_checkpoint(folder)
     at = int(resumed.name.removeprefix("checkpoint-")) if resumed else start
     model = context.initial_model() if state.checkpoint is None else load_model(state.checkpoint)
-    tokens_per_step = round(batch * context.mean_length(piece.mixture))
-    with context.reporter.part("training", piece.label, end, tokens_per_step, at) as report:
+    tokens_per_step, passed = round(batch * context.mean_length(piece.mixture)), start - piece.n_before
+    with context.reporter.part("training", piece.label, end - passed, tokens_per_step, at - passed) as report:
         progress = train_segment(
             model,
             context.store,
@@ -205,8 +226,8 @@ def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHi
             folder,
             parent=None if state.checkpoint is None or start == 0 else state.checkpoint,
             heldout=context.heldout(list(piece.used), _CURVE_SEQUENCES),
-            report=report,
-            make_trainer=_trainer_of(context, piece.trainer),
+            report=lambda step: report(step - passed),
+            make_trainer=_trainer_of(context, piece.phase.recipe.trainer),
         )
     counts = {"counts": progress.counts} if progress.counts else {}
     return {"curve": progress.curve, "seconds": progress.seconds, **counts}

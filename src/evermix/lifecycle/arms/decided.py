@@ -14,7 +14,7 @@ from evermix.lifecycle.evidence import EVIDENCE
 from evermix.lifecycle.evidence.probe_budget import decided_at
 from evermix.lifecycle.evidence.probes import ProbeEvidence
 from evermix.lifecycle.state import ModelState
-from evermix.lifecycle.work import Work, training
+from evermix.lifecycle.work import Work, trainings
 from evermix.mixture import Mixture
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
@@ -33,8 +33,8 @@ class DecidedArm(Arm):
         return _before(context, state, phases, self.name, self.evidence)
 
     def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
-        """The decision, and one training of the phase."""
-        return [*EVIDENCE[self.evidence].estimate(recipe, phases[-1]), training(recipe, phases[-1])]
+        """The decision, and the training of the phase."""
+        return [*EVIDENCE[self.evidence].estimate(recipe, phases[-1]), *trainings(recipe, phases[-1])]
 
 
 class Evermix(Arm):
@@ -53,14 +53,12 @@ class Evermix(Arm):
         return _before(context, state, phases, self.name, evidence)
 
     def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
-        """Decisions, and one training of the phase."""
+        """Decisions, and the training of the phase."""
         phase, evidence = phases[-1], recipe.decided_by
         work = EVIDENCE[evidence].estimate(recipe, phase)
         at = decided_at(recipe, phase) if evidence == "probes" and phase.recipe.kind == "pretrain" else ()
-        if not at:
-            return [*work, training(recipe, phase)]
-        first = at[0] / phase.n_steps
-        return [training(recipe, phase, share=first), *work, training(recipe, phase, "training", 1 - first)]
+        before, *after = trainings(recipe, phase, at)
+        return [before, *work, *after] if at else [*work, before, *after]
 
 
 class MergeMix(DecidedArm):
@@ -134,7 +132,10 @@ def _before(
 
 
 def _on_the_way(context: RunContext, state: ModelState, phase: Phase) -> PhaseOutcome:
-    """The start mixture up to the first decision, then each decided one up to the next, with one optimiser."""
+    """The start mixture up to the first decision, then each decided one up to the next, with one optimiser.
+
+    On a trunk all decisions are made from it.
+    """
     probes, at = ProbeEvidence(), decided_at(context.recipe, phase)
     mixture, decisions, course = context.named_mixture(phase), list[Decision](), Course.begin(state, phase)
     for end in (*at, phase.n_steps):

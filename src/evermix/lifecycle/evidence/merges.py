@@ -61,7 +61,7 @@ class MergeEvidence(Evidence):
         specialists, computes = list[Path](), list[Compute]()
         for share in np.eye(len(components.components)):
             trained_on = context.over_all(components.expand(Mixture(components.components, share)))
-            course = Course.begin(state, phase).on(context, trained_on, phase.n_steps, "specialists")
+            course = Course.begin(state, phase.off_trunk).on(context, trained_on, phase.n_steps, "specialists")
             specialists.append(course.state.trained)
             computes.append(course.compute)
         shares = _candidates(context, request)

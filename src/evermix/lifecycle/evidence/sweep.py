@@ -41,7 +41,7 @@ class SweepEvidence(Evidence):
         shares, losses, trained, scored = [], [], list[Compute](), list[Compute]()
         for share in SHARES:
             leaves = components.mixture_of(share, phase.new)
-            course = Course.begin(state, phase).on(context, context.over_all(leaves), phase.n_steps)
+            course = Course.begin(state, phase.off_trunk).on(context, context.over_all(leaves), phase.n_steps)
             scores = score(context, course.state.run_id, course.state.trained, phase.domains)
             shares.append(components.shares_of(leaves).weights)
             losses.append(scores.loss_nats)
