@@ -1,6 +1,9 @@
 """Continual midtraining: seven stages of real domains, each seed another order, against every baseline of OP-Mix.
 
-    python benchmarks/midtraining.py [--seeds 0 1 2] [--arms evermix uniform ...]    goes on where it stopped
+    python benchmarks/midtraining.py [--seeds 0 1 2] [--arms evermix uniform ...] [--on-trunk [evermix uniform ...]]
+
+It goes on where it stopped. `--arms` are trained with an optimiser of their own in every phase (`trunk: false`), as the
+targets were written for; `--on-trunk` are trained on a trunk, and stand in the rows as `evermix, on a trunk`.
 
 A 0.2M model learns Python and a dictionary first, then six domains one after the other, 400k tokens per stage. Judged
 after every stage: mean perplexity over all domains seen so far (the objective of every arm that decides), forgetting,
@@ -33,15 +36,16 @@ BASE = {
     "dictionary": {"registry": "dictionary", "max_bytes": "3M"},
 }
 BASELINES = ("natural", "uniform", "naive", "fixed-replay", "retrain", "oracle")
-MORE = ("mergemix", "lora-merge", "wsd-restart")  # not proxy-swarm: it costs 10,000 times the life
+MORE = ("mergemix", "lora-merge")  # not proxy-swarm: it costs 10,000 times the life
+ON_TRUNK = ("evermix", "uniform")
 
 
-def recipe(seed: int, arms: tuple[str, ...]) -> Recipe:
+def recipe(seed: int, arms: tuple[str, ...], *, trunk: bool = False) -> Recipe:
     """The recipe of one seed; its order of the added domains is drawn from the seed."""
     order = np.random.default_rng(seed).permutation(list(ADDED)).tolist()
     return Recipe.model_validate(
         {
-            "project": str(RUNS / f"midtraining-{seed}"),
+            "project": str(RUNS / f"midtraining-{seed}{'-trunk' if trunk else ''}"),
             "seed": seed,
             "domains": [{"name": name, **source} for name, source in BASE.items()],
             "tokenizer": {"vocab_size": 512},
@@ -53,6 +57,7 @@ def recipe(seed: int, arms: tuple[str, ...]) -> Recipe:
                 "learning_rate": 5e-3,
                 "evaluations": 4,
                 "checkpoints": 1,
+                "trunk": trunk,
             },
             "phases": [
                 {"name": "base", "tokens": 400_000},
@@ -64,9 +69,11 @@ def recipe(seed: int, arms: tuple[str, ...]) -> Recipe:
     )
 
 
-def measured(seed: int, arms: tuple[str, ...]) -> dict[str, tuple[PhaseResult, ...]]:
+def measured(seed: int, arms: tuple[str, ...], on_trunk: tuple[str, ...]) -> dict[str, tuple[PhaseResult, ...]]:
     """Arm -> its phases, trained now where they were not yet."""
-    return {arm: em.run(recipe(seed, (arm,))).arms[arm].orders[0] for arm in arms}
+    anew = {arm: em.run(recipe(seed, (arm,))).arms[arm].orders[0] for arm in arms}
+    trunk = {arm: em.run(recipe(seed, (arm,), trunk=True)).arms[arm].orders[0] for arm in on_trunk}
+    return anew | {f"{arm}, on a trunk": phases for arm, phases in trunk.items()}
 
 
 def rows_of(seed: int, found: dict[str, tuple[PhaseResult, ...]]) -> list[dict[str, Any]]:
@@ -162,13 +169,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", default=["evermix", *BASELINES, *MORE])
+    parser.add_argument("--on-trunk", nargs="*", default=ON_TRUNK)
     asked = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for seed in asked.seeds:
-        rows += rows_of(seed, measured(seed, tuple(asked.arms)))
-        for arm in asked.arms:
+        found = measured(seed, tuple(asked.arms), tuple(asked.on_trunk))
+        rows += rows_of(seed, found)
+        for arm in found:
             shown = [round(value, 2) for value in over_stages(rows, arm, "mean_perplexity", seed)]
-            print(f"seed {seed} {arm:13s} mean perplexity after each stage: {shown}", flush=True)
+            print(f"seed {seed} {arm:19s} mean perplexity after each stage: {shown}", flush=True)
     if {"evermix", *BASELINES} <= set(asked.arms):
         write_results("midtraining", asked.seeds, rows, verdict(rows, asked.seeds))
 

@@ -102,8 +102,8 @@ def sweep(under_test: DomainSetUnderTest, seed: int) -> Iterator[dict[str, Any]]
             "set": under_test.label,
             "seed": seed,
             "arm": f"sweep-{number}",
-            **scores(under_test, to_the_end(context, phase, base, mixture, "test")),
-            "on_decision_text": scores(under_test, to_the_end(context, phase, base, mixture, "decision")),
+            **scores(under_test, to_the_end(context, base, mixture, "test")),
+            "on_decision_text": scores(under_test, to_the_end(context, base, mixture, "decision")),
             "mixture": {name: round(float(w), 4) for name, w in mixture.as_dict.items()},
         }
 

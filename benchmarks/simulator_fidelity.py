@@ -7,7 +7,6 @@ Spearman correlation of the predicted with the true mean loss and per domain, an
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import Any
 
 import harness
@@ -20,11 +19,12 @@ from evermix.designs.dirichlet import dirichlet_candidates
 from evermix.domains import DomainSet
 from evermix.ledger import Project
 from evermix.lifecycle.context import RunContext, open_context
+from evermix.lifecycle.course import Course
 from evermix.lifecycle.evidence.modes import MODES
 from evermix.lifecycle.evidence.probes import ProbeEvidence, decision_problem
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.scoring import score
-from evermix.lifecycle.state import ModelState, decision_steps, phase_piece, train
+from evermix.lifecycle.state import ModelState, decision_steps
 from evermix.mixture import Mixture
 from evermix.recipe.phases import Phase
 from evermix.results import DomainScore
@@ -52,18 +52,17 @@ def open_one_phase(
     return context, context.orders[0][0]
 
 
-def to_the_decision(context: RunContext, phase: Phase) -> ModelState:
-    """The model at the first decision, trained on the start mixture until then."""
-    whole = phase_piece(context, phase, context.over_all(context.named_mixture(phase)))
+def to_the_decision(context: RunContext, phase: Phase) -> Course:
+    """The training up to the first decision, on the start mixture."""
     at = decision_steps(context.recipe.decision.at, phase.n_steps)[0]
-    return train(context, ModelState.initial(context), replace(whole, end_step=at))[0]
+    start = context.over_all(context.named_mixture(phase))
+    return Course.begin(ModelState.initial(context), phase).on(context, start, at)
 
 
-def to_the_end(
-    context: RunContext, phase: Phase, base: ModelState, mixture: Mixture, side: Side
-) -> dict[str, DomainScore]:
+def to_the_end(context: RunContext, begun: Course, mixture: Mixture, side: Side) -> dict[str, DomainScore]:
     """Scores on one side's text at the end of the phase, the rest of it trained on another mixture."""
-    state, _ = train(context, base, phase_piece(context, phase, context.over_all(mixture)))
+    phase = begun.phase
+    state = begun.on(context, context.over_all(mixture), phase.n_steps).state
     return score(context, state.run_id, state.trained, phase.domains, side).per_domain
 
 
@@ -71,12 +70,13 @@ def measure(set_under_test: harness.DomainSetUnderTest, seed: int, start: str) -
     """One row per decision mode: its predictions against trainings from the same checkpoint."""
     asked = {"quantity": "loss_nats", "weights": set_under_test.objectives()["all"]}
     context, phase = open_one_phase(set_under_test, seed, start, asked)
-    base, evidence, leaves = to_the_decision(context, phase), ProbeEvidence(), context.leaves(phase.domains)
+    begun, evidence, leaves = to_the_decision(context, phase), ProbeEvidence(), context.leaves(phase.domains)
+    base = begun.state
     request = evidence.request_on_the_way(context, base, phase, "evermix")
     measured = evidence.measure(context, base, request).measured
     mixtures, true = truth_mixtures(leaves, set_under_test.clean), []
     for number, mixture in enumerate(mixtures):
-        scores = to_the_end(context, phase, base, mixture, "test")
+        scores = to_the_end(context, begun, mixture, "test")
         true.append([scores[name].loss_nats for name in phase.domains])
         print(set_under_test.label, seed, start, "truth", number, flush=True)
     points = np.array([mixture.weights for mixture in mixtures])

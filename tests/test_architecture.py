@@ -81,7 +81,15 @@ def test_the_map_of_the_rooms_is_up_to_date() -> None:
 
 def test_the_walk_of_a_recipe_only_goes_down() -> None:
     """The chain of docs/contributing.md: no step imports one above it."""
-    chain = ["planning running", "assembling", "arms", "deciding", "evidence", "components scoring state", "context"]
+    chain = [
+        "planning running",
+        "assembling",
+        "arms",
+        "deciding",
+        "evidence",
+        "components course scoring state",
+        "context",
+    ]
     step = {f"evermix.lifecycle.{name}": k for k, names in enumerate(chain) for name in names.split()}
 
     def place(module: str) -> int | None:

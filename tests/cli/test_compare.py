@@ -14,7 +14,7 @@ from tests.cli.called import Ended, evermix
 
 pytest.importorskip("torch")
 
-ARMS = "evermix,uniform,retrain,wsd-restart,mergemix"
+ARMS = "evermix,uniform,retrain,mergemix"
 
 
 @dataclass(frozen=True)

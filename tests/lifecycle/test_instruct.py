@@ -129,19 +129,34 @@ def test_what_sdft_writes_and_its_teacher_reads_is_counted(finished: Finished) -
     (recipe, result), row = finished["sdft"], _of(finished, "sdft")[1]
     n = result.model.non_embedding + result.model.output_projection
     parts = row.compute.by_part
-    assert set(parts) == {"training", "generation", "evaluation"}
+    assert set(parts) == {"training", "decay", "generation", "evaluation"}
     assert parts["generation"].flops == 2 * n * parts["generation"].n_tokens
     assert parts["evaluation"].flops == 2 * n * parts["evaluation"].n_tokens
     assert parts["training"].flops == 6 * n * parts["training"].n_tokens
-    assert parts["training"].n_tokens > parts["generation"].n_tokens  # text is replayed, and not written
+    learnt = parts["training"].n_tokens + parts["decay"].n_tokens
+    assert learnt > parts["generation"].n_tokens  # text is replayed, and not written
     assert parts["evaluation"].n_tokens > parts["generation"].n_tokens  # the teacher reads the answer too
     assert all(part.seconds > 0 for part in parts.values())
     assert "generation" not in _of(finished, "sdft")[0].compute.by_part
     entries = Ledger(Path(recipe["project"]) / "ledger.sqlite").entries("segment")
-    assert [entry.payload["part"] for entry in entries] == ["prefix", "training", "training"]
-    spent = [Compute.model_validate(entry.payload["compute"]) for entry in entries]
-    assert ["generation" in compute.by_part for compute in spent] == [False, True, True]
-    assert spent == [row.compute for row in _of(finished, "sdft")]
+    branched, last = ["training", "training", "decay"], ["training", "decay"]
+    assert [entry.payload["part"] for entry in entries] == ["prefix", "prefix", "decay", *branched, *last]
+    spent = [(entry.payload["phase"], Compute.model_validate(entry.payload["compute"])) for entry in entries]
+    assert ["generation" in compute.by_part for _, compute in spent] == [name != "base" for name, _ in spent]
+    for phase in _of(finished, "sdft"):
+        assert Compute.sum(compute for name, compute in spent if name == phase.phase) == phase.compute
+
+
+@pytest.mark.parametrize("trainer", ["plain", "sft", "sdft"])
+def test_conversations_go_on_with_the_optimiser_of_the_same_trainer(finished: Finished, trainer: str) -> None:
+    """The teacher of sdft is carried on with it."""
+    rows = _of(finished, trainer)
+    first = "carried on" if trainer == "plain" else "new"
+    assert [row.record["optimiser"] for row in rows] == ["new", first, "carried on"]
+    (trunk,) = (Path(finished[trainer][0]["project"]) / "runs" / str(rows[1].record["trunk"])).glob("checkpoint-*")
+    kept = {path.name for path in trunk.iterdir()}
+    assert {"optimizer.pt", "scheduler.pt"} <= kept
+    assert (TEACHER_FILE in kept) == (trainer == "sdft")
 
 
 @pytest.mark.parametrize("trainer", ["sft", "sdft"])
@@ -161,7 +176,7 @@ def test_killed_within_a_phase_it_goes_on_to_the_same(
     recipe.write_text(json.dumps(content))
     middle = f"*/checkpoint-{STEPS // 2}/{PROGRESS_FILE}"
     assert kill_when(recipe, lambda: bool(list((tmp_path / "project/runs").glob(middle))))
-    assert not list((tmp_path / "project/runs").glob(f"*/checkpoint-{STEPS}"))
+    assert not list((tmp_path / "project/runs").glob(f"*/checkpoint-{STEPS - 1}"))  # where the decay begins
     assert comparable(_rows(_run(content))) == comparable(_of(finished, trainer))
 
 
@@ -217,8 +232,9 @@ def test_sdft_by_a_template(life: Make, tmp_path: Path) -> None:
     recipe["domains"] = []
     (row,) = _rows(_run(recipe))
     parts = row.compute.by_part
-    assert set(parts) == {"prefix", "generation", "evaluation"}
-    assert parts["prefix"].n_tokens == parts["generation"].n_tokens  # conversations alone
+    assert set(parts) == {"prefix", "decay", "generation", "evaluation"}
+    learnt = parts["prefix"].n_tokens + parts["decay"].n_tokens
+    assert learnt == parts["generation"].n_tokens  # conversations alone
 
 
 def test_a_task_of_an_unknown_domain_is_refused(life: Make, tmp_path: Path) -> None:

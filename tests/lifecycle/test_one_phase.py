@@ -73,7 +73,7 @@ def test_result_says_what_was_decided_and_what_it_cost(finished: Finished) -> No
     losses = [score.loss_nats for score in arm.per_domain.values()]
     assert arm.means.perplexity == pytest.approx(np.mean(np.exp(losses)))
     assert arm.means_over_all.perplexity == pytest.approx(arm.means.perplexity)
-    assert [point.n_tokens for point in arm.curve] == [20 * 128, 30 * 128, 40 * 128, 60 * 128]
+    assert [point.n_tokens for point in arm.curve] == [20 * 128, 30 * 128, 40 * 128, 48 * 128, 60 * 128]
 
 
 def test_tokens_follow_the_schedule_exactly(finished: Finished) -> None:
@@ -89,7 +89,9 @@ def test_uniform_and_evermix_share_their_beginning(finished: Finished) -> None:
     ledger = Ledger(Path(content["project"]) / "ledger.sqlite")
     segments = [entry.payload for entry in ledger.entries("segment")]
     ends = [(each["start_row"], each["end_row"]) for each in segments]
-    assert sorted(ends) == [(0, 120), (0, 240), (120, 240), (120, 240)]  # natural has no piece in common with others
+    own = [(120, 192), (192, 240)]  # cut again where the decay begins
+    natural = [(0, 192), (192, 240)]  # has none in common with the others
+    assert sorted(ends) == sorted([(0, 120), *natural, *own, *own])
     (outcome,) = ledger.entries("outcome")
     assert outcome.payload["realised_loss_nats"] == result.decisions[0].realised_loss_nats
     losses = {name: score.loss_nats for name, score in _phase(result, "evermix").per_domain.items()}

@@ -118,7 +118,8 @@ def test_compute_is_counted_alike(finished: Finished) -> None:
     rows = {arm: _rows(result, arm) for arm in ARMS}
     steps, per_step = (20, 10, 12), 4 * 32
     assert rows["naive"][0].compute.by_part["prefix"].flops == 6 * n * steps[0] * per_step
-    assert rows["naive"][2].cumulative_compute.flops == 6 * n * sum(steps) * per_step
+    branches = 4 + 2  # those of phases whose trunk goes on
+    assert rows["naive"][2].cumulative_compute.flops == pytest.approx(6 * n * (sum(steps) + branches) * per_step)
     assert rows["retrain"][2].cumulative_compute.n_tokens == (20 + 30 + 42) * per_step
     decided = rows["evermix"][1]
     probes = decided.compute.by_part["probes"]
@@ -165,7 +166,7 @@ def test_killed_in_any_phase_it_goes_on(finished: Finished, life: Make, tmp_path
     content = life(tmp_path / "project", arms=ARMS)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps(content))
-    for part in ("code: training", "both: training"):
+    for part in ("code: training to step 8", "code: decay", "both: decay"):
         assert kill_at(recipe, tmp_path / "project" / "status.json", f'"{part}"')
     resumed = _run(content)
     assert comparable(resumed.to_json()["arms"]) == comparable(finished[1].to_json()["arms"])
@@ -277,9 +278,13 @@ def test_a_phase_that_was_begun_must_stay_and_later_ones_may_change(life: Make, 
     with pytest.raises(RecipeError, match="the text of 'prose' must stay"):
         _run(content | {"domains": [{**content["domains"][0], "files": [str(other)]}]})
     later = _run(content | {"phases": [base, code, both]})
-    assert _rows(later, "evermix")[:2] == _rows(first, "evermix")
+    assert _rows(later, "evermix")[0] == _rows(first, "evermix")[0]
+    then, now = (_rows(result, "evermix")[1] for result in (first, later))
+    assert (then.model_id, then.per_domain, then.decisions) == (now.model_id, now.per_domain, now.decisions)
+    more = now.compute.by_part["training"].n_tokens - then.compute.by_part["training"].n_tokens
+    assert more == pytest.approx(2 * 4 * 32)  # the trunk goes on beyond its fork, for there is a later phase now
     kinds = [entry.kind for entry in Ledger(tmp_path / "project" / "ledger.sqlite").entries()]
-    assert kinds.count("segment") == 3
+    assert kinds.count("segment") == 3 + 3 + 2
 
 
 def test_no_room_under_the_caps_is_said(life: Make, tmp_path: Path) -> None:
@@ -304,9 +309,10 @@ def test_a_phase_of_conversations_beside_text(life: Make, tmp_path: Path) -> Non
     rows = _rows(result, "uniform")
     assert rows[1].mixture == pytest.approx({"prose": 0.5, "sums": 0.5})
     assert rows[1].n_rows == 48
-    training = rows[1].compute.by_part["training"]
-    assert training.flops == pytest.approx(6 * n * training.n_tokens)
-    assert 24 * 32 < training.n_tokens < 24 * 32 + 24 * 16  # text rows are full, sums are short
+    trained = [rows[1].compute.by_part[part] for part in ("training", "decay")]
+    assert [part.flops for part in trained] == pytest.approx([6 * n * part.n_tokens for part in trained])
+    n_tokens = sum(part.n_tokens for part in trained)
+    assert 24 * 32 < n_tokens < 24 * 32 + 24 * 16  # text rows are full, sums are short
     assert rows[1].per_domain["sums"].loss_nats > 0
     assert set(_rows(result, "evermix")[1].decisions[0].probes) == {"sums@0.1", "sums@0.9"}
 

@@ -42,18 +42,38 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def test_arms_cost_what_their_definition_says() -> None:
-    arms = ("uniform", "retrain", "wsd-restart", "oracle", "mergemix", "proxy-swarm")
-    planned = plan(recipe(arms=arms, swarm={"rung": "0.05M", "tokens": 1000, "runs": 6}))
+    arms = ("uniform", "retrain", "oracle", "mergemix", "proxy-swarm")
+    swarm = {"rung": "0.05M", "tokens": 1000, "runs": 6}
+    planned = plan(recipe(arms=arms, swarm=swarm, training={"tokens": 1000, "batch_sequences": ROWS, "trunk": False}))
     per_step, costs = ROWS * LENGTH, planned.arms
     assert costs["uniform"].n_tokens == sum(STEPS) * per_step
     assert costs["uniform"].flops == 6 * (planned.n_parameters or 0) * sum(STEPS) * per_step
     assert costs["uniform"].tokens_by_part == {"prefix": 20 * per_step, "training": 15 * per_step}
     assert costs["retrain"].n_tokens == (20 + 30 + 35) * per_step
-    assert costs["wsd-restart"].tokens_by_part["decay"] == pytest.approx(0.2 * sum(STEPS) * per_step)
     assert costs["oracle"].tokens_by_part["training"] == 7 * 15 * per_step
     assert costs["mergemix"].tokens_by_part["specialists"] == 2 * 15 * per_step
     assert costs["mergemix"].tokens_by_part["evaluation"] == 12 * 8 * (2 + 3) * LENGTH
     assert costs["proxy-swarm"].tokens_by_part["proxies"] == 2 * 6 * 1000  # not over a single domain
+
+
+def test_arms_cost_a_decay_more_on_a_trunk() -> None:
+    """The branches of 4, 2 and 1 steps; the trunk of the last phase ends where the branch leaves it."""
+    on, off = (
+        plan(
+            recipe(
+                arms=("uniform", "retrain", "oracle", "mergemix", "lora-merge"),
+                training={"tokens": 1000, "batch_sequences": ROWS, "trunk": trunk},
+            )
+        ).arms
+        for trunk in (True, False)
+    )
+    steps = {part: n / (ROWS * LENGTH) for part, n in on["uniform"].tokens_by_part.items()}
+    assert steps == pytest.approx({"prefix": 20, "training": 10 + 4, "decay": 4 + 2 + 1})
+    assert on["uniform"].n_tokens - off["uniform"].n_tokens == pytest.approx((4 + 2) * ROWS * LENGTH)
+    tried = {part: on["oracle"].tokens_by_part[part] / (ROWS * LENGTH) for part in ("training", "decay")}
+    assert tried == pytest.approx({"training": 6 * 15 + 10 + 4, "decay": 4 + 2 + 1})  # others are booked as they end
+    assert on["mergemix"].tokens_by_part["specialists"] == off["mergemix"].tokens_by_part["specialists"]
+    assert (on["retrain"], on["lora-merge"]) == (off["retrain"], off["lora-merge"])
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ BASE: dict[str, Any] = {
     "training": {"tokens": "10M"},
 }
 SWARM = {**BASE, "method": "olmix", "arms": []}
+PHASES = {**BASE, "phases": [{"name": "base"}, {"name": "more", "training": {"schedule": "cosine"}}]}
 TASK = {"name": "qa", "file": "qa.jsonl"}
 
 
@@ -81,6 +82,17 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (BASE, {"tokenizer": {"vocab_size": 512, "path": "t"}}, "tokenizer.vocab_size: an existing tokenizer"),
     (BASE, {"tokenizer": {"end_token": "</s>"}}, "tokenizer.end_token: belongs to an existing tokenizer"),
     (BASE, {"training": {"tokens": "10M", "schedule": "cosine", "decay_fraction": 0.1}}, "belongs to schedule wsd"),
+    (
+        PHASES,
+        {"training": {"tokens": "10M", "schedule": "cosine", "trunk": True}},
+        "training.trunk: true belongs to schedule wsd, whose rate is constant before it decays (schedule: cosine)",
+    ),
+    (
+        PHASES,
+        {"training": {"tokens": "10M", "trunk": True}},
+        "phases.1.training.schedule: cosine has no constant rate to branch off from (training.trunk: true)",
+    ),
+    (BASE, {"training": {"tokens": "10M", "trunk": False}}, "training.trunk: belongs to a recipe with phases"),
     (SWARM, {"swarm": {"schedule": "cosine", "decay_fraction": 0.1}}, "swarm.decay_fraction: belongs to schedule wsd"),
     (SWARM, {"swarm": {"tokens": "1M", "chinchilla": 2}}, "swarm.chinchilla: give tokens or chinchilla"),
     (BASE, domain(format="chat", text_field="body"), "domains.0.text_field: has no meaning with format chat"),

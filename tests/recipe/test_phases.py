@@ -52,6 +52,30 @@ def test_domains_steps_and_rows_of_a_life() -> None:
     assert all(before.end_row == after.first_row for before, after in pairwise(stages))
 
 
+def test_which_phases_are_on_a_trunk_and_go_on_with_its_optimiser() -> None:
+    phases = [
+        {"name": "base", "kind": "pretrain"},
+        {"name": "same", "training": {"decay_fraction": 0.5}},
+        {"name": "round", "training": {"schedule": "cosine"}},
+        {"name": "after"},
+        {"name": "wide", "training": {"batch_sequences": 8}},
+    ]
+
+    def found(key: str, **changes: Any) -> list[Any]:
+        made = recipe(phases=phases, **changes)
+        return [getattr(phase, key) for phase in made.timeline(made.phase_orders[0])]
+
+    assert found("on_trunk") == [True, True, False, True, True]
+    assert found("carries_on") == [False, True, False, False, False]
+    assert found("is_last") == [False, False, False, False, True]
+    assert found("fork_step") == [80, 50, 100, 80, 40]
+    training = {"tokens": 4000, "batch_sequences": 4, "trunk": False}
+    assert found("on_trunk", training=training) == found("carries_on", training=training) == [False] * 5
+    made = recipe()
+    (phase,) = made.timeline(made.phase_orders[0])
+    assert (phase.on_trunk, phase.carries_on, phase.is_last) == (False, False, True)
+
+
 @given(st.permutations(["more", "mend", "talk"]))
 def test_a_text_has_one_name_in_every_order(rest: list[str]) -> None:
     made = recipe(phases=LIFE, orders=[["base", *rest]])

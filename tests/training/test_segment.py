@@ -45,6 +45,25 @@ def test_factor_stays_between_zero_and_one(kind: str, total: int, warmup: int, d
     assert all(0 <= rate(step) <= 1 for step in range(total + 1))
 
 
+@given(st.integers(1, 200), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_before_its_decay_a_schedule_is_a_constant_one(total: int, warmup: float, decay: float, until: float) -> None:
+    """Its factors up to any step, that step's own among them where there is one, and nothing of its length."""
+    rate = LearningRate("wsd", total, round(warmup * total), round(decay * total))
+    end = round(until * (total - rate.decay_steps))
+    found = rate.until(end)
+    assert [found(step) for step in range(end)] == [rate(step) for step in range(end)]
+    assert end == total or found(end) == rate(end)
+    assert found == LearningRate("wsd", total + 7, rate.warmup_steps, rate.decay_steps + 7).until(end)
+    assert found == LearningRate("constant", total + 7, rate.warmup_steps).until(end)
+    for past in range(total - rate.decay_steps + 1, total + 1):
+        assert rate.until(past) == rate
+
+
+def test_a_cosine_is_named_by_its_whole_length() -> None:
+    rate = LearningRate("cosine", 12, 2)
+    assert rate.until(6) == rate
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Callable[..., dict[str, object]]) -> TokenStore:
     project = Project(tmp_path_factory.mktemp("store"))
@@ -120,6 +139,22 @@ def test_a_child_goes_on_with_the_optimiser_of_its_parent(store: TokenStore, tmp
     changed = schedule.then(5 * 4, Mixture(store.domains, [1.0, 0.0, 0.0]))
     train_segment(other, store, _segment(changed, 10), tmp_path / "other", parent=tmp_path / "first/checkpoint-5")
     assert not _equal(whole, other)
+
+
+@pytest.mark.parametrize("fork", [1, 5, 8])
+def test_a_constant_piece_and_a_decaying_one_are_one_run(store: TokenStore, tmp_path: Path, fork: int) -> None:
+    """Bit for bit: within the warm-up, after it, and up to the step with which the decay begins."""
+    schedule = MixtureSchedule.constant(Mixture.uniform(store.domains))
+    whole, begun, ended = (_model(store) for _ in range(3))
+    undivided = _segment(schedule, 12)
+    train_segment(whole, store, undivided, tmp_path / "whole")
+    rate = undivided.optimisation.schedule.until(fork)
+    assert rate == LearningRate("constant", fork, 2)
+    first = replace(undivided, end_step=fork, optimisation=replace(undivided.optimisation, schedule=rate))
+    train_segment(begun, store, first, tmp_path / "begun")
+    train_segment(ended, store, undivided, tmp_path / "ended", parent=tmp_path / f"begun/checkpoint-{fork}")
+    assert _equal(whole, ended)
+    assert not _equal(whole, begun)
 
 
 def test_workers_change_nothing(store: TokenStore, tmp_path: Path) -> None:

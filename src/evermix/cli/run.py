@@ -73,7 +73,7 @@ def compare(
     project is not trained again. Writes report.html, pareto.svg and pareto.png into the project folder.
 
     Arms are evermix, natural, uniform and proxy-swarm; with method olmix also best-run; in a recipe with
-    phases also naive, fixed-replay, retrain, mergemix, lora-merge, wsd-restart and oracle.
+    phases also naive, fixed-replay, retrain, mergemix, lora-merge and oracle.
 
     \b
     Examples:

@@ -48,7 +48,7 @@ def phase_result(
     Args:
         before: its earlier phases of the same order.
     """
-    scores = score(context, outcome.model_id, outcome.model, phase.domains, "test")
+    scores = score(context, outcome.judged.run_id, outcome.judged.trained, phase.domains, "test")
     objective, losses = context.objective(phase.domains, "test"), scores.loss_nats
     bits = np.array([each.bits_per_byte for each in scores.per_domain.values()])
     value, forgetting = float(objective.value(losses)), dict[str, float]()
@@ -92,8 +92,8 @@ def phase_result(
             )
             for decision in outcome.decisions
         ),
-        curve=outcome.state.curve,
-        model_id=outcome.model_id,
+        curve=outcome.judged.curve,
+        model_id=outcome.judged.run_id,
         record=outcome.record,
     )
     _note_outcomes(context, result)
@@ -105,7 +105,7 @@ class _TrainedOn:
 
     def __init__(self, context: RunContext, outcome: PhaseOutcome) -> None:
         self.context, self.first = context, outcome.first_row
-        self.history = outcome.state.history
+        self.history = outcome.judged.history
         assert self.history.schedule is not None, "the model was trained"
         self._schedule = self.history.schedule
         spent = self._schedule.sequences_spent
@@ -186,7 +186,7 @@ def _with_tasks(
     tasks = tasks_seen(context, domains)
     if not tasks:
         return result
-    found = score_on_tasks(context, outcome.model_id, outcome.model, tasks)
+    found = score_on_tasks(context, outcome.judged.run_id, outcome.judged.trained, tasks)
     accuracy = mean_accuracy(context.recipe, found)
     return result.model_copy(
         update={"tasks": found.metrics, "mean_accuracy": accuracy, "scoring_compute": found.compute}

@@ -24,17 +24,15 @@ from evermix.ledger import content_hash
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.history import DataHistory
 from evermix.lifecycle.text import chat_template
-from evermix.lifecycle.work import part_of
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
-from evermix.recipe import Recipe, TrainingRecipe
+from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase, TrainerKind
 from evermix.results import Compute, CurvePoint
 from evermix.tasks.prompts import PromptEncoder
 from evermix.training.sdft import SelfDistillation, TeacherPrompt, sdft_trainer
 from evermix.training.segment import (
     ONLY_TO_GO_ON,
-    LearningRate,
     MakeTrainer,
     Optimisation,
     Segment,
@@ -56,7 +54,7 @@ class ModelState:
         checkpoint: its folder; None for a model that was never trained.
         history: what it was trained on.
         step: optimiser steps since its optimiser began; 0 where the next phase begins with a new one.
-        curve: loss curve since then, steps counted likewise.
+        curve: loss curve of its phase.
     """
 
     run_id: str
@@ -87,35 +85,40 @@ class Piece:
 
     Attributes:
         mixture: over all texts of the run.
-        optimisation: of the whole phase.
-        end_step: step at which the piece ends; it begins at the model's.
-        total_steps: of the phase.
-        phase, label: for the reader.
-        trainer: of the phase.
-        is_trunk: whether the next phase goes on with its optimiser.
+        optimisation: of the whole phase, its schedule over the steps of the optimiser.
+        end_step: step of the optimiser at which the piece ends; it begins at the model's.
+        phase: that it belongs to.
+        label: for the reader.
         part: under which its compute is booked.
+        first_step: step of the optimiser at which the phase begins.
+        n_before: steps that were trained in the phase before this piece; for progress.
     """
 
     mixture: Mixture
     optimisation: Optimisation
     end_step: int
-    total_steps: int
-    phase: str
+    phase: Phase
     label: str
-    trainer: TrainerKind = "plain"
-    is_trunk: bool = False
     part: str = "training"
+    first_step: int = 0
+    n_before: int = 0
 
     @property
-    def is_carried_on(self) -> bool:
-        """Whether a later piece goes on with this one's optimiser."""
-        return self.is_trunk or self.end_step < self.total_steps
+    def own_optimisation(self) -> Optimisation:
+        """What of the phase's the piece is trained with: its schedule says nothing of steps after its end."""
+        return replace(self.optimisation, schedule=self.optimisation.schedule.until(self.end_step))
 
-    def up_to(self, end_step: int) -> Piece:
-        """Its beginning, up to a step of the phase; itself, if that is where it ends."""
-        if end_step == self.end_step:
-            return self
-        return replace(self, end_step=end_step, label=f"{self.phase}: training to step {end_step}")
+    @property
+    def may_go_on(self) -> bool:
+        """Whether later steps may go on with its optimiser: not after a decay to its end."""
+        schedule = self.own_optimisation.schedule
+        return schedule.kind == "constant" or self.end_step < schedule.total_steps
+
+    def spread(self, start: int, count: int) -> tuple[int, ...]:
+        """Of `count` steps spread evenly over the phase, those from `start` on that lie in the piece, and its end."""
+        first = self.first_step
+        found = spread_steps(start - first, self.end_step - first, self.phase.n_steps, count)
+        return tuple(first + step for step in found)
 
     @property
     def used(self) -> dict[str, float]:
@@ -129,12 +132,12 @@ def train(context: RunContext, state: ModelState, piece: Piece) -> tuple[ModelSt
     folder = context.project.run_folder(run_id)
     n_rows = (piece.end_step - state.step) * piece.optimisation.batch_sequences
     history = state.history.then(piece.mixture, n_rows)
-    job = CachedJob(folder, ("curve", "seconds"), frozenset() if piece.is_carried_on else ONLY_TO_GO_ON)
+    job = CachedJob(folder, ("curve", "seconds"), frozenset() if piece.may_go_on else ONLY_TO_GO_ON)
     record = job.run(lambda place: _train(context, state, piece, history, place), resumable=True)
     checkpoint = folder / f"checkpoint-{piece.end_step}"
     compute = _compute(context, piece, n_rows * context.mean_length(piece.mixture), record)
     ledger_record = {
-        "phase": piece.phase,
+        "phase": piece.phase.name,
         "label": piece.label,
         "part": piece.part,
         "start_row": state.history.n_rows,
@@ -143,43 +146,8 @@ def train(context: RunContext, state: ModelState, piece: Piece) -> tuple[ModelSt
         "compute": compute.model_dump(mode="json"),
     }
     context.project.ledger.append("segment", run_id, ledger_record)
-    curve = tuple(CurvePoint.model_validate(point) for point in record["curve"])
-    return ModelState(run_id, checkpoint, history, piece.end_step, (*state.curve, *curve)), compute
-
-
-def phase_piece(context: RunContext, phase: Phase, mixture: Mixture, part: str | None = None) -> Piece:
-    """A whole phase on one mixture over all texts, with an optimiser of its own."""
-    n_steps = phase.n_steps
-    return Piece(
-        mixture,
-        optimisation_of(phase.training, n_steps),
-        n_steps,
-        n_steps,
-        phase.name,
-        f"{phase.name}: training",
-        phase.recipe.trainer,
-        part=part or part_of(context.recipe, phase),
-    )
-
-
-def optimisation_of(training: TrainingRecipe, n_steps: int) -> Optimisation:
-    """How weights are updated over `n_steps`, the learning rate's schedule stretched over them."""
-    schedule = LearningRate(
-        training.schedule,
-        n_steps,
-        round(training.warmup_fraction * n_steps),
-        round(training.decay_fraction * n_steps),
-    )
-    return Optimisation(
-        learning_rate=training.learning_rate,
-        schedule=schedule,
-        batch_sequences=training.batch_sequences,
-        gradient_accumulation=training.gradient_accumulation,
-        weight_decay=training.weight_decay,
-        clip_norm=training.clip_norm,
-        workers=training.workers,
-        precision=training.precision,
-    )
+    curve = (*state.curve, *_curve(context, state, piece, record))
+    return ModelState(run_id, checkpoint, history, piece.end_step, curve), compute
 
 
 def decision_steps(at: tuple[float, ...], total_steps: int) -> tuple[int, ...]:
@@ -204,7 +172,7 @@ def check_trainers(recipe: Recipe) -> None:
 def _identity(context: RunContext, state: ModelState, piece: Piece) -> dict[str, Any]:
     """All that decides the weights: texts of no share do not count, so later phases of a recipe change nothing."""
     texts = [domain for domain in context.rows if domain.name in piece.used]
-    optimisation = asdict(piece.optimisation)
+    optimisation = asdict(piece.own_optimisation)
     optimisation.pop("workers")
     return {
         "context": context.fingerprint,
@@ -215,8 +183,22 @@ def _identity(context: RunContext, state: ModelState, piece: Piece) -> dict[str,
         "sizes": {domain.name: domain.n_rows for domain in texts},
         "optimisation": optimisation,
         "end_step": piece.end_step,
-        **_trainer_identity(context, piece.trainer),
+        **_trainer_identity(context, piece.phase.recipe.trainer),
     }
+
+
+def _curve(context: RunContext, state: ModelState, piece: Piece, record: Mapping[str, Any]) -> list[CurvePoint]:
+    """The loss curve of a finished piece, steps and tokens counted from the beginning of the phase."""
+    points = [CurvePoint.model_validate(point) for point in record["curve"]]
+    if not piece.first_step or not points:
+        return points
+    batch, schedule = piece.optimisation.batch_sequences, state.history.schedule
+    assert schedule is not None  # there was a phase before
+    began = state.history.n_rows - state.step * batch
+    spent = schedule.sequences_spent(began + piece.first_step * batch) - schedule.sequences_spent(began)
+    before = round(float(spent @ context.store.mean_lengths))
+    shift = {"step": piece.first_step, "n_tokens": before}
+    return [p.model_copy(update={key: getattr(p, key) - n for key, n in shift.items()}) for p in points]
 
 
 def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHistory, folder: Path) -> dict[str, Any]:
@@ -226,17 +208,17 @@ def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHi
     segment = Segment(
         history.schedule,
         end,
-        piece.optimisation,
+        piece.own_optimisation,
         context.recipe.seed,
-        spread_steps(start, end, piece.total_steps, recipe.evaluations) if recipe.evaluations else (),
-        spread_steps(start, end, piece.total_steps, recipe.checkpoints),
+        piece.spread(start, recipe.evaluations) if recipe.evaluations else (),
+        piece.spread(start, recipe.checkpoints),
         state.history.n_rows - start * batch,
     )
     resumed = newest_checkpoint(folder)
     at = int(resumed.name.removeprefix("checkpoint-")) if resumed else start
     model = context.initial_model() if state.checkpoint is None else load_model(state.checkpoint)
-    tokens_per_step = round(batch * context.mean_length(piece.mixture))
-    with context.reporter.part("training", piece.label, end, tokens_per_step, at) as report:
+    tokens_per_step, passed = round(batch * context.mean_length(piece.mixture)), start - piece.n_before
+    with context.reporter.part("training", piece.label, end - passed, tokens_per_step, at - passed) as report:
         progress = train_segment(
             model,
             context.store,
@@ -244,8 +226,8 @@ def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHi
             folder,
             parent=None if state.checkpoint is None or start == 0 else state.checkpoint,
             heldout=context.heldout(list(piece.used), "decision", _CURVE_SEQUENCES),
-            report=report,
-            make_trainer=_trainer_of(context, piece.trainer),
+            report=lambda step: report(step - passed),
+            make_trainer=_trainer_of(context, piece.phase.recipe.trainer),
         )
     counts = {"counts": progress.counts} if progress.counts else {}
     return {"curve": progress.curve, "seconds": progress.seconds, **counts}

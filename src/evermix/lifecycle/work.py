@@ -6,12 +6,14 @@ FLOPs are counted as everywhere (METHODS 2): with N parameters 6 N per token of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
 
 TRAINING, ADAPTER, READING = 6.0, 4.0, 2.0
+DECAY = "decay"  # where the training of branches is booked
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,23 @@ def training(recipe: Recipe, phase: Phase, part: str | None = None, share: float
     """A share of a phase's training."""
     tokens = share * phase.n_rows * recipe.corpus.sequence_length
     return Work(part or part_of(recipe, phase), tokens, TRAINING)
+
+
+def trainings(recipe: Recipe, phase: Phase, decided: Sequence[int] = ()) -> list[Work]:
+    """All training of a phase, branch and trunk (lifecycle/course.py): up to the first decision, after it, the decay.
+
+    Args:
+        recipe: whose phase it is.
+        phase: that is trained.
+        decided: steps of it at which is decided on the way.
+    """
+    trunk = phase.n_steps
+    if phase.on_trunk and phase.is_last:
+        trunk = max(phase.fork_step, *decided, 0)
+    first = min(decided, default=trunk)
+    decay = phase.n_steps - phase.fork_step if phase.on_trunk else 0
+    parts = ((None, first), ("training", trunk - first), (DECAY, decay))
+    return [training(recipe, phase, part, steps / phase.n_steps) for part, steps in parts if steps]
 
 
 def part_of(recipe: Recipe, phase: Phase) -> str:

@@ -183,6 +183,11 @@ class TrainingRecipe(Model):
     schedule: Schedule = Field("wsd", description="of the learning rate: warmup-stable-decay, or cosine to a tenth")
     warmup_fraction: Share = Field(0.02, description="first part of the steps, rising linearly from zero")
     decay_fraction: Share = Field(0.2, description="last part of a wsd schedule, falling linearly to zero")
+    trunk: bool | None = Field(
+        None,
+        description="of a recipe with phases: go from one to the next on a trunk at a constant rate, with its "
+        "optimiser, and judge branches that decay; default: true with schedule wsd",
+    )
     weight_decay: Weight = Field(0.1, description="of AdamW")
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(1.0, description="greatest gradient norm")
     evaluations: Annotated[int, Field(ge=0)] = Field(8, description="points of the loss curves within the run")
@@ -202,7 +207,21 @@ class TrainingRecipe(Model):
                 f"({self.gradient_accumulation})"
             )
         check_schedule(self.schedule, self.changed("decay_fraction"))
+        if self.trunk and self.schedule != "wsd":
+            message = (
+                f"true belongs to schedule wsd, whose rate is constant before it decays (schedule: {self.schedule})"
+            )
+            raise LocatedError(("trunk",), message)
         return self
+
+    @property
+    def has_trunk(self) -> bool:
+        """Whether phases are trained on a trunk."""
+        return self.trunk is not False and self.schedule == "wsd"
+
+    def decay_steps(self, n_steps: int) -> int:
+        """Of `n_steps`, the last ones, over which a wsd schedule falls; 0 with a schedule that has no such end."""
+        return round(self.decay_fraction * n_steps) if self.schedule == "wsd" else 0
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
@@ -158,6 +158,9 @@ class Phase:
         training: how it is trained, its budget included.
         n_steps: optimiser steps.
         first_row: rows of all phases before it; rows are sequences of text, or conversations.
+        on_trunk: whether it is trained on a trunk at a constant rate, and judged by a branch that decays.
+        carries_on: whether its trunk goes on with the optimiser of the phase before.
+        is_last: whether no phase goes on from its trunk.
     """
 
     number: int
@@ -167,6 +170,9 @@ class Phase:
     training: TrainingRecipe
     n_steps: int
     first_row: int
+    on_trunk: bool = False
+    carries_on: bool = False
+    is_last: bool = True
 
     @property
     def name(self) -> str:
@@ -187,6 +193,21 @@ class Phase:
     def n_rows(self) -> int:
         """Rows of the whole phase."""
         return self.n_steps * self.batch_rows
+
+    @property
+    def fork_step(self) -> int:
+        """Step from which on the rate falls; `n_steps`, if it does not."""
+        return self.n_steps - self.training.decay_steps(self.n_steps)
+
+    @property
+    def off_trunk(self) -> Phase:
+        """The same without a trunk: what it is judged by is all there is."""
+        return replace(self, on_trunk=False)
+
+    @property
+    def by_itself(self) -> Phase:
+        """The same without a trunk and with an optimiser of its own."""
+        return replace(self, on_trunk=False, carries_on=False)
 
     @property
     def end_row(self) -> int:
@@ -299,7 +320,35 @@ def timeline(
         placed.append(Phase(number, phase, (*known, *new), new, own, n_steps, first_row))
         seen.update(today)
         first_row = placed[-1].end_row
-    return tuple(placed)
+    return tuple(_joined(placed, number) for number in range(len(placed)))
+
+
+_KEPT_BY_OPTIMISER = {"batch_sequences", "gradient_accumulation", "learning_rate", "weight_decay"}
+
+
+def _joined(phases: Sequence[Phase], number: int) -> Phase:
+    """A phase that knows what it goes on from, and what from it; without `phases` in a recipe there is no trunk."""
+    phase = phases[number]
+    has_trunk = phase.training.has_trunk and phase.recipe is not PRETRAINING
+    carries_on = has_trunk and number > 0 and phases[number - 1].training.has_trunk
+    if carries_on:
+        carries_on = _updates(phases[number - 1]) == _updates(phase)
+    return replace(phase, on_trunk=has_trunk, carries_on=carries_on, is_last=number == len(phases) - 1)
+
+
+def _updates(phase: Phase) -> dict[str, Any]:
+    """What must agree for an optimiser to be carried on: it keeps its rate, and rows are counted in batches."""
+    return {"trainer": phase.recipe.trainer, **phase.training.model_dump(include=_KEPT_BY_OPTIMISER)}
+
+
+def check_trunk(phases: Sequence[PhaseRecipe], training: TrainingRecipe) -> None:
+    """LocatedError if training.trunk is given where it has no meaning, or true for a phase that cannot have one."""
+    if training.trunk is not None and not phases:
+        raise LocatedError(("training", "trunk"), "belongs to a recipe with phases")
+    for position, phase in enumerate(phases):
+        if training.trunk and phase.training.schedule == "cosine":
+            message = "cosine has no constant rate to branch off from (training.trunk: true)"
+            raise LocatedError(("phases", position, "training", "schedule"), message)
 
 
 def _change(there: dict[str, str], phase: PhaseRecipe, names: Labels, number: int) -> None:

@@ -37,6 +37,7 @@ from evermix.recipe.phases import (
     ReplayRecipe,
     RetentionRecipe,
     base_name,
+    check_trunk,
     phase_orders,
     timeline,
 )
@@ -65,7 +66,6 @@ Arm = Literal[
     "mergemix",
     "proxy-swarm",
     "lora-merge",
-    "wsd-restart",
     "oracle",
 ]
 EvidenceKind = Literal["probes", "swarm"]
@@ -78,15 +78,7 @@ _OF_EVIDENCE: dict[EvidenceKind, dict[str, tuple[str, ...]]] = {
 }
 """Sections and keys of them that only one kind of evidence reads."""
 _OF_PHASES = ("orders", "replay", "retention")
-_ARMS_OF_PHASES: tuple[Arm, ...] = (
-    "naive",
-    "fixed-replay",
-    "retrain",
-    "mergemix",
-    "lora-merge",
-    "wsd-restart",
-    "oracle",
-)
+_ARMS_OF_PHASES: tuple[Arm, ...] = ("naive", "fixed-replay", "retrain", "mergemix", "lora-merge", "oracle")
 Start = Literal["natural", "uniform"] | dict[Name, Weight]
 
 
@@ -209,6 +201,7 @@ class Recipe(Model):
                     decisions = "decisions by a swarm" if kind == "swarm" else "decisions by probes"
                     message = f"belongs to {decisions} (this recipe's method: {self.method})"
                     raise LocatedError((section, given[0]), message)
+        check_trunk(self.phases, self.training)
         if not self.phases:
             wrong = next((arm for arm in self.arms if arm in _ARMS_OF_PHASES), None)
             if wrong is not None:

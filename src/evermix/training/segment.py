@@ -69,6 +69,16 @@ class LearningRate:
         progress = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
         return 0.1 + 0.45 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
+    def until(self, end: int) -> LearningRate:
+        """The same factors for all steps < end, and no more than that: what is trained by then has no part in the rest.
+
+        Of `wsd` up to the beginning of its decay that is `constant` with the same warm-up, whenever the decay begins. A
+        checkpoint at `end` holds the factor of step `end` too, which the next step is taken with; it is the same.
+        """
+        if self.kind == "constant" or (self.kind == "wsd" and end <= self.total_steps - self.decay_steps):
+            return LearningRate("constant", end, self.warmup_steps)
+        return self
+
 
 @dataclass(frozen=True)
 class Optimisation:

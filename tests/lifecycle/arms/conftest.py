@@ -70,14 +70,38 @@ def opened(content: dict[str, Any]) -> RunContext:
 def lived(
     tmp_path_factory: pytest.TempPathFactory, life: Make, request: pytest.FixtureRequest
 ) -> tuple[Path, RunResult]:
-    """The project folder and the result."""
-    asked = request.config.getoption("--arms", default=None)
-    arms = asked.split(",") if asked else list(OF_PHASES)
+    """The project folder and the result of a run on a trunk."""
     project = tmp_path_factory.mktemp("arms") / "project"
-    return project, run(Recipe.model_validate(life(project, arms=arms)))
+    return project, run(Recipe.model_validate(life(project, arms=_asked_for(request))))
+
+
+@pytest.fixture(scope="session")
+def lived_anew(
+    tmp_path_factory: pytest.TempPathFactory, life: Make, request: pytest.FixtureRequest
+) -> tuple[Path, RunResult]:
+    """The same without a trunk: the optimiser begins anew in every phase."""
+    project = tmp_path_factory.mktemp("anew") / "project"
+    content = anew(life(project, arms=_asked_for(request)))
+    return project, run(Recipe.model_validate(content))
+
+
+def anew(content: dict[str, Any]) -> dict[str, Any]:
+    """The recipe without a trunk."""
+    return content | {"training": content["training"] | {"trunk": False}}
+
+
+def _asked_for(request: pytest.FixtureRequest) -> list[str]:
+    asked = request.config.getoption("--arms", default=None)
+    return asked.split(",") if asked else list(OF_PHASES)
 
 
 @pytest.fixture(scope="session")
 def rows(lived: tuple[Path, RunResult]) -> dict[str, tuple[PhaseResult, ...]]:
-    """Arm -> its phases."""
+    """Arm -> its phases, on a trunk."""
     return {name: arm.orders[0] for name, arm in lived[1].arms.items()}
+
+
+@pytest.fixture(scope="session")
+def rows_anew(lived_anew: tuple[Path, RunResult]) -> dict[str, tuple[PhaseResult, ...]]:
+    """Arm -> its phases, without a trunk."""
+    return {name: arm.orders[0] for name, arm in lived_anew[1].arms.items()}

@@ -22,7 +22,7 @@ from evermix.recipe import Recipe
 from evermix.recipe.whole import Arm
 from evermix.results import PhaseResult, RunResult
 from evermix.results.run_result import EvidenceName
-from tests.lifecycle.arms.conftest import OF_PHASES, opened
+from tests.lifecycle.arms.conftest import OF_PHASES, anew, opened
 
 Make = Callable[..., dict[str, Any]]
 Rows = dict[str, tuple[PhaseResult, ...]]
@@ -49,13 +49,25 @@ def test_an_arm_has_a_name_and_a_look_of_its_own(name: str, rows: Rows, lived: t
         assert {row.arm for row in rows[name]} == {name}
 
 
+@pytest.fixture(scope="module", params=["on a trunk", "anew"])
+def either(request: pytest.FixtureRequest, life: Make) -> tuple[RunResult, Make]:
+    """A result with a trunk or without, and what makes its recipe for other arms."""
+    on_trunk = request.param == "on a trunk"
+    project, result = request.getfixturevalue("lived" if on_trunk else "lived_anew")
+
+    def make(arms: list[str]) -> dict[str, Any]:
+        content = life(project, arms=arms)
+        return content if on_trunk else anew(content)
+
+    return result, make
+
+
 @pytest.mark.parametrize("name", OF_PHASES)
-def test_an_arm_books_the_parts_that_it_has_estimated(
-    name: str, rows: Rows, lived: tuple[Path, RunResult], life: Make
-) -> None:
-    recipe = Recipe.model_validate(life(lived[0], arms=[name]))
+def test_an_arm_books_the_parts_that_it_has_estimated(name: str, either: tuple[RunResult, Make]) -> None:
+    result, make = either
+    recipe, rows = Recipe.model_validate(make([name])), result.arms[name].orders[0]
     (phases,) = [recipe.timeline(order) for order in recipe.phase_orders]
-    for k, row in enumerate(rows[name]):
+    for k, row in enumerate(rows):
         estimated = Counter[str]()
         for work in ARMS[name].estimate(recipe, phases[: k + 1]):
             estimated[work.part] += work.n_tokens  # type: ignore[assignment]
@@ -64,15 +76,16 @@ def test_an_arm_books_the_parts_that_it_has_estimated(
         for part in {"prefix", "training", "decay", "probes", "specialists"} & set(booked):
             assert estimated[part] == pytest.approx(booked[part]), part
     planned = plan(recipe).arms[name]
-    total = rows[name][-1].cumulative_compute
+    total = rows[-1].cumulative_compute
     assert {part for part, n in planned.tokens_by_part.items() if n} == set(total.by_part)
     assert planned.flops == pytest.approx(total.flops, rel=0.1)
 
 
 @pytest.fixture(scope="module")
-def reached(lived: tuple[Path, RunResult], life: Make) -> tuple[RunContext, ModelState]:
-    """The context of the finished run, and the model after its first phase, which is the same for every arm."""
-    context = opened(life(lived[0], arms=list(lived[1].arms)))
+def reached(either: tuple[RunResult, Make]) -> tuple[RunContext, ModelState]:
+    """The context of the finished run, and the model after its first phase, the same for every arm that decides."""
+    result, make = either
+    context = opened(make(list(result.arms)))
     outcome = Uniform().run(context, ModelState.initial(context), context.orders[0][:1])
     return context, outcome.state
 
@@ -90,9 +103,10 @@ def test_evidence_asks_for_nothing_where_nothing_is_to_be_decided(
 
 @pytest.mark.parametrize("name", EVIDENCE)
 def test_a_decision_is_made_once_and_says_what_it_stands_on(
-    name: EvidenceName, reached: tuple[RunContext, ModelState], rows: Rows
+    name: EvidenceName, reached: tuple[RunContext, ModelState], either: tuple[RunResult, Make]
 ) -> None:
     context, state = reached
+    rows = {arm: each.orders[0] for arm, each in either[0].arms.items()}
     evidence, phases = EVIDENCE[name], context.orders[0][:2]
     before = len(_decisions(context))
     request = evidence.request(context, state, phases, "of this test")

@@ -89,12 +89,18 @@ def test_the_model_is_the_base_with_the_probes_updates(lived: tuple[Path, RunRes
     assert changed
 
 
-def test_it_decides_as_evermix_does_and_is_not_trained(rows: Rows) -> None:
-    assert rows["lora-merge"][0].model_copy(update={"arm": "evermix"}) == rows["evermix"][0]
-    evermix, merged = rows["evermix"][1], rows["lora-merge"][1]
+def test_it_decides_as_evermix_does_and_is_not_trained(rows_anew: Rows) -> None:
+    assert rows_anew["lora-merge"][0].model_copy(update={"arm": "evermix"}) == rows_anew["evermix"][0]
+    evermix, merged = rows_anew["evermix"][1], rows_anew["lora-merge"][1]
     assert merged.mixture == pytest.approx(evermix.mixture)
     assert set(merged.compute.by_part) == {"probes", "evaluation"}
     assert merged.compute.by_part["probes"] == evermix.compute.by_part["probes"]
+
+
+def test_it_has_no_trunk(rows: Rows, rows_anew: Rows) -> None:
+    """A merged model is not trained on: it stands on one whose rate has decayed, whatever the recipe says."""
+    on, off = ([(row.model_id, row.per_domain, row.record) for row in each["lora-merge"]] for each in (rows, rows_anew))
+    assert on == off
 
 
 def test_the_next_phase_knows_what_the_probes_read(rows: Rows) -> None:

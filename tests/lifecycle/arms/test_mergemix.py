@@ -71,13 +71,14 @@ def test_mixtures_of_later_phases_keep_the_proportions_of_what_was_learnt(rows: 
 
 def test_compute_by_part(lived: tuple[Path, RunResult], rows: Rows) -> None:
     n, phase = n_parameters(lived[1]), 10 * 4 * 32
-    for row, n_domains in zip(rows["mergemix"][1:], (2, 3), strict=True):
+    for row, n_domains, trunk in zip(rows["mergemix"][1:], (2, 3), (10, 8), strict=True):  # steps of ten
         parts = row.compute.by_part
         assert parts["specialists"].flops == 6 * n * 2 * phase
-        assert parts["training"].flops == 6 * n * phase
+        assert parts["training"].flops == 6 * n * trunk * 4 * 32
+        assert parts["decay"].flops == 6 * n * 2 * 4 * 32
         assert parts["evaluation"].n_tokens == 12 * n_domains * 8 * 32  # 8 sequences of 32 tokens each
         assert parts["evaluation"].flops == 2 * n * parts["evaluation"].n_tokens
-        assert set(parts) == {"specialists", "evaluation", "training"}
+        assert set(parts) == {"specialists", "evaluation", "training", "decay"}
 
 
 def test_the_specialist_of_one_new_domain_is_the_naive_arm(lived: tuple[Path, RunResult], rows: Rows) -> None:

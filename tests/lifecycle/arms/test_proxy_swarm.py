@@ -28,7 +28,7 @@ Rows = dict[str, tuple[PhaseResult, ...]]
 
 def test_a_single_domain_needs_no_swarm(rows: Rows) -> None:
     assert rows["proxy-swarm"][0].model_id == rows["uniform"][0].model_id
-    assert set(rows["proxy-swarm"][0].compute.by_part) == {"prefix"}
+    assert set(rows["proxy-swarm"][0].compute.by_part) == {"prefix", "decay"}
 
 
 def test_the_phase_is_trained_on_the_proposal(rows: Rows) -> None:
@@ -95,7 +95,7 @@ def test_bounds_count_what_was_spent_and_a_swarm_is_paid_once(life: Make, tmp_pa
     asked = [[proxy.run_id for proxy in PhaseSwarm(context, phase).proxies] for phase in phases]
     assert asked[0] == asked[1]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("project/runs/proxy-*/done.json")} == trained
-    for outcome, parts in ((first, {"proxies", "prefix"}), (second, {"training"})):
+    for outcome, parts in ((first, {"proxies", "prefix", "decay"}), (second, {"training", "decay"})):
         assert {name for name, part in outcome.compute.by_part.items() if part.flops > 0} == parts
     np.testing.assert_allclose(first.mixture.weights, second.mixture.weights, atol=1e-9)
 

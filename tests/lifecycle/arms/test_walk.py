@@ -51,17 +51,28 @@ def test_every_step_is_entered_once_per_phase(life: Callable[..., dict[str, Any]
     with watched() as seen:
         run(Recipe.model_validate(content))
     entered = [step for event, step in seen if event == "call"]
-    judged = ["train", "result of the phase", "score"]
-    decided = ["decide", "evidence", "conclude", *judged]
+    trunk, branch, judged = ["train", "train"], ["train"], ["result of the phase", "score"]
+    decision = ["decide", "evidence", "conclude"]
     compared = entered[entered.index("result") :].count("score")  # read again, for paired comparisons
-    assert [step for step in entered if step != "arm"] == [
-        "context",
-        *judged,  # the first phase has one domain: nothing to decide
-        *decided,
-        *decided,
-        "result",
-        *["score"] * compared,
-    ]
+    assert (
+        [step for step in entered if step != "arm"]
+        == [
+            "context",
+            *trunk,  # to where the branch leaves it, and to the end
+            *branch,
+            *judged,  # the first phase has one domain: nothing to decide
+            *decision,
+            *trunk,
+            *branch,
+            *judged,
+            *decision,
+            *trunk[:1],  # nothing goes on from the last phase
+            *branch,
+            *judged,
+            "result",
+            *["score"] * compared,
+        ]
+    )
     depth = list[str]()
     for event, step in seen:
         if event == "call":

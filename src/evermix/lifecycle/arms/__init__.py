@@ -4,7 +4,6 @@ from evermix.lifecycle.arms.base import Arm, PhaseOutcome
 from evermix.lifecycle.arms.decided import BestRunArm, Evermix, MergeMix, Oracle, ProxySwarm
 from evermix.lifecycle.arms.lora_merge import LoraMerge
 from evermix.lifecycle.arms.mixtures import FixedReplay, Naive, Natural, Retrain, Uniform
-from evermix.lifecycle.arms.wsd_restart import WsdRestart
 
 ARMS: dict[str, Arm] = {
     arm.name: arm
@@ -18,7 +17,6 @@ ARMS: dict[str, Arm] = {
         Retrain(),
         MergeMix(),
         LoraMerge(),
-        WsdRestart(),
         ProxySwarm(),
         Oracle(),
     )

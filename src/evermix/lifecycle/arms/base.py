@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 from evermix.lifecycle.context import RunContext
+from evermix.lifecycle.course import Course
 from evermix.lifecycle.evidence.probe_budget import decided_at
-from evermix.lifecycle.state import ModelState, phase_piece, train
-from evermix.lifecycle.work import Work, training
+from evermix.lifecycle.state import ModelState
+from evermix.lifecycle.work import Work, trainings
 from evermix.mixture import Mixture
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
@@ -26,18 +26,16 @@ class PhaseOutcome:
 
     Attributes:
         state: what goes on into the next phase.
-        model: the checkpoint that the phase is judged by; most often the state's.
-        model_id: hash of all that led to it.
+        judged: what the phase is judged by: on a trunk its branch, else the same.
         mixture: what was trained on last, over all texts of the run.
         compute: of everything the arm did.
-        first_row: of the state's history that belongs to the phase.
+        first_row: of their history that belongs to the phase.
         decisions: that it made.
         record: what else it has to tell.
     """
 
     state: ModelState
-    model: Path
-    model_id: str
+    judged: ModelState
     mixture: Mixture
     compute: Compute
     first_row: int
@@ -83,28 +81,28 @@ class MixtureArm(Arm):
         return on_mixture(context, state, phase, self.mixture(context, phase))
 
     def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
-        """One training of the phase."""
-        return [training(recipe, phases[-1])]
+        """The training of the phase."""
+        return trainings(recipe, phases[-1])
 
 
 def on_mixture(context: RunContext, state: ModelState, phase: Phase, mixture: Mixture) -> PhaseOutcome:
-    """The outcome of training a phase on one mixture over its domains, with a new optimiser.
+    """The outcome of training a phase on one mixture over its domains.
 
     Where probes decide on the way, the start is trained in pieces that end where they decide: arms that begin alike
-    share them, and the weights are the same.
+    share them, and the weights are the same. Not within a branch: a trunk beside it would be there for that alone.
     """
-    over_all, reached, computes = context.over_all(mixture), state.with_new_optimizer(), list[Compute]()
-    whole = phase_piece(context, phase, over_all)
+    over_all, course = context.over_all(mixture), Course.begin(state, phase)
     shared = context.recipe.decided_by == "probes" and phase.recipe.kind == "pretrain"
     is_start = mixture == context.named_mixture(phase)
     ends = decided_at(context.recipe, phase) if shared and is_start else ()
+    if phase.on_trunk:
+        ends = tuple(end for end in ends if end <= phase.fork_step)
     for end in (*ends, phase.n_steps):
-        reached, compute = train(context, reached, whole.up_to(end))
-        computes.append(compute)
-    return trained(state, reached, over_all, Compute.sum(computes))
+        course = course.on(context, over_all, end)
+    return trained(state, course, over_all)
 
 
-def trained(before: ModelState, reached: ModelState, mixture: Mixture, compute: Compute) -> PhaseOutcome:
-    """The outcome that is judged by the model which goes on, with a new optimiser."""
+def trained(before: ModelState, course: Course, mixture: Mixture) -> PhaseOutcome:
+    """The outcome of a training that has come to the end of its phase."""
     first_row = before.history.n_rows
-    return PhaseOutcome(reached, reached.trained, reached.run_id, mixture, compute, first_row)
+    return PhaseOutcome(course.state, course.judged, mixture, course.compute, first_row, record=course.record)

@@ -8,12 +8,13 @@ from dataclasses import replace
 from evermix.errors import RecipeError
 from evermix.lifecycle.arms.base import Arm, PhaseOutcome, on_mixture, trained
 from evermix.lifecycle.context import RunContext
+from evermix.lifecycle.course import Course
 from evermix.lifecycle.deciding import decide
 from evermix.lifecycle.evidence import EVIDENCE
 from evermix.lifecycle.evidence.probe_budget import decided_at
 from evermix.lifecycle.evidence.probes import ProbeEvidence
-from evermix.lifecycle.state import ModelState, phase_piece, train
-from evermix.lifecycle.work import Work, training
+from evermix.lifecycle.state import ModelState
+from evermix.lifecycle.work import Work, trainings
 from evermix.mixture import Mixture
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
@@ -32,8 +33,8 @@ class DecidedArm(Arm):
         return _before(context, state, phases, self.name, self.evidence)
 
     def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
-        """The decision, and one training of the phase."""
-        return [*EVIDENCE[self.evidence].estimate(recipe, phases[-1]), training(recipe, phases[-1])]
+        """The decision, and the training of the phase."""
+        return [*EVIDENCE[self.evidence].estimate(recipe, phases[-1]), *trainings(recipe, phases[-1])]
 
 
 class Evermix(Arm):
@@ -52,14 +53,12 @@ class Evermix(Arm):
         return _before(context, state, phases, self.name, evidence)
 
     def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
-        """Decisions, and one training of the phase."""
+        """Decisions, and the training of the phase."""
         phase, evidence = phases[-1], recipe.decided_by
         work = EVIDENCE[evidence].estimate(recipe, phase)
         at = decided_at(recipe, phase) if evidence == "probes" and phase.recipe.kind == "pretrain" else ()
-        if not at:
-            return [*work, training(recipe, phase)]
-        first = at[0] / phase.n_steps
-        return [training(recipe, phase, share=first), *work, training(recipe, phase, "training", 1 - first)]
+        before, *after = trainings(recipe, phase, at)
+        return [before, *work, *after] if at else [*work, before, *after]
 
 
 class MergeMix(DecidedArm):
@@ -133,19 +132,18 @@ def _before(
 
 
 def _on_the_way(context: RunContext, state: ModelState, phase: Phase) -> PhaseOutcome:
-    """The start mixture up to the first decision, then each decided one up to the next, with one optimiser."""
+    """The start mixture up to the first decision, then each decided one up to the next, with one optimiser.
+
+    On a trunk all decisions are made from it.
+    """
     probes, at = ProbeEvidence(), decided_at(context.recipe, phase)
-    mixture, computes, decisions = context.named_mixture(phase), list[Compute](), list[Decision]()
-    reached = state.with_new_optimizer()
+    mixture, decisions, course = context.named_mixture(phase), list[Decision](), Course.begin(state, phase)
     for end in (*at, phase.n_steps):
-        whole = phase_piece(context, phase, context.over_all(mixture), "training" if decisions else None)
-        reached, compute = train(context, reached, whole.up_to(end))
-        computes.append(compute)
+        course = course.on(context, context.over_all(mixture), end, "training" if decisions else None)
         if end < phase.n_steps:
-            request = probes.request_on_the_way(context, reached, phase, Evermix.name)
-            decision = decide(context, probes, reached, request)
-            mixture = decided_mixture(context, phase, decision)
-            computes.append(decision.compute)
-            decisions.append(decision)
-    outcome = trained(state, reached, context.over_all(mixture), Compute.sum(computes))
-    return replace(outcome, decisions=tuple(decisions))
+            request = probes.request_on_the_way(context, course.state, phase, Evermix.name)
+            decisions.append(decide(context, probes, course.state, request))
+            mixture = decided_mixture(context, phase, decisions[-1])
+    outcome = trained(state, course, context.over_all(mixture))
+    deciding = Compute.sum(decision.compute for decision in decisions)
+    return replace(outcome, compute=outcome.compute + deciding, decisions=tuple(decisions))

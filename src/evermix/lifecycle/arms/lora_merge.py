@@ -8,7 +8,8 @@ shares, the adapters' weights are the ones of least norm with
 and the model is theta + sum_i w_i Delta_i (METHODS 2, baselines). A decision may give recomputed domains shares that no
 probe of its own stands for: then only the shares of the new domains are kept, and the rest in the proportions so far.
 The model's history goes on by the rows that the probes were trained on, booked at the effective mixture. Where nothing
-is decided, as in a pretraining, the arm does what `evermix` does.
+is decided, as in a pretraining, the arm does what `evermix` does without a trunk: a merged model is not trained on, so
+that it must stand on one whose rate has decayed.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class LoraMerge(Arm):
         is_pretraining = phase.recipe.kind == "pretrain"
         decision = None if is_pretraining else decide_before(context, state, phases, self.name, "probes")
         if decision is None:
-            return Evermix().run(context, state, phases)
+            return Evermix().run(context, state, (*phases[:-1], phase.by_itself))
         probes = _probes(context, state, decision)
         w = adapter_weights(decision)
         seen = [[name, probe.loss_nats] for name, probe in decision.probes.items()]  # no ids: later phases change them
@@ -78,7 +79,7 @@ class LoraMerge(Arm):
         weights = dict(zip(decision.probes, w.tolist(), strict=True))
         told = decision.model_copy(update={"adapter_weights": weights})
         first_row = state.history.n_rows
-        return PhaseOutcome(merged, checkpoint, run_id, mixture, decision.compute, first_row, (told,))
+        return PhaseOutcome(merged, merged, mixture, decision.compute, first_row, (told,))
 
     def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
         """The probes are the training, where there are any before a phase."""
@@ -86,7 +87,7 @@ class LoraMerge(Arm):
             work = EVIDENCE["probes"].estimate(recipe, phases[-1])
             if work:
                 return work
-        return Evermix().estimate(recipe, phases)
+        return Evermix().estimate(recipe, (*phases[:-1], phases[-1].by_itself))
 
 
 def adapter_weights(decision: Decision) -> Floats:

@@ -56,7 +56,7 @@ class FixedReplay(MixtureArm):
 
 
 class Retrain(MixtureArm):
-    """A new model at every phase, trained on everything there is for as long as all phases together."""
+    """A new model at every phase, trained on everything there is for as long as all phases together. No trunk."""
 
     name, label, colour, mark = "retrain", "retrain", "#0072B2", "s"
 
@@ -74,8 +74,8 @@ class Retrain(MixtureArm):
 
 
 def _whole(phases: Sequence[Phase]) -> Phase:
-    """The last phase, as long as all together."""
-    last = phases[-1]
+    """The last phase, as long as all together; nothing goes on from it."""
+    last = phases[-1].by_itself
     return replace(last, n_steps=sum(phase.n_rows for phase in phases) // last.batch_rows, first_row=0)
 
 

@@ -25,10 +25,11 @@ from evermix.designs.dirichlet import dirichlet_candidates
 from evermix.executors.job import CachedJob
 from evermix.ledger import content_hash
 from evermix.lifecycle.context import RunContext
+from evermix.lifecycle.course import Course
 from evermix.lifecycle.evidence.base import DecisionRequest, Evidence, decides, finite, named
 from evermix.lifecycle.evidence.modes import DEFAULT_KL, published_law
 from evermix.lifecycle.scoring import timed
-from evermix.lifecycle.state import ModelState, phase_piece, train
+from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.work import Work, scoring, training
 from evermix.measure.merging import Merging
 from evermix.mixture import Mixture
@@ -60,10 +61,9 @@ class MergeEvidence(Evidence):
         specialists, computes = list[Path](), list[Compute]()
         for share in np.eye(len(components.components)):
             trained_on = context.over_all(components.expand(Mixture(components.components, share)))
-            piece = phase_piece(context, phase, trained_on, "specialists")
-            specialist, compute = train(context, state.with_new_optimizer(), piece)
-            specialists.append(specialist.trained)
-            computes.append(compute)
+            course = Course.begin(state, phase.off_trunk).on(context, trained_on, phase.n_steps, "specialists")
+            specialists.append(course.state.trained)
+            computes.append(course.compute)
         shares = _candidates(context, request)
         losses, compute = _scored(context, state, request, specialists, shares)
         observations = Observations(components.components, shares, phase.domains, losses)

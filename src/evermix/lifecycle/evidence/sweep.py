@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from evermix.lifecycle.context import RunContext
+from evermix.lifecycle.course import Course
 from evermix.lifecycle.evidence.base import DecisionRequest, Evidence, decides, finite, named
 from evermix.lifecycle.scoring import score
-from evermix.lifecycle.state import ModelState, phase_piece, train
+from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.work import Work, scoring, training
 from evermix.mixture import Mixture
 from evermix.observations import Observations
@@ -40,12 +41,11 @@ class SweepEvidence(Evidence):
         shares, losses, trained, scored = [], [], list[Compute](), list[Compute]()
         for share in SHARES:
             leaves = components.mixture_of(share, phase.new)
-            piece = phase_piece(context, phase, context.over_all(leaves))
-            reached, compute = train(context, state.with_new_optimizer(), piece)
-            scores = score(context, reached.run_id, reached.trained, phase.domains, "decision")
+            course = Course.begin(state, phase.off_trunk).on(context, context.over_all(leaves), phase.n_steps)
+            scores = score(context, course.state.run_id, course.state.trained, phase.domains, "decision")
             shares.append(components.shares_of(leaves).weights)
             losses.append(scores.loss_nats)
-            trained.append(compute)
+            trained.append(course.compute)
             scored.append(scores.compute)
         observations = Observations(components.components, np.array(shares), phase.domains, np.array(losses))
         return SweepMeasured(observations, tuple(trained), Compute.sum(scored))
