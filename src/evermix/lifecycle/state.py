@@ -27,7 +27,7 @@ from evermix.lifecycle.text import chat_template
 from evermix.lifecycle.work import part_of
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
-from evermix.recipe import Recipe, TrainingRecipe
+from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase, TrainerKind
 from evermix.results import Compute, CurvePoint
 from evermix.tasks.prompts import PromptEncoder
@@ -152,7 +152,7 @@ def phase_piece(context: RunContext, phase: Phase, mixture: Mixture, part: str |
     n_steps = phase.n_steps
     return Piece(
         mixture,
-        optimisation_of(phase.training, n_steps),
+        optimisation_of(phase),
         n_steps,
         n_steps,
         phase.name,
@@ -162,14 +162,11 @@ def phase_piece(context: RunContext, phase: Phase, mixture: Mixture, part: str |
     )
 
 
-def optimisation_of(training: TrainingRecipe, n_steps: int) -> Optimisation:
-    """How weights are updated over `n_steps`, the learning rate's schedule stretched over them."""
-    schedule = LearningRate(
-        training.schedule,
-        n_steps,
-        round(training.warmup_fraction * n_steps),
-        round(training.decay_fraction * n_steps),
-    )
+def optimisation_of(phase: Phase) -> Optimisation:
+    """How weights are updated in a phase, the learning rate's schedule stretched over all of its steps."""
+    training, n_steps = phase.training, phase.n_steps
+    decay_steps = round(training.decay_fraction * n_steps)
+    schedule = LearningRate(training.schedule, n_steps, phase.warmup_steps, decay_steps)
     return Optimisation(
         learning_rate=training.learning_rate,
         schedule=schedule,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -156,8 +156,9 @@ class Phase:
         domains: there in this phase, those known before first.
         new: the ones among them that no earlier phase had.
         training: how it is trained, its budget included.
-        n_steps: optimiser steps.
+        n_steps: optimiser steps, `extra_steps` among them.
         first_row: rows of all phases before it; rows are sequences of text, or conversations.
+        extra_steps: by which it is longer than the recipe says (`lengthened`).
     """
 
     number: int
@@ -167,6 +168,7 @@ class Phase:
     training: TrainingRecipe
     n_steps: int
     first_row: int
+    extra_steps: int = 0
 
     @property
     def name(self) -> str:
@@ -182,6 +184,16 @@ class Phase:
     def batch_rows(self) -> int:
         """Rows per optimiser step."""
         return self.training.batch_sequences
+
+    @property
+    def own_steps(self) -> int:
+        """Optimiser steps that the recipe asks for."""
+        return self.n_steps - self.extra_steps
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps over which the learning rate rises: no more of them in a longer phase."""
+        return round(self.training.warmup_fraction * self.own_steps)
 
     @property
     def n_rows(self) -> int:
@@ -300,6 +312,16 @@ def timeline(
         seen.update(today)
         first_row = placed[-1].end_row
     return tuple(placed)
+
+
+def lengthened(phases: Sequence[Phase], extra_steps: Sequence[int]) -> tuple[Phase, ...]:
+    """The phases of one order, each with so many steps more at its end; later ones begin as many rows later."""
+    found: list[Phase] = []
+    for phase, extra in zip(phases, extra_steps, strict=True):
+        first_row = found[-1].end_row if found else phase.first_row
+        n_steps = phase.own_steps + extra
+        found.append(replace(phase, n_steps=n_steps, extra_steps=extra, first_row=first_row))
+    return tuple(found)
 
 
 def _change(there: dict[str, str], phase: PhaseRecipe, names: Labels, number: int) -> None:

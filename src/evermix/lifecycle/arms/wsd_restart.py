@@ -84,7 +84,7 @@ class _Route:
 
     @property
     def _warmup(self) -> int:
-        return 0 if self.start else round(self.phase.training.warmup_fraction * self.phase.n_steps)
+        return 0 if self.start else self.phase.warmup_steps
 
     def stable(self, end: int) -> Piece:
         """The trunk up to step `end`."""
@@ -98,7 +98,7 @@ class _Route:
 
     def _piece(self, rate: LearningRate, end: int, what: str, part: str, *, is_trunk: bool = False) -> Piece:
         phase = self.phase
-        optimisation = replace(optimisation_of(phase.training, phase.n_steps), schedule=rate)
+        optimisation = replace(optimisation_of(phase), schedule=rate)
         label = f"{phase.name}: {what}"
         return Piece(self.mixture, optimisation, end, self.end, phase.name, label, phase.recipe.trainer, is_trunk, part)
 
