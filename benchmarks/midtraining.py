@@ -14,7 +14,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from harness import RUNS, Target, cost, mean_and_error, write_results
+from harness import RUNS, Target, cost, mean_and_error, quoted_row, write_results
 
 import evermix as em
 from evermix.recipe import Recipe
@@ -65,12 +65,12 @@ def recipe(seed: int, arms: tuple[str, ...]) -> Recipe:
 
 
 def measured(seed: int, arms: tuple[str, ...]) -> dict[str, tuple[PhaseResult, ...]]:
-    """Arm -> its phases, trained now where they were not yet."""
-    return {arm: em.run(recipe(seed, (arm,))).arms[arm].orders[0] for arm in arms}
+    """Row of the comparison -> its phases, trained now where they were not yet; baselines at equal compute too."""
+    return {name: arm.orders[0] for name, arm in em.run(recipe(seed, arms)).arms.items()}
 
 
 def rows_of(seed: int, found: dict[str, tuple[PhaseResult, ...]]) -> list[dict[str, Any]]:
-    """One row per arm and phase."""
+    """One row per arm and phase; `uniform+compute` is arm uniform at equal compute."""
     return [
         {
             "seed": seed,
@@ -116,11 +116,12 @@ def gains(rows: list[dict[str, Any]], rival: str, seeds: list[int]) -> list[floa
 
 
 def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
-    """The issue's targets."""
-    targets = []
+    """The issue's targets, against baselines at equal compute where that was measured."""
+    targets, names = [], [row["arm"] for row in rows]
     for rival in ("retrain", "fixed-replay", "uniform"):
-        gain, error = mean_and_error(gains(rows, rival, seeds))
-        what = f"mean perplexity lower than of {rival}, mean over stages"
+        quoted = quoted_row(rival, names)
+        gain, error = mean_and_error(gains(rows, quoted, seeds))
+        what = f"mean perplexity lower than of {quoted}, mean over stages"
         if rival == "retrain":
             targets.append(Target(what, gain, 0.0, "%"))
         else:
@@ -165,10 +166,11 @@ def main() -> None:
     asked = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for seed in asked.seeds:
-        rows += rows_of(seed, measured(seed, tuple(asked.arms)))
-        for arm in asked.arms:
+        found = measured(seed, tuple(asked.arms))
+        rows += rows_of(seed, found)
+        for arm in found:
             shown = [round(value, 2) for value in over_stages(rows, arm, "mean_perplexity", seed)]
-            print(f"seed {seed} {arm:13s} mean perplexity after each stage: {shown}", flush=True)
+            print(f"seed {seed} {arm:20s} mean perplexity after each stage: {shown}", flush=True)
     if {"evermix", *BASELINES} <= set(asked.arms):
         write_results("midtraining", asked.seeds, rows, verdict(rows, asked.seeds))
 
