@@ -221,14 +221,15 @@ def test_where_nothing_is_decided_nothing_is_trained_anew(tmp_path: Path, life: 
 
 
 def test_killed_on_the_way_it_ends_as_if_undisturbed(finished: Finished, life: Make, tmp_path: Path) -> None:
-    content = life(tmp_path / "project")
+    content = life(tmp_path / "project", orders=1)
+    content["phases"] = content["phases"][:2]
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps(content))
-    for wanted in ("(uniform+compute), order 1 of 2, phase 2", "(uniform+compute), order 2"):
-        assert kill_at(recipe, tmp_path / "project" / "status.json", wanted)
+    for phase in ("phase 1", "phase 2"):
+        assert kill_at(recipe, tmp_path / "project" / "status.json", f"(uniform+compute), {phase}")
     resumed = _run(content)
-    assert comparable(resumed.to_json()["arms"]) == comparable(finished[1].to_json()["arms"])
-    assert comparable(resumed.to_json()["comparisons"]) == comparable(finished[1].to_json()["comparisons"])
+    for name, arm in finished[1].arms.items():
+        assert comparable(resumed.arms[name].orders[0]) == comparable(arm.orders[0][:2])
 
 
 def test_a_second_run_trains_nothing_and_expects_what_it_has_planned(
