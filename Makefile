@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## decide a mixture on real text and show what it gained (about 10 minutes on two cores)
+demo: $(INSTALLED) ## decide a mixture on real text and show what it gained (about 20 minutes on two cores)
 	$(BIN)/evermix run examples/1-pretraining.yaml
 
 test: $(INSTALLED) ## run the tests

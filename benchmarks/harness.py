@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,17 @@ class DomainSetUnderTest:
             **changes,
         }
         return Recipe.model_validate(content)
+
+
+def quoted_row(baseline: str, measured: Iterable[str]) -> str:
+    """The row of a baseline that a gain is quoted against: at equal compute where that was measured."""
+    equal = f"{baseline}+compute"
+    return equal if equal in set(measured) else baseline
+
+
+def both_rows(baseline: str, measured: Iterable[str]) -> list[str]:
+    """The rows of a baseline in a table: with equal tokens, and at equal compute where that was measured."""
+    return list(dict.fromkeys([baseline, quoted_row(baseline, measured)]))
 
 
 def cost(compute: Compute) -> dict[str, Any]:

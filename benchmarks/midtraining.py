@@ -17,7 +17,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from harness import RUNS, Target, cost, mean_and_error, write_results
+from harness import RUNS, Target, cost, mean_and_error, quoted_row, write_results
 
 import evermix as em
 from evermix.recipe import Recipe
@@ -70,14 +70,15 @@ def recipe(seed: int, arms: tuple[str, ...], *, trunk: bool = False) -> Recipe:
 
 
 def measured(seed: int, arms: tuple[str, ...], on_trunk: tuple[str, ...]) -> dict[str, tuple[PhaseResult, ...]]:
-    """Arm -> its phases, trained now where they were not yet."""
-    anew = {arm: em.run(recipe(seed, (arm,))).arms[arm].orders[0] for arm in arms}
-    trunk = {arm: em.run(recipe(seed, (arm,), trunk=True)).arms[arm].orders[0] for arm in on_trunk}
-    return anew | {f"{arm}, on a trunk": phases for arm, phases in trunk.items()}
+    """Row of the comparison -> its phases, trained now where they were not yet; baselines at equal compute too."""
+    off = em.run(recipe(seed, arms)).arms if arms else {}
+    on = em.run(recipe(seed, on_trunk, trunk=True)).arms if on_trunk else {}
+    found = {name: arm.orders[0] for name, arm in off.items()}
+    return found | {f"{name}, on a trunk": arm.orders[0] for name, arm in on.items()}
 
 
 def rows_of(seed: int, found: dict[str, tuple[PhaseResult, ...]]) -> list[dict[str, Any]]:
-    """One row per arm and phase."""
+    """One row per arm and phase; `uniform+compute` is arm uniform at equal compute."""
     return [
         {
             "seed": seed,
@@ -123,11 +124,12 @@ def gains(rows: list[dict[str, Any]], rival: str, seeds: list[int]) -> list[floa
 
 
 def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
-    """The issue's targets."""
-    targets = []
+    """The issue's targets, against baselines at equal compute where that was measured."""
+    targets, names = [], [row["arm"] for row in rows]
     for rival in ("retrain", "fixed-replay", "uniform"):
-        gain, error = mean_and_error(gains(rows, rival, seeds))
-        what = f"mean perplexity lower than of {rival}, mean over stages"
+        quoted = quoted_row(rival, names)
+        gain, error = mean_and_error(gains(rows, quoted, seeds))
+        what = f"mean perplexity lower than of {quoted}, mean over stages"
         if rival == "retrain":
             targets.append(Target(what, gain, 0.0, "%"))
         else:

@@ -33,6 +33,7 @@ from evermix.results import DomainScore
 MODES = ("probe-law", "interpolation", "gradient")
 DEFAULT = DecisionRecipe().mode
 N_SWEEP = 12
+BASELINES = ("natural", "uniform")
 
 
 def asked(under_test: DomainSetUnderTest, objective: str) -> dict[str, Any]:
@@ -40,9 +41,9 @@ def asked(under_test: DomainSetUnderTest, objective: str) -> dict[str, Any]:
     return {"quantity": "perplexity", "weights": under_test.objectives()[objective]}
 
 
-def recipe_of(under_test: DomainSetUnderTest, seed: int, objective: str, mode: str, arm: str) -> Recipe:
-    """One arm's recipe."""
-    changes = {"decision": {"mode": mode}, "objective": asked(under_test, objective), "arms": [arm]}
+def recipe_of(under_test: DomainSetUnderTest, seed: int, objective: str, mode: str, *arms: str) -> Recipe:
+    """The recipe of some arms."""
+    changes = {"decision": {"mode": mode}, "objective": asked(under_test, objective), "arms": arms}
     return under_test.recipe(seed, f"{under_test.label}-{seed}", **changes)
 
 
@@ -58,34 +59,33 @@ def scores(under_test: DomainSetUnderTest, per_domain: dict[str, DomainScore]) -
 
 
 def job(label: str, seed: int, output: Path) -> None:
-    """Every arm of one set and seed; `output` holds the rows so far after each of them."""
+    """Every arm of one set and seed, baselines at equal compute too; `output` holds the rows so far."""
     under_test = DomainSetUnderTest.load(label)
     rows: list[dict[str, Any]] = []
 
-    def add(recipe: Recipe, **facts: Any) -> None:
-        (arm,) = em.run(recipe).arms.values()
-        (phase,) = arm.last
-        rows.append(
-            {
-                "set": label,
-                "seed": seed,
-                "arm": arm.arm,
-                **facts,
-                **scores(under_test, phase.per_domain),
-                "flops": phase.compute.flops,
-                "decision_flops_part": sum(one.compute.flops for one in phase.decisions)
-                / (phase.compute.flops - sum(one.compute.flops for one in phase.decisions)),
-                "mixture": {name: round(phase.mixture.get(name, 0.0), 4) for name in phase.per_domain},
-            }
-        )
-        write_json(output, rows)
-        print({k: v for k, v in rows[-1].items() if k != "mixture"}, flush=True)
+    def add(recipe: Recipe, **of_evermix: Any) -> None:
+        for name, arm in em.run(recipe).arms.items():
+            (phase,) = arm.last
+            rows.append(
+                {
+                    "set": label,
+                    "seed": seed,
+                    "arm": name,
+                    **(of_evermix if name == "evermix" else {}),
+                    **scores(under_test, phase.per_domain),
+                    "flops": phase.compute.flops,
+                    "decision_flops_part": sum(one.compute.flops for one in phase.decisions)
+                    / (phase.compute.flops - sum(one.compute.flops for one in phase.decisions)),
+                    "mixture": {domain: round(phase.mixture.get(domain, 0.0), 4) for domain in phase.per_domain},
+                }
+            )
+            write_json(output, rows)
+            print({k: v for k, v in rows[-1].items() if k != "mixture"}, flush=True)
 
-    for arm in ("natural", "uniform"):
-        add(recipe_of(under_test, seed, "all", DEFAULT, arm))
     for mode in MODES if label == "a" else (DEFAULT,):
         for objective in under_test.objectives():
-            add(recipe_of(under_test, seed, objective, mode, "evermix"), mode=mode, objective=objective)
+            baselines = BASELINES if (mode, objective) == (DEFAULT, "all") else ()
+            add(recipe_of(under_test, seed, objective, mode, *baselines, "evermix"), mode=mode, objective=objective)
     if label == "a":
         for row in sweep(under_test, seed):
             rows.append(row)
@@ -129,14 +129,14 @@ def collect(sets: list[str]) -> list[dict[str, Any]]:
 
 
 def gains(rows: list[dict[str, Any]], label: str, objective: str, mode: str, against: str) -> list[float]:
-    """Per seed, percent of mean perplexity under the arm `against` (`best of sweep`: that which is least on decision
-    text)."""
+    """Per seed, percent of mean perplexity under the row `against` (`best of sweep`: the least on decision text)."""
     key = f"perplexity_{objective}"
     found = []
     for seed in sorted({row["seed"] for row in rows if row["set"] == label}):
         here = [row for row in rows if row["set"] == label and row["seed"] == seed]
         ours = [r[key] for r in here if r.get("mode") == mode and r.get("objective") == objective]
-        theirs = [r for r in here if r["arm"].startswith("sweep" if against == "best of sweep" else against)]
+        swept = against == "best of sweep"
+        theirs = [r for r in here if (r["arm"].startswith("sweep") if swept else r["arm"] == against)]
         if ours and theirs:
             best = min(theirs, key=lambda r: r.get("on_decision_text", r)[key])
             found.append(100 * (1 - ours[0] / best[key]))
@@ -145,17 +145,18 @@ def gains(rows: list[dict[str, Any]], label: str, objective: str, mode: str, aga
 
 def targets(rows: list[dict[str, Any]], label: str) -> list[Target]:
     mode, where = DEFAULT, f"set {label}, {DEFAULT}"
+    natural, uniform = (harness.quoted_row(arm, [row["arm"] for row in rows]) for arm in BASELINES)
     found = []
     for objective, against, goal in (
-        ("clean", "uniform", 3.0),
-        ("clean", "natural", 10.0),
-        ("skewed", "uniform", 15.0),
+        ("clean", uniform, 3.0),
+        ("clean", natural, 10.0),
+        ("skewed", uniform, 15.0),
     ):
         mean, _ = harness.mean_and_error(gains(rows, label, objective, mode, against))
         found.append(Target(f"{where}: {objective} mean perplexity under {against}", mean, goal, "%"))
-    mean, _ = harness.mean_and_error(gains(rows, label, "clean", mode, "uniform"))
-    found.append(Target(f"{where}: clean mean perplexity under uniform (stretch)", mean, 6.3, "%"))
-    for against in ("uniform", "natural"):
+    mean, _ = harness.mean_and_error(gains(rows, label, "clean", mode, uniform))
+    found.append(Target(f"{where}: clean mean perplexity under {uniform} (stretch)", mean, 6.3, "%"))
+    for against in (uniform, natural):
         mean, error = harness.mean_and_error(gains(rows, label, "all", mode, against))
         found.append(
             Target(f"{where}: all domains under {against}, in standard errors", mean / error, 2.0, "standard errors")
@@ -172,13 +173,14 @@ def targets(rows: list[dict[str, Any]], label: str) -> list[Target]:
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Gain of every mode over uniform and natural, mean and standard error over seeds."""
-    lines = []
+    """Gain of every mode over both rows of uniform and natural, mean and standard error over seeds."""
+    lines, names = [], [row["arm"] for row in rows]
+    baselines = [name for arm in reversed(BASELINES) for name in harness.both_rows(arm, names)]
     for label in sorted({row["set"] for row in rows}):
         for mode in sorted({row["mode"] for row in rows if row["set"] == label and "mode" in row}):
             for objective in ("clean", "all", "skewed"):
                 line: dict[str, Any] = {"summary": True, "set": label, "mode": mode, "objective": objective}
-                for against in ("uniform", "natural"):
+                for against in baselines:
                     mean, error = harness.mean_and_error(gains(rows, label, objective, mode, against))
                     line |= {f"gain_over_{against}_percent": mean, f"standard_error_{against}_percent": error}
                 lines.append(line)
@@ -189,12 +191,15 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def markdown_table(rows: list[dict[str, Any]]) -> str:
     """The table of docs/results.md, from the summary rows of the result file: default mode only."""
     found = {(r["set"], r["objective"]): r for r in rows if r.get("summary") and r["mode"] == DEFAULT}
-    lines = ["| mean perplexity of | set | under uniform | under natural |", "|---|---|---|---|"]
+    gained = [key for row in found.values() for key in row if key.startswith("gain_over_")]
+    baselines = [key.removeprefix("gain_over_").removesuffix("_percent") for key in dict.fromkeys(gained)]
+    heads = " | ".join(f"under {against}" for against in baselines)
+    lines = [f"| mean perplexity of | set | {heads} |", "|---" * (2 + len(baselines)) + "|"]
     names = {"clean": "the clean domains", "all": "all domains", "skewed": "three domains, .5 / .3 / .2"}
     for (label, objective), row in sorted(found.items(), key=lambda item: (list(names).index(item[0][1]), item[0][0])):
         cells = [
             f"{row[f'gain_over_{against}_percent']:.1f}% ± {row[f'standard_error_{against}_percent']:.1f}"
-            for against in ("uniform", "natural")
+            for against in baselines
         ]
         lines.append(f"| {names[objective]} | {label} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -72,6 +72,7 @@ def tiny_recipe(text_folder: Path) -> Callable[..., dict[str, object]]:
                 "probes": {"steps": 5, "rank": 4, "evaluation_sequences": 8},
             },
             "arms": ["uniform", "evermix"],
+            "equal_compute": False,  # baselines are trained twice only where a test asks for it
         }
         return recipe | changes
 

@@ -61,7 +61,7 @@ def test_commands_parse(page: Path) -> None:
         if hasattr(verb, "commands") and len(words) > 1 and not words[1].startswith("-"):
             assert words[1] in verb.commands, line
             verb = verb.commands[words[1]]
-        options = {option for parameter in verb.params for option in parameter.opts} | {"-h", "--help"}
+        options = {option for each in verb.params for option in (*each.opts, *each.secondary_opts)} | {"-h", "--help"}
         for word in words[1:]:
             assert not word.startswith("-") or word.split("=")[0] in options, line
 

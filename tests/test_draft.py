@@ -108,6 +108,7 @@ def test_commented_defaults_are_the_defaults(data: Path, tmp_path: Path) -> None
         "# method:",
         "# phases:",
         "# tasks:",
+        "# equal_compute:",
         "  # kl_weight:",
     )
     lines = [line.replace("# ", "", 1) if line.startswith(simple) else line for line in text.splitlines()]

@@ -63,7 +63,8 @@ class Shrunk:
 def test_recipe_runs_on_a_tiny_budget(path: Path, text_folder: Path, tmp_path: Path) -> None:
     recipe = Recipe.model_validate(Shrunk(path, text_folder, tmp_path).content)
     result = em.run(recipe)
-    assert set(result.arms) == set(recipe.arms)
+    assert {arm.arm for arm in result.arms.values()} == set(recipe.arms)
+    assert any(arm.given == "evermix" for arm in result.arms.values())
     assert (tmp_path / "project" / "result.json").is_file()
     assert em.report(recipe.project_folder).is_file()
 

@@ -42,6 +42,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Callable[...
         ],
         "constraints": {"max_epochs": None},
         "arms": ["uniform"],
+        "equal_compute": True,
     }
     recipe = folder / "recipe.json"
     recipe.write_text(json.dumps(content))
@@ -58,12 +59,23 @@ def result_of(ended: Ended) -> RunResult:
 
 def test_it_runs_the_arms_asked_for_and_leaves_the_picture(compared: Compared) -> None:
     comparison = compared.ended.json["comparison"]
-    assert list(result_of(compared.ended).arms) == ARMS.split(",")
-    assert {each["baseline"] for each in comparison["differences"]} == set(ARMS.split(",")) - {"evermix"}
-    assert set(comparison["pareto_front"]) <= set(ARMS.split(","))
+    rows = ["evermix", "uniform", "uniform+compute", *ARMS.split(",")[2:]]
+    assert list(result_of(compared.ended).arms) == rows
+    assert {each["baseline"] for each in comparison["differences"]} == set(rows) - {"evermix"}
+    assert [each["baseline"] for each in comparison["differences"] if each["at_equal_compute"]] == ["uniform+compute"]
+    assert set(comparison["pareto_front"]) <= set(rows)
     assert all((compared.project / f"pareto.{kind}").exists() for kind in ("svg", "png"))
     page = (compared.project / "report.html").read_text(encoding="utf-8")
     assert "noise (new)" in page
+    assert "against uniform+compute" in page
+
+
+def test_equal_compute_may_be_left_out(compared: Compared) -> None:
+    asked = ("compare", compared.recipe, "--arms", "evermix,uniform", "--dry-run", "--json")
+    assert list(evermix(*asked).json["arms"]) == ["evermix", "uniform", "uniform+compute"]
+    assert list(evermix(*asked, "--no-equal-compute").json["arms"]) == ["evermix", "uniform"]
+    text = evermix("compare", compared.recipe, "--arms", "evermix,uniform", "--dry-run").out
+    assert "+compute: on as many more tokens as what evermix spends on deciding pays for." in text
 
 
 def test_the_plan_is_what_it_costs(compared: Compared) -> None:

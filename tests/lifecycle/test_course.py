@@ -43,7 +43,7 @@ def test_a_phase_is_cut_where_its_rate_begins_to_fall(make: Make) -> None:
     course = Course.begin(ModelState.initial(context), phase).on(context, mixture, 20)
     pieces = [entry.payload["end_row"] for entry in context.project.ledger.entries("segment")]
     assert pieces == [16 * 4, 20 * 4]
-    optimisation = optimisation_of(phase.training, schedule_of(phase.training, 20))
+    optimisation = optimisation_of(phase.training, schedule_of(phase))
     undivided = Piece(mixture, optimisation, 20, phase, "whole")
     whole, compute = train(context, ModelState.initial(context), undivided)
     assert whole.run_id != course.state.run_id

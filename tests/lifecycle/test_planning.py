@@ -127,7 +127,8 @@ def test_the_example_is_of_real_corpora() -> None:
     assert {domain.registry for domain in (*loaded.domains, *added)} <= set(CORPORA)
     planned = plan(loaded)
     assert [phase.kind for phase in planned.phases[0]] == ["pretrain", "midtrain", "midtrain", "midtrain"]
-    assert set(planned.arms) == {"evermix", "uniform", "naive", "fixed-replay", "retrain"}
+    baselines = {"uniform", "naive", "fixed-replay"}
+    assert set(planned.arms) == {"evermix", "retrain", *baselines, *(f"{arm}+compute" for arm in baselines)}
     assert (planned.arms["evermix"].flops or 0) < 0.6 * (planned.arms["retrain"].flops or 0)
     console = Console(width=140, file=io.StringIO())
     print_plan(planned, console)

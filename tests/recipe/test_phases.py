@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from evermix.recipe import Recipe
-from evermix.recipe.phases import base_name
+from evermix.recipe.phases import base_name, lengthened
 
 
 def domain(name: str) -> dict[str, Any]:
@@ -74,6 +74,17 @@ def test_which_phases_are_on_a_trunk_and_go_on_with_its_optimiser() -> None:
     made = recipe()
     (phase,) = made.timeline(made.phase_orders[0])
     assert (phase.on_trunk, phase.carries_on, phase.is_last) == (False, False, True)
+def test_longer_phases_move_those_after_them() -> None:
+    """100, 20, 50 and 10 steps of 4, 4, 8 and 4 rows; 7 and 3 more in the first and the third."""
+    made = recipe(phases=LIFE)
+    stages = made.timeline(made.phase_orders[0])
+    longer = lengthened(stages, (7, 0, 3, 0))
+    assert [stage.n_steps for stage in longer] == [107, 20, 53, 10]
+    assert [stage.first_row for stage in longer] == [0, 428, 508, 932]
+    assert [stage.own_steps for stage in longer] == [stage.n_steps for stage in stages]
+    assert [stage.warmup_steps for stage in longer] == [stage.warmup_steps for stage in stages] == [2, 0, 1, 0]
+    assert [stage.domains for stage in longer] == [stage.domains for stage in stages]
+    assert lengthened(longer, (0, 0, 0, 0)) == lengthened(stages, (0, 0, 0, 0)) == stages
 
 
 @given(st.permutations(["more", "mend", "talk"]))

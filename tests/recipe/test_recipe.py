@@ -115,6 +115,14 @@ def test_names_meet_however_they_are_spelt(tmp_path: Path) -> None:
     assert load(tmp_path, emoji).project == "runs/\N{GRINNING FACE}"
 
 
+def test_baselines_are_given_equal_compute_unless_told_otherwise(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GOOD)
+    without = recipe.with_arms(equal_compute=False)
+    assert (recipe.equal_compute, without.equal_compute) == (True, False)
+    assert (without.arms, recipe.with_arms().equal_compute) == (recipe.arms, True)
+    assert recipe.fingerprint() != without.fingerprint()
+
+
 def test_secrets_are_used_but_neither_kept_nor_shown(tmp_path: Path) -> None:
     secret = GOOD.replace("files: a.jsonl", "dataset: {path: 'https://me:s3cret@host.example/x', token: s3cret}")
     recipe = load(tmp_path, secret)

@@ -121,6 +121,33 @@ def one_phase(n_domains: int = 10, gain: float = 0.05) -> RunResult:
     )
 
 
+def with_equal_compute(result: RunResult, *names: str, better: float = 0.01) -> RunResult:
+    """With a second row of some arms, given evermix's compute in every phase: so many nats better on every domain."""
+    arms: dict[str, ArmResult] = {}
+    for name, arm in result.arms.items():
+        arms[name] = arm
+        if name in names:
+            orders = tuple(map(_given, arm.orders, result.arms["evermix"].orders, [better] * len(arm.orders)))
+            changes = {"given": "evermix", "label": f"{arm.label}, equal compute", "orders": orders}
+            arms[f"{name}+compute"] = arm.model_copy(update=changes)
+    return result.model_copy(update={"arms": arms})
+
+
+def _given(rows: tuple[PhaseResult, ...], spent: tuple[PhaseResult, ...], better: float) -> tuple[PhaseResult, ...]:
+    found: list[PhaseResult] = []
+    for row, theirs in zip(rows, spent, strict=True):
+        scores = {n: score(one.loss_nats - better, one.loss_stderr_nats) for n, one in row.per_domain.items()}
+        changes = {
+            "arm": f"{row.arm}+compute",
+            "per_domain": scores,
+            "objective_value": row.objective_value * math.exp(-better),
+            "compute": compute(training=theirs.compute.counted.flops),
+            "cumulative_compute": compute(training=theirs.cumulative_compute.counted.flops),
+        }
+        found.append(row.model_copy(update=changes))
+    return tuple(found)
+
+
 def _one_phase_arm(
     arm: str, names: list[str], sizes: dict[str, int], mixtures: dict[str, dict[str, float]], gain: float
 ) -> ArmResult:

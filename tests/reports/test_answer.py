@@ -13,7 +13,7 @@ from scipy import stats
 from evermix.reports.answer import Difference, RunView, comparison, cost_sentence, headline, pareto_front
 from evermix.results import ObjectiveInfo, PairedComparison, RunResult
 
-from .synthetic_result import STEP, one_phase, phases, proposal, swarm, whole
+from .synthetic_result import STEP, compute, one_phase, phases, proposal, swarm, whole, with_equal_compute
 
 
 def against(result: RunResult, baseline: str) -> Difference:
@@ -146,6 +146,47 @@ def test_headline_tells_better_even_and_worse() -> None:
     assert "no measurable difference to uniform (0.01% higher, " in even
     assert "higher than uniform at 9.0% more compute" in headline(phases(arms={"evermix": 0.5, "uniform": 0.0}))
     assert "no other arm" in headline(phases(arms={"naive": 0.0}))
+
+
+def test_the_headline_quotes_equal_compute_alone() -> None:
+    """uniform falls by 1% with the compute of evermix, whose 5% are 4% then: exp(-0.05 + 0.01) of the perplexity."""
+    equal = with_equal_compute(one_phase(gain=0.05), "uniform")
+    found = against(equal, "uniform+compute")
+    assert (found.baseline_arm, found.at_equal_compute) == ("uniform", True)
+    assert found.relative == pytest.approx(math.exp(-0.04) - 1)
+    assert found.compute == pytest.approx(0)
+    text = headline(equal)
+    assert "3.9%" in text
+    assert "lower than uniform at equal compute; 1 more arm is compared below." in text
+    assert "more compute" not in text
+    assert [each.baseline for each in RunView(equal).differences] == ["uniform+compute", "uniform", "natural"]
+    assert against(equal, "uniform").words.endswith("lower than uniform at 11.1% more compute")
+    assert "lower than uniform at 11.1% more compute" in headline(one_phase(gain=0.05))
+
+
+def test_a_gain_that_equal_compute_takes_away_is_none() -> None:
+    text = headline(with_equal_compute(one_phase(gain=0.05), "natural", "uniform", better=0.06))
+    assert "1.0% (±0.8%) higher than uniform at equal compute" in text  # exp(0.06 - 0.05) - 1
+    assert "lower than uniform" not in text
+
+
+def test_equal_compute_says_what_a_step_is() -> None:
+    """A baseline has whole steps: what is left over is said."""
+    equal = with_equal_compute(phases(), "uniform", "naive")
+    (*earlier, last) = equal.arms["uniform+compute"].orders[0]
+    short = last.model_copy(update={"cumulative_compute": compute(training=0.99 * (4 + 3 * 0.12) * STEP)})
+    row = equal.arms["uniform+compute"].model_copy(update={"orders": ((*earlier, short),)})
+    found = against(equal.model_copy(update={"arms": {**equal.arms, "uniform+compute": row}}), "uniform+compute")
+    assert found.compute_words == "at equal compute (1.0% more)"
+
+
+def test_the_arm_whose_compute_was_given_is_compared() -> None:
+    result = with_equal_compute(phases(arms={"evermix": 0.1, "uniform": 0.0}), "uniform")
+    renamed = {
+        name.replace("evermix", "mergemix"): arm.model_copy(update={"given": arm.given and "mergemix"})
+        for name, arm in result.arms.items()
+    }
+    assert RunView(result.model_copy(update={"arms": renamed})).ours == "mergemix"
 
 
 def test_without_evermix_the_best_arm_is_compared() -> None:

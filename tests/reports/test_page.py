@@ -14,7 +14,7 @@ from evermix.reports.pareto import pareto_files, pareto_svgs
 from evermix.results import RunResult
 
 from .printing import page_of
-from .synthetic_result import NAMES, one_phase, phases, proposal, swarm
+from .synthetic_result import NAMES, one_phase, phases, proposal, swarm, with_equal_compute
 
 ROOM = Path(em.__file__).parent / "reports"
 
@@ -51,6 +51,19 @@ def test_answer_comes_first(tmp_path: Path) -> None:
     assert answer < text.index("11.1% on top of") < text.index("Quality on test text")
     _, parsed = page_of(tmp_path / "demo", one_phase(gain=0.001))
     assert "within the noise: no gain" in parsed.text
+
+
+def test_a_baseline_at_equal_compute_is_on_the_page(tmp_path: Path) -> None:
+    """First in the headline and on the cards, a row of the tables, a point of the picture."""
+    result = with_equal_compute(one_phase(gain=0.05), "uniform")
+    page, parsed = page_of(tmp_path / "demo", result)
+    text = parsed.text
+    assert text.index("lower than uniform at equal compute") < text.index("evermix against uniform+compute")
+    assert text.index("evermix against uniform+compute") < text.index("evermix against natural")
+    assert "+compute: on as many more tokens as what evermix spends on deciding pays for." in text
+    (svg,) = pareto_svgs(RunView(result)).values()
+    assert svg in page
+    assert "uniform+compute" in svg
 
 
 def test_same_result_same_page(tmp_path: Path) -> None:

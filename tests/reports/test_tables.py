@@ -15,7 +15,7 @@ from evermix.results.plan import ArmPlan, PhasePlan, RunPlan, SwarmPlan
 from evermix.results.swarm import EstimateView
 
 from .printing import printed
-from .synthetic_result import NAMES, SPENT, one_phase, phases, proposal, swarm, swarm_record, whole
+from .synthetic_result import NAMES, SPENT, one_phase, phases, proposal, swarm, swarm_record, whole, with_equal_compute
 
 
 def test_result_shows_every_domain_mean_and_overhead() -> None:
@@ -27,6 +27,17 @@ def test_result_shows_every_domain_mean_and_overhead() -> None:
     assert "+11.1%" in text
     assert "mode probe-law, KL weight 0.05" in text
     assert "No intervals and warnings: 11 probes of 10 domains leave nothing to resample." in text
+
+
+def test_a_baseline_at_equal_compute_is_a_row_like_others() -> None:
+    """Its values, its compute and its sentence; the note says what it is."""
+    text = printed(print_result, with_equal_compute(one_phase(n_domains=4), "uniform"), width=160)
+    (row,) = [line.split() for line in text.splitlines() if re.match(r" uniform\+compute +15", line)]
+    assert row[:5] == ["uniform+compute", "15.81", "1.3204", "7.11", "TFLOP"]
+    assert "+compute: on as many more tokens as what evermix spends on deciding pays for." in text
+    assert text.count("lower than uniform at equal compute") == 2  # in the headline, and below it
+    assert text.count("lower than uniform at 11.1% more compute") == 1
+    assert "+compute" not in printed(print_result, one_phase())
 
 
 def test_narrow_terminal_loses_no_number() -> None:

@@ -22,6 +22,11 @@ _DRY_RUN = "Show the plan: phases, steps, proxies or probes, FLOPs. Train nothin
 _ARMS = "Arms to run instead of the recipe's, separated by commas, such as evermix,uniform,retrain."
 _ORDERS = "So many orders of the phases instead of the recipe's; the first is the recipe's own."
 
+_EQUAL = (
+    "Whether baselines are trained at equal compute too: on as many more tokens as what the arm that decides spends on "
+    "deciding pays for. Default: as the recipe says."
+)
+
 _ACCEPT = "Take text that has changed since the project began, and train anew what depends on it."
 AcceptChanged = Annotated[bool, typer.Option("--accept-changed-text", help=_ACCEPT)]
 
@@ -61,6 +66,9 @@ def compare(
     recipe: RecipeFile,
     arms: Annotated[str | None, typer.Option("--arms", metavar="A,B,C", help=_ARMS)] = None,
     orders: Annotated[int | None, typer.Option("--orders", metavar="N", min=1, help=_ORDERS)] = None,
+    equal_compute: Annotated[
+        bool | None, typer.Option("--equal-compute/--no-equal-compute", help=_EQUAL, show_default=False)
+    ] = None,
     accept_changed_text: AcceptChanged = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show phases and cost of every arm. Train nothing.")
@@ -82,12 +90,19 @@ def compare(
       evermix compare recipe.yaml --json > comparison.json
     """
     loaded, names = em.Recipe.load(recipe), None if arms is None else _names(arms)
-    compared = loaded.with_arms(names, orders)
+    compared = loaded.with_arms(names, orders, equal_compute)
     if dry_run:
         show_plan(em.plan(compared), console(), json)
         return
     shown_on = console(stderr=True)
-    result = em.compare(loaded, names, orders, accept_changed_text=accept_changed_text, console=shown_on)
+    result = em.compare(
+        loaded,
+        names,
+        orders,
+        equal_compute=equal_compute,
+        accept_changed_text=accept_changed_text,
+        console=shown_on,
+    )
     _show_comparison(loaded.project_folder, result, json)
 
 

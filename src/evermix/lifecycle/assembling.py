@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.ledger import content_hash
-from evermix.lifecycle.arms import ARMS, PhaseOutcome
+from evermix.lifecycle.arms import PhaseOutcome
 from evermix.lifecycle.context import RunContext
+from evermix.lifecycle.equal_compute import Entrant
 from evermix.lifecycle.evidence.base import named, positive
 from evermix.lifecycle.scoring import mean_accuracy, score, score_on_tasks, tasks_seen
 from evermix.mixture import Mixture
@@ -41,11 +42,13 @@ PhaseResults = list[PhaseResult]
 
 
 def phase_result(
-    context: RunContext, arm: str, order: int, phase: Phase, outcome: PhaseOutcome, before: Sequence[PhaseResult]
+    context: RunContext, row_name: str, order: int, phase: Phase, outcome: PhaseOutcome, before: Sequence[PhaseResult]
 ) -> PhaseResult:
     """What one arm was trained on in a phase, how it scores on all domains there are, and what it cost.
 
     Args:
+        row_name: of the row of the comparison.
+        phase: as long as it was trained on.
         before: its earlier phases of the same order.
     """
     scores = score(context, outcome.judged.run_id, outcome.judged.trained, phase.domains, "test")
@@ -58,7 +61,7 @@ def phase_result(
             forgetting[name] = scores.per_domain[name].loss_nats - min(earlier)
     trained_on = _TrainedOn(context, outcome)
     result = PhaseResult(
-        arm=arm,
+        arm=row_name,
         order=order,
         number=phase.number,
         phase=phase.name,
@@ -195,14 +198,14 @@ def _with_tasks(
 
 def assemble(
     context: RunContext,
-    arms: Mapping[str, Sequence[PhaseResults]],
+    found: Mapping[Entrant, Sequence[PhaseResults]],
     untrained: Sequence[Decision] = (),
     before: TaskScores | None = None,
 ) -> RunResult:
     """The whole result.
 
     Args:
-        arms: name -> per order, its phases.
+        found: row of the comparison -> per order, its phases.
         untrained: decisions that no arm was trained on.
         before: what the checkpoint that all arms begin with scores on the tasks.
     """
@@ -238,17 +241,18 @@ def assemble(
         orders=tuple(tuple(phase.name for phase in phases) for phases in context.orders),
         before=before,
         arms={
-            name: ArmResult(
-                arm=name,
-                label=ARMS[name].label,
-                colour=ARMS[name].colour,
-                mark=ARMS[name].mark,
+            row.name: ArmResult(
+                arm=row.arm,
+                given=row.given,
+                label=row.label,
+                colour=row.colour,
+                mark=row.mark,
                 orders=tuple(map(tuple, orders)),
             )
-            for name, orders in arms.items()
+            for row, orders in found.items()
         },
         untrained_decisions=tuple(untrained),
-        comparisons=_comparisons(context, arms),
+        comparisons=_comparisons(context, {row.name: orders for row, orders in found.items()}),
     )
 
 

@@ -111,7 +111,7 @@ class Course:
     @property
     def _schedule(self) -> LearningRate:
         """The phase's, its steps counted as the optimiser counts them; one that is carried on is warm."""
-        schedule = schedule_of(self.phase.training, self.phase.n_steps)
+        schedule = schedule_of(self.phase)
         warmup = 0 if self.start else schedule.warmup_steps
         return replace(schedule, total_steps=self.start + self.phase.n_steps, warmup_steps=warmup)
 
@@ -128,10 +128,10 @@ class Course:
         )
 
 
-def schedule_of(training: TrainingRecipe, n_steps: int) -> LearningRate:
-    """The learning rate's schedule, stretched over `n_steps`."""
-    warmup = round(training.warmup_fraction * n_steps)
-    return LearningRate(training.schedule, n_steps, warmup, training.decay_steps(n_steps))
+def schedule_of(phase: Phase) -> LearningRate:
+    """The learning rate's schedule, stretched over the phase."""
+    training, n_steps = phase.training, phase.n_steps
+    return LearningRate(training.schedule, n_steps, phase.warmup_steps, training.decay_steps(n_steps))
 
 
 def optimisation_of(training: TrainingRecipe, schedule: LearningRate) -> Optimisation:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from evermix.lifecycle.arms import ARMS
 from evermix.lifecycle.context import check_positions
+from evermix.lifecycle.equal_compute import Entrant, depends_on_size, entrants, estimate
 from evermix.lifecycle.evidence.probe_budget import decided_at, planned_probes
 from evermix.lifecycle.evidence.swarm import planned_runs
 from evermix.lifecycle.work import Work
@@ -16,6 +16,8 @@ from evermix.models.loading import config_at_hand
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
 from evermix.results.plan import ArmPlan, PhasePlan, RunPlan, SwarmPlan
+
+_SIZE_UNKNOWN = "the size of the model, which says how many tokens the swarm's compute is, is not known yet"
 
 
 def plan(recipe: Recipe) -> RunPlan:
@@ -34,6 +36,7 @@ def plan(recipe: Recipe) -> RunPlan:
     orders = [recipe.timeline(order) for order in recipe.phase_orders]
     known = recipe.model.checkpoint is None and recipe.tokenizer.path is None
     counted = counted_parameters(recipe.model.rung, recipe.tokenizer.vocab_size) if known else None
+    rows, unknown = _rows(recipe, orders[0], counted)
     return RunPlan(
         project=str(recipe.project_folder),
         method=recipe.method,
@@ -42,11 +45,11 @@ def plan(recipe: Recipe) -> RunPlan:
         mode=recipe.decision.mode,
         orders=tuple(tuple(phase.name for phase in phases) for phases in orders),
         phases=tuple(tuple(_phase(recipe, phase) for phase in phases) for phases in orders),
-        arms={arm: _arm(recipe, arm, orders, counted) for arm in recipe.arms},
+        arms={row.name: _arm(recipe, row, orders, counted) for row in rows},
         tasks={task.name: task.role for task in recipe.tasks},
         registry=tuple(dict.fromkeys(d.registry for d in recipe.labels.sources.values() if d.registry is not None)),
         swarm=_swarm(recipe, orders[0][0]) if recipe.decided_by == "swarm" else None,
-        not_estimated=_not_estimated(recipe),
+        not_estimated=(*_not_estimated(recipe), *(f"arm {row.name}: {_SIZE_UNKNOWN}" for row in unknown)),
     )
 
 
@@ -79,11 +82,17 @@ def _phase(recipe: Recipe, phase: Phase) -> PhasePlan:
     )
 
 
-def _arm(recipe: Recipe, arm: str, orders: Sequence[Sequence[Phase]], counted: int | None) -> ArmPlan:
+def _rows(recipe: Recipe, phases: Sequence[Phase], counted: int | None) -> tuple[list[Entrant], list[Entrant]]:
+    """Rows of the comparison: those that can be estimated, and those that need the size of the model, unknown yet."""
+    rows = entrants(recipe)
+    unknown = [row for row in rows if counted is None and depends_on_size(recipe, row, phases)]
+    return [row for row in rows if row not in unknown], unknown
+
+
+def _arm(recipe: Recipe, row: Entrant, orders: Sequence[Sequence[Phase]], counted: int | None) -> ArmPlan:
     """Tokens and FLOPs by part over all phases, means over orders."""
-    each = [
-        [work for k in range(len(phases)) for work in ARMS[arm].estimate(recipe, phases[: k + 1])] for phases in orders
-    ]
+    size = counted or 1  # where it is not known no row is left whose tokens depend on it
+    each = [[work for works in estimate(recipe, row, phases, size) for work in works] for phases in orders]
     parts = dict.fromkeys(work.part for works in each for work in works)
 
     def over_orders(measure: Callable[[Work], float]) -> dict[str, float]:
@@ -91,6 +100,7 @@ def _arm(recipe: Recipe, arm: str, orders: Sequence[Sequence[Phase]], counted: i
         return {part: float(np.mean(values)) for part, values in sums.items()}
 
     return ArmPlan(
+        given=row.given,
         tokens_by_part=over_orders(lambda work: work.n_tokens),
         flops_by_part=None if counted is None else over_orders(lambda work: work.flops(counted)),
     )

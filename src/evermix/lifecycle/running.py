@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from rich.console import Console
 
@@ -13,12 +14,13 @@ from evermix.lifecycle.arms.decided import BestRunArm, Evermix, decide_before
 from evermix.lifecycle.assembling import PhaseResults, assemble, phase_result
 from evermix.lifecycle.changes import check_unchanged, note_begun
 from evermix.lifecycle.context import RunContext, open_context, over_every_text
+from evermix.lifecycle.equal_compute import Entrant, entrants, estimate, in_turn, phases_of
 from evermix.lifecycle.known_text import note_text
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.scoring import check_tasks, score_before
 from evermix.lifecycle.state import ModelState, check_trainers
 from evermix.lifecycle.text import corpus_record
-from evermix.lifecycle.work import TRAINING, training
+from evermix.lifecycle.work import TRAINING
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
 from evermix.results import Decision, RunResult
@@ -47,6 +49,7 @@ def compare(
     arms: Sequence[str] | None = None,
     orders: int | None = None,
     *,
+    equal_compute: bool | None = None,
     accept_changed_text: bool = False,
     console: Console | None = None,
 ) -> RunResult:
@@ -59,6 +62,8 @@ def compare(
     Args:
         arms: names; None for the recipe's.
         orders: how many, the first being the recipe's own; None for the recipe's.
+        equal_compute: whether baselines are also trained on as many tokens more as the arm that decides spends on
+            deciding; None for what the recipe says.
         accept_changed_text: as in `run`.
         console: for progress; None for none.
 
@@ -66,7 +71,8 @@ def compare(
         RecipeError: if arms or orders do not fit the recipe.
         EvermixError: on input that cannot work, or a project that another process is running.
     """
-    return run(recipe.with_arms(arms, orders), accept_changed_text=accept_changed_text, console=console)
+    changed = recipe.with_arms(arms, orders, equal_compute)
+    return run(changed, accept_changed_text=accept_changed_text, console=console)
 
 
 def finish(context: RunContext) -> RunResult:
@@ -83,31 +89,45 @@ def finish(context: RunContext) -> RunResult:
     before = score_before(context)
     decided = _decide_without_training(context)
     names = _arms(context, decided)
-    each = {(arm, k): _work(context, arm, k) for arm in names for k in range(len(context.orders))}
-    context.reporter.expect(sum(sum(phases) for phases in each.values()))
-    arms: dict[str, list[PhaseResults]] = {}
-    for number, arm in enumerate(names, 1):
-        place = f"arm {number} of {len(names)} ({arm})"
-        arms[arm] = [go_through(context, arm, k, place, each[arm, k]) for k in range(len(context.orders))]
-    untrained = () if Evermix.name in arms else decided
-    result = assemble(context, arms, untrained, before)
+    found = _go_through_all(context, entrants(recipe, names))
+    result = assemble(context, found, () if Evermix.name in names else decided, before)
     result.save(project.folder / "result.json")
     project.ledger.append("result", _result_key(context, decided), result.to_json())
     context.reporter.done()
     return result
 
 
-def go_through(context: RunContext, arm: str, order: int, place: str, n_tokens: Sequence[float]) -> PhaseResults:
-    """One arm through the phases of one order.
+def _go_through_all(context: RunContext, rows: Sequence[Entrant]) -> dict[Entrant, list[PhaseResults]]:
+    """Every row of the comparison, in their order: per order of the phases, its results."""
+    orders = range(len(context.orders))
+    work = {(row, k): _work(context, row, k) for row in rows for k in orders}
+    context.reporter.expect(sum(sum(phases) for phases in work.values()))
+    found: dict[Entrant, list[PhaseResults]] = {}
+
+    def spent(order: int, arm: str) -> list[float]:
+        return [result.compute.counted.flops for result in found[Entrant(arm)][order]]
+
+    for number, row in enumerate(in_turn(rows), 1):
+        place = f"arm {number} of {len(rows)} ({row.name})"
+        lengths = [phases_of(row, context.orders[k], partial(spent, k)) for k in orders]
+        found[row] = [go_through(context, row, k, lengths[k], place, work[row, k]) for k in orders]
+    return {row: found[row] for row in rows}
+
+
+def go_through(
+    context: RunContext, entrant: Entrant, order: int, phases: Sequence[Phase], place: str, n_tokens: Sequence[float]
+) -> PhaseResults:
+    """One row of the comparison through the phases of one order.
 
     Args:
         context: of the run.
-        arm: its name.
+        entrant: the row.
         order: which.
-        place: the arm among all, for the reader.
+        phases: of that order, as long as the row has them.
+        place: the row among all, for the reader.
         n_tokens: of each phase, see `Reporter.stage`.
     """
-    phases, state, rows = context.orders[order], ModelState.initial(context), PhaseResults()
+    state, rows = ModelState.initial(context), PhaseResults()
     for number, phase in enumerate(phases):
         places = [place]
         places += [f"order {order + 1} of {len(context.orders)}"] * (len(context.orders) > 1)
@@ -115,20 +135,20 @@ def go_through(context: RunContext, arm: str, order: int, place: str, n_tokens: 
         if len(phases) > 1:
             context.reporter.say(", ".join(places))
         if context.recipe.phases:
-            note_begun(context, phases[: number + 1], in_first_order=not order)
+            note_begun(context, context.orders[order][: number + 1], in_first_order=not order)
         with context.reporter.stage(", ".join(places), n_tokens[number]):
-            outcome = ARMS[arm].run(context, state, phases[: number + 1])
-            rows.append(phase_result(context, arm, order, phase, outcome, rows))
+            outcome = ARMS[entrant.arm].run(context, state, phases[: number + 1])
+            rows.append(phase_result(context, entrant.name, order, phase, outcome, rows))
         state = outcome.state
     return rows
 
 
-def _work(context: RunContext, arm: str, order: int) -> list[float]:
-    """What each phase costs the arm, in tokens of training; the runs of a swarm over one phase come before all arms."""
-    recipe, phases, n = context.recipe, context.orders[order], context.size.counted
+def _work(context: RunContext, row: Entrant, order: int) -> list[float]:
+    """What each phase costs the row, in tokens of training; the runs of a swarm over one phase come before all arms."""
+    n = context.size.counted
+    each = estimate(context.recipe, row, context.orders[order], n)
     if context.swarm_project is not None:
-        return [training(recipe, phase).n_tokens for phase in phases]
-    each = [ARMS[arm].estimate(recipe, phases[: k + 1]) for k in range(len(phases))]
+        each = [[work for work in works if work.part == "training"] for works in each]
     return [sum(work.flops(n) for work in works) / (TRAINING * n) for works in each]
 
 

@@ -156,11 +156,12 @@ class Phase:
         domains: there in this phase, those known before first.
         new: the ones among them that no earlier phase had.
         training: how it is trained, its budget included.
-        n_steps: optimiser steps.
+        n_steps: optimiser steps, `extra_steps` among them.
         first_row: rows of all phases before it; rows are sequences of text, or conversations.
         on_trunk: whether it is trained on a trunk at a constant rate, and judged by a branch that decays.
         carries_on: whether its trunk goes on with the optimiser of the phase before.
         is_last: whether no phase goes on from its trunk.
+        extra_steps: by which it is longer than the recipe says (`lengthened`).
     """
 
     number: int
@@ -173,6 +174,7 @@ class Phase:
     on_trunk: bool = False
     carries_on: bool = False
     is_last: bool = True
+    extra_steps: int = 0
 
     @property
     def name(self) -> str:
@@ -188,6 +190,16 @@ class Phase:
     def batch_rows(self) -> int:
         """Rows per optimiser step."""
         return self.training.batch_sequences
+
+    @property
+    def own_steps(self) -> int:
+        """Optimiser steps that the recipe asks for."""
+        return self.n_steps - self.extra_steps
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps over which the learning rate rises: no more of them in a longer phase."""
+        return round(self.training.warmup_fraction * self.own_steps)
 
     @property
     def n_rows(self) -> int:
@@ -349,6 +361,16 @@ def check_trunk(phases: Sequence[PhaseRecipe], training: TrainingRecipe) -> None
         if training.trunk and phase.training.schedule == "cosine":
             message = "cosine has no constant rate to branch off from (training.trunk: true)"
             raise LocatedError(("phases", position, "training", "schedule"), message)
+
+
+def lengthened(phases: Sequence[Phase], extra_steps: Sequence[int]) -> tuple[Phase, ...]:
+    """The phases of one order, each with so many steps more at its end; later ones begin as many rows later."""
+    found: list[Phase] = []
+    for phase, extra in zip(phases, extra_steps, strict=True):
+        first_row = found[-1].end_row if found else phase.first_row
+        n_steps = phase.own_steps + extra
+        found.append(replace(phase, n_steps=n_steps, extra_steps=extra, first_row=first_row))
+    return tuple(found)
 
 
 def _change(there: dict[str, str], phase: PhaseRecipe, names: Labels, number: int) -> None:

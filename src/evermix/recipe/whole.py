@@ -114,6 +114,11 @@ class Recipe(Model):
     arms: tuple[Arm, ...] = Field(
         ("evermix",), description="what the model is trained on; with olmix none at all ends with the mixture"
     )
+    equal_compute: bool = Field(
+        True,
+        description="natural, uniform, naive and fixed-replay are also trained at equal compute: on as many more "
+        "tokens as what the arm that decides (evermix, or the first that does) spends on deciding pays for",
+    )
     base: Path = Field(Path(), exclude=True)
 
     @model_validator(mode="after")
@@ -420,8 +425,12 @@ class Recipe(Model):
         """The phases of one order, with their domains and steps."""
         return timeline(self.domains, order, self.training, self.corpus.sequence_length, self.labels)
 
-    def with_arms(self, arms: Sequence[str] | None = None, orders: int | None = None) -> Recipe:
-        """The recipe with other arms, and so many orders of its phases; as it is where they are None.
+    def with_arms(
+        self, arms: Sequence[str] | None = None, orders: int | None = None, equal_compute: bool | None = None
+    ) -> Recipe:
+        """The recipe with other arms, so many orders of its phases, and with or without baselines at equal compute.
+
+        What is None stays as it is.
 
         Raises:
             RecipeError: naming what does not fit.
@@ -437,6 +446,8 @@ class Recipe(Model):
             if not self.phases:
                 raise RecipeError("orders need a recipe with phases", received=f"{orders}")
             changes["orders"] = orders
+        if equal_compute is not None:
+            changes["equal_compute"] = equal_compute
         if arms is None and not self.arms:
             hint = "--arms natural,evermix, or arms in the recipe"
             raise RecipeError("compare needs at least one arm", received="none", hint=hint)

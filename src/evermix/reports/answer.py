@@ -4,7 +4,7 @@ which noise; what a swarm's mixture is predicted to gain."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -15,7 +15,8 @@ from scipy.special import stdtrit
 from evermix.recipe.phases import base_name
 from evermix.reports import units
 from evermix.reports.proposal import gain_verdict, gain_words
-from evermix.results import ArmResult, Compute, ComputePart, Decision, DomainScore, PhaseResult, RunResult
+from evermix.results import APART, ArmResult, Compute, ComputePart, Decision, DomainScore, PhaseResult, RunResult
+from evermix.results.plan import ArmPlan
 
 QUANTITIES = {
     "perplexity": "perplexity",
@@ -23,7 +24,6 @@ QUANTITIES = {
     "loss_nats": "loss (nats per token)",
     "metric": "cost of the tasks",
 }
-APART = ("scoring", "cross-checks")  # the same for every arm, or for the report only: beside the total, not in it
 TRAINING = ("prefix", "training", "decay", "generation")
 _TWO_SIDED_95 = 1.96
 _FIRST = ("retrain", "fixed-replay", "uniform", "natural", "naive")
@@ -69,6 +69,9 @@ class Difference:
     """An arm against another at the end of the run.
 
     Attributes:
+        arm, baseline: names of their rows.
+        baseline_arm: whose row the baseline is.
+        at_equal_compute: whether the baseline was given the arm's compute, as more tokens.
         relative: (ours - theirs) / |theirs| on the objective, mean over orders; negative is better.
         noise: half-width of its 95% interval, over orders where there are several, else over test sequences, paired
             where both arms were scored on the same; NaN where nothing is known of it.
@@ -78,6 +81,8 @@ class Difference:
 
     arm: str
     baseline: str
+    baseline_arm: str
+    at_equal_compute: bool
     ours: float
     theirs: float
     relative: float
@@ -116,17 +121,18 @@ class Difference:
         """'1.2% (±0.3%) lower than retrain at 62.0% less compute', or that no difference can be told."""
         size, direction = self._percent(abs(self.relative)), "lower" if self.relative < 0 else "higher"
         if self.verdict == "even":
-            what = f"no measurable difference to {self.baseline} ({size} {direction}, {self.interval})"
+            what = f"no measurable difference to {self.baseline_arm} ({size} {direction}, {self.interval})"
         else:
-            what = f"{size} ({self.interval}) {direction} than {self.baseline}"
+            what = f"{size} ({self.interval}) {direction} than {self.baseline_arm}"
         return f"{what} {self.compute_words}"
 
     @property
     def compute_words(self) -> str:
-        """'at 62.0% less compute'."""
+        """'at 62.0% less compute', 'at equal compute (0.3% more)': a step more or less of the baseline is that much."""
         if abs(self.compute) < 5e-4:
-            return "at the same compute"
-        return f"at {units.share(abs(self.compute))} {'less' if self.compute < 0 else 'more'} compute"
+            return f"at {'equal' if self.at_equal_compute else 'the same'} compute"
+        size = f"{units.share(abs(self.compute))} {'less' if self.compute < 0 else 'more'}"
+        return f"at equal compute ({size})" if self.at_equal_compute else f"at {size} compute"
 
     @property
     def domain_words(self) -> str:
@@ -142,7 +148,7 @@ class RunView:
 
     @property
     def arms(self) -> list[str]:
-        """In the order of the recipe."""
+        """Names of their rows in the order of the recipe, those at equal compute after their arms."""
         return list(self.result.arms)
 
     @property
@@ -156,7 +162,7 @@ class RunView:
         return len(self.result.orders[0]) if self.result.orders else 0
 
     def arm(self, name: str) -> ArmResult:
-        """By its name."""
+        """By the name of its row."""
         return self.result.arms[name]
 
     def row(self, arm: str, order: int = 0, phase: int = -1) -> PhaseResult:
@@ -253,19 +259,20 @@ class RunView:
 
     @cached_property
     def ours(self) -> str:
-        """The arm that is compared with the others: evermix, or the one that ends best."""
+        """The arm that is compared with the others: evermix, the one whose compute they were given, or the best."""
         if "evermix" in self.result.arms:
             return "evermix"
-        return min(self.arms, key=lambda arm: self.mean(arm, self.objective).value)
+        given = next((arm.given for arm in self.result.arms.values() if arm.given is not None), None)
+        return given or min(self.arms, key=lambda arm: self.mean(arm, self.objective).value)
 
     @cached_property
     def differences(self) -> list[Difference]:
-        """Our arm against every other one, the most telling first."""
+        """Our arm against every other row, the most telling first: those at equal compute."""
         if not self.arms:
             return []
-        others = [arm for arm in self.arms if arm != self.ours]
-        others.sort(key=lambda arm: _FIRST.index(arm) if arm in _FIRST else len(_FIRST))
-        return [self.difference(self.ours, arm) for arm in others]
+        found = [self.difference(self.ours, row) for row in self.arms if row != self.ours]
+        ranks = {arm: rank for rank, arm in enumerate(_FIRST)}
+        return sorted(found, key=lambda each: (not each.at_equal_compute, ranks.get(each.baseline_arm, len(_FIRST))))
 
     def difference(self, arm: str, baseline: str) -> Difference:
         """One arm against another, order by order."""
@@ -274,9 +281,12 @@ class RunView:
         rows = list(zip(self.result.arms[arm].last, self.result.arms[baseline].last, strict=True))
         names = [name for name in rows[0][0].per_domain if all(name in row.per_domain for pair in rows for row in pair)]
         losses = [[np.mean([pair[k].per_domain[name].loss_nats for pair in rows]) for k in (0, 1)] for name in names]
+        against = self.result.arms[baseline]
         return Difference(
             arm,
             baseline,
+            against.arm,
+            against.given == arm,
             float(ours.mean()),
             float(theirs.mean()),
             float(relative.mean()),
@@ -341,6 +351,12 @@ class RunView:
         return [decision for decision in self.result.decisions if decision.order == 0]
 
 
+def equal_compute_note(rows: Iterable[ArmResult | ArmPlan]) -> str:
+    """What the rows at equal compute are; "" where there are none."""
+    given = next((row.given for row in rows if row.given is not None), None)
+    return "" if given is None else f"+compute: on as many more tokens as what {given} spends on deciding pays for."
+
+
 def pareto_front(points: Sequence[tuple[float, float]], lower_is_better: bool = True) -> list[int]:
     """Positions of the points (cost, quality) that no other one beats in one and matches in the other, by cost."""
     sign = 1.0 if lower_is_better else -1.0
@@ -361,10 +377,15 @@ def headline(result: RunResult) -> str:
     phases = f"After {view.n_phases} phases" if view.n_phases > 1 else "At the end"
     orders = f", mean of {view.n_orders} orders" if view.n_orders > 1 else ""
     text = f"{phases}{orders}, {view.ours} has a {view.objective.label} of {value}"
-    told = [each.words for each in view.differences[:_NAMED]]
-    if len(view.differences) > _NAMED:
-        told.append(f"{len(view.differences) - _NAMED} more arms are compared below")
-    return f"{text}: {'; '.join(told)}." if told else f"{text}; there is no other arm to compare it with."
+    if not view.differences:
+        return f"{text}; there is no other arm to compare it with."
+    equal = [each for each in view.differences if each.at_equal_compute]
+    told = (equal or view.differences)[:_NAMED]
+    words = [each.words for each in told]
+    left = {each.baseline_arm for each in view.differences} - {each.baseline_arm for each in told}
+    if left:
+        words.append(f"{len(left)} more {'arm is' if len(left) == 1 else 'arms are'} compared below")
+    return f"{text}: {'; '.join(words)}."
 
 
 def decision_headline(decision: Decision | None) -> str:

@@ -241,8 +241,8 @@ def _card(each: Difference, view: RunView) -> dict[str, str]:
 def _tables(view: RunView) -> list[dict[str, Any]]:
     """What the arms end with, each with its figure."""
     one = not view.result.has_phases
-    best = "Lower is better; the best of each row is bold."
-    found: list[dict[str, Any]] = [_section("At the end", end_grid(view), "The best of each column is bold.")]
+    best, ends = "Lower is better; the best of each row is bold.", end_grid(view)
+    found: list[dict[str, Any]] = [_section("At the end", ends, f"The best of each column is bold. {ends.note}")]
     if not one:
         found.append(_section("Phase by phase", by_phase_grid(view)))
     found.append(_section("Quality on test text", quality_grid(view), best))

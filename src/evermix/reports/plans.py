@@ -7,6 +7,7 @@ from rich.console import Console
 from evermix.domain_updates import DomainUpdate
 from evermix.printing import Table, Text
 from evermix.reports import units
+from evermix.reports.answer import equal_compute_note
 from evermix.reports.decision_tables import held_probes
 from evermix.reports.layout import Cell, Grid, cells, facts_table, items, note, plain_table, show
 from evermix.reports.units import figure, listed
@@ -103,7 +104,8 @@ def arms_grid(plan: RunPlan) -> Grid | None:
         numbers = [write(each.get(part) or None) for part in parts]
         rows.append([Cell(name), *cells(*numbers), Cell(write(sum(each.values())), "best")])
     title = f"{'FLOPs' if known else 'Tokens'} of every arm, about"
-    return Grid(title, ["arm", *(part.replace("_", " ") for part in parts), "all"], rows) if rows else None
+    columns = ["arm", *(part.replace("_", " ") for part in parts), "all"]
+    return Grid(title, columns, rows, note=equal_compute_note(plan.arms.values())) if rows else None
 
 
 def print_update_plan(plan: UpdateView, console: Console) -> None:

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from evermix.printing import Text
 from evermix.reports import units
-from evermix.reports.answer import APART, Mean, Quality, RunView, cost_sentence, headline
+from evermix.reports.answer import Mean, Quality, RunView, cost_sentence, equal_compute_note, headline
 from evermix.reports.decision_tables import decision_lines, decision_tables, decisions_grid
 from evermix.reports.layout import Cell, Grid, best, cells, note, show
 from evermix.reports.project import load_findings
 from evermix.reports.proposal import print_warnings
-from evermix.results import Means, PhaseResult, RunResult, TaskScore
+from evermix.results import APART, Means, PhaseResult, RunResult, TaskScore
 
 _ORDERS = 3
 _SEVERAL = 3  # decisions from which the terminal shows one line of each
@@ -97,7 +97,8 @@ def end_grid(view: RunView) -> Grid:
         )
         rows.append(row)
     orders = f", means of {view.n_orders} orders ± standard error" if view.n_orders > 1 else ""
-    return Grid(f"{'After the last phase' if view.n_phases > 1 else 'At the end'}{orders}", columns, rows)
+    title = f"{'After the last phase' if view.n_phases > 1 else 'At the end'}{orders}"
+    return Grid(title, columns, rows, note=equal_compute_note(view.result.arms.values()))
 
 
 def phases_grid(view: RunView, order: int) -> Grid:

@@ -1,10 +1,9 @@
 """Results: what came of a recipe, as frozen values that console, report, comparison and benchmarks read."""
 
+from evermix.results.compute import APART, Compute, ComputePart
 from evermix.results.proposal import ProposalView
 from evermix.results.run_result import (
     ArmResult,
-    Compute,
-    ComputePart,
     CurvePoint,
     Decision,
     DomainInfo,
@@ -25,6 +24,7 @@ from evermix.results.run_result import (
 from evermix.results.swarm import SwarmRecord
 
 __all__ = [
+    "APART",
     "ArmResult",
     "Compute",
     "ComputePart",

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from evermix.errors import ProjectError
+from evermix.results.compute import Compute
 from evermix.results.record import Shares
-from evermix.results.run_result import Compute
 
 
 class EntryRecord(BaseModel):

@@ -34,8 +34,12 @@ class PhasePlan(Record):
 
 
 class ArmPlan(Record):
-    """Tokens and FLOPs by part over all phases, means over orders; FLOPs None where the model's size is unknown."""
+    """Tokens and FLOPs by part over all phases, means over orders; FLOPs None where the model's size is unknown.
 
+    `given` is the arm whose compute it is given, as more tokens; None: as many tokens as the phases say.
+    """
+
+    given: str | None = None
     tokens_by_part: dict[str, float]
     flops_by_part: dict[str, float] | None = None
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,62 +15,13 @@ from evermix.errors import ProjectError
 from evermix.files import MOVE_AWAY, read_json, read_record, write_record
 from evermix.notebook import html_table
 from evermix.objective import Quantity
+from evermix.results.compute import Compute
 from evermix.results.proposal import ProposalView
 from evermix.results.record import Record, Shares
 from evermix.results.swarm import SwarmRecord
 from evermix.version import SCHEMA_VERSION, VERSION
 
 EvidenceName = Literal["probes", "swarm", "merges", "sweep"]
-
-
-class ComputePart(Record):
-    """FLOPs (METHODS 2: 6, 4 or 2 N per token), tokens gone through by a model, seconds of wall time."""
-
-    flops: float = 0.0
-    n_tokens: float = 0.0
-    seconds: float = 0.0
-
-
-class Compute(Record):
-    """What work cost, in all and by part (prefix, training, probes, evaluation, proxies, specialists, ...)."""
-
-    by_part: dict[str, ComputePart] = {}
-
-    @property
-    def flops(self) -> float:
-        """Of all parts."""
-        return sum(part.flops for part in self.by_part.values())
-
-    @property
-    def n_tokens(self) -> float:
-        """Of all parts."""
-        return sum(part.n_tokens for part in self.by_part.values())
-
-    @property
-    def seconds(self) -> float:
-        """Of all parts."""
-        return sum(part.seconds for part in self.by_part.values())
-
-    @classmethod
-    def sum(cls, computes: Iterable[Compute]) -> Compute:
-        """All of them together, part by part."""
-        parts: dict[str, ComputePart] = {}
-        for name, part in ((name, part) for one in computes for name, part in one.by_part.items()):
-            before = parts.get(name, ComputePart())
-            parts[name] = ComputePart(
-                flops=before.flops + part.flops,
-                n_tokens=before.n_tokens + part.n_tokens,
-                seconds=before.seconds + part.seconds,
-            )
-        return cls(by_part=parts)
-
-    @classmethod
-    def of(cls, part: str, flops: float, n_tokens: float, seconds: float) -> Compute:
-        """One part."""
-        return cls(by_part={part: ComputePart(flops=flops, n_tokens=n_tokens, seconds=seconds)})
-
-    def __add__(self, other: Compute) -> Compute:
-        return Compute.sum((self, other))
 
 
 class ModelInfo(Record):
@@ -250,8 +201,9 @@ class PhaseResult(Record):
     """One arm through one phase: what it was trained on, how it scores on all domains there are, what it cost.
 
     Attributes:
+        arm: name of its row (see `RunResult.arms`).
         model_id: hash of all that led to the model that is judged.
-        n_rows, n_tokens: that the phase asks for; rows are sequences of text or conversations, tokens are expected.
+        n_rows, n_tokens: of the whole phase; rows are sequences of text or conversations, tokens are expected.
         mixture: the last one; `average_mixture` over the phase, `schedule` in order.
         objective_value: in the objective's quantity.
         means: over domains as the objective weighs them; `means_over_all` all alike.
@@ -296,9 +248,16 @@ class PhaseResult(Record):
 
 
 class ArmResult(Record):
-    """One arm: per order of the phases, one result per phase."""
+    """One row of a comparison, an arm: per order of the phases, one result per phase.
+
+    Attributes:
+        arm: its name in recipes.
+        given: the arm whose compute it was given, as more tokens of its phases; None: it was trained on as many as the
+            recipe says.
+    """
 
     arm: str
+    given: str | None = None
     label: str
     colour: str
     mark: str = "o"
@@ -327,7 +286,7 @@ class ArmResult(Record):
 
 
 class PairedComparison(Record):
-    """Standard errors of loss differences of two arms at the end of an order, paired over test sequences."""
+    """Standard errors of loss differences of two rows at the end of an order, paired over test sequences."""
 
     arm: str
     baseline: str
@@ -353,7 +312,8 @@ class RunResult(Record):
         max_epochs: the recipe's cap; None for none.
         before: what the first checkpoint scores on the tasks; None where it begins at random or there are none.
         untrained_decisions: of a swarm whose mixture no arm was trained on; all others stand in their phase.
-        comparisons: for every pair of arms and every order.
+        arms: by the name of the row: the arm's, or `uniform+compute` of arm uniform at equal compute.
+        comparisons: for every pair of rows and every order.
     """
 
     schema_version: int = SCHEMA_VERSION

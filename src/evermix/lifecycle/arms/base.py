@@ -48,12 +48,15 @@ class Arm(ABC):
 
     Attributes:
         name: in recipes. label: for readers. colour, mark: in every plot (a mark of matplotlib).
+        decides: whether it spends compute on choosing mixtures beyond that of its training; then baselines are given
+            as much (`lifecycle/equal_compute.py`).
     """
 
     name: ClassVar[str]
     label: ClassVar[str]
     colour: ClassVar[str]
     mark: ClassVar[str]
+    decides: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, context: RunContext, state: ModelState, phases: Sequence[Phase]) -> PhaseOutcome:

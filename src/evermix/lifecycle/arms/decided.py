@@ -27,6 +27,7 @@ class DecidedArm(Arm):
     """Decide before a phase, then train it; where there is nothing to decide, the recipe's start."""
 
     evidence: EvidenceName
+    decides = True
 
     def run(self, context: RunContext, state: ModelState, phases: Sequence[Phase]) -> PhaseOutcome:
         """Decide the last phase's mixture, then train it."""
@@ -44,6 +45,7 @@ class Evermix(Arm):
     """
 
     name, label, colour, mark = "evermix", "evermix", "#009E73", "o"
+    decides = True
 
     def run(self, context: RunContext, state: ModelState, phases: Sequence[Phase]) -> PhaseOutcome:
         """Decide the last phase's mixture, then train it; in a pretraining decide on the way."""
@@ -80,6 +82,7 @@ class Oracle(DecidedArm):
 
     name, label, colour, mark = "oracle", "oracle (sweep)", "#8a8f98", "*"
     evidence: EvidenceName = "sweep"
+    decides = False  # a bound, and no method that a baseline would have to match
 
 
 class BestRunArm(DecidedArm):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from evermix.lifecycle.arms.base import MixtureArm, PhaseOutcome, on_mixture
+from evermix.lifecycle.arms.base import Arm, MixtureArm, PhaseOutcome, on_mixture
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.work import Work, training
@@ -55,18 +55,15 @@ class FixedReplay(MixtureArm):
         return blended(context, phase, self.new_share)
 
 
-class Retrain(MixtureArm):
+class Retrain(Arm):
     """A new model at every phase, trained on everything there is for as long as all phases together. No trunk."""
 
     name, label, colour, mark = "retrain", "retrain", "#0072B2", "s"
 
-    def mixture(self, context: RunContext, phase: Phase) -> Mixture:
-        """The recipe's start."""
-        return context.named_mixture(phase, "start")
-
     def run(self, context: RunContext, state: ModelState, phases: Sequence[Phase]) -> PhaseOutcome:
-        """From the first weights on the domains of the last phase."""
-        return on_mixture(context, ModelState.initial(context), _whole(phases), self.mixture(context, phases[-1]))
+        """From the first weights on the domains of the last phase, on the recipe's start."""
+        start = context.named_mixture(phases[-1], "start")
+        return on_mixture(context, ModelState.initial(context), _whole(phases), start)
 
     def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
         """All phases so far."""

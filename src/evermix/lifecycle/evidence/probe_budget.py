@@ -137,7 +137,10 @@ def planned_probes(recipe: Recipe, phase: Phase) -> PlannedProbes | None:
 
 
 def decided_at(recipe: Recipe, phase: Phase) -> tuple[int, ...]:
-    """Steps of a phase at which probes decide: on the way of a pretraining, at the beginning of what follows."""
+    """Steps of a phase at which probes decide: on the way of a pretraining, at the beginning of what follows.
+
+    They are the recipe's, however much a phase is lengthened.
+    """
     if phase.recipe.kind == "pretrain":
-        return decision_steps(recipe.decision.at, phase.n_steps) if len(phase.domains) > 1 else ()
+        return decision_steps(recipe.decision.at, phase.own_steps) if len(phase.domains) > 1 else ()
     return (0,) if decides(phase) else ()
