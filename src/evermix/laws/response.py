@@ -78,6 +78,7 @@ class ResponseLaw(MixingLaw):
         total_tokens: T; None: that of the last segment.
         centre: s, shape (domains,); None: the mean of the runs' mixtures.
         horizon: h and its uncertainty; None: as measured on benchmarks.
+        earlier: responses that an earlier experiment of the run has found, with their errors today; None: none has.
         minimum_share: e.
 
     Attributes after fit:
@@ -103,6 +104,7 @@ class ResponseLaw(MixingLaw):
         total_tokens: float | None = None,
         centre: npt.ArrayLike | None = None,
         horizon: Horizon | None = None,
+        earlier: Estimate | None = None,
         minimum_share: float = 1e-4,
     ) -> None:
         self.own = own
@@ -110,6 +112,7 @@ class ResponseLaw(MixingLaw):
         self.total_tokens = total_tokens
         self.centre = centre
         self.horizon = horizon
+        self.earlier = earlier
         self.minimum_share = minimum_share
 
     @property
@@ -140,8 +143,10 @@ class ResponseLaw(MixingLaw):
         z, x = self._logs(table.mixtures), self._times(n)
         fits = [_fit(y, z[:, i], x) for i, y in enumerate(table.values.T)]
         self.level_, self.noise_, self.objective_, r, r_error, F, F_error = np.array(fits).T
-        self.fall_ = Estimate(F * self._log_rest(x), F_error * self._log_rest(x))
-        self.response_ = shrunk(Estimate(r, r_error))
+        self.fall_ = Estimate(F * self._log_rest(), F_error * self._log_rest())
+        self.response_ = shrunk(
+            Estimate(r, r_error) if self.earlier is None else pooled(Estimate(r, r_error), self.earlier)
+        )
         self.slope_ = self._slopes(self.response_.value, self.fall_.value)
         self.converged_ = np.ones(len(fits), dtype=bool)
         self.n_domains_, self.n_metrics_ = m, len(fits)
@@ -185,6 +190,13 @@ class ResponseLaw(MixingLaw):
         drawn: Floats = self.slope_ * np.exp(shared + own * rng.normal(size=(n, self.n_metrics_)))
         return drawn
 
+    @property
+    def fall_per_log_token(self) -> Floats:
+        """-c_1', shape (metrics,), at least 0: what more tokens are worth, in the metric's unit per log of tokens."""
+        rest = self._log_rest()
+        found: Floats = np.maximum(self.fall_.value, 0.0) / rest if rest > 0 else np.zeros(self.n_metrics_)
+        return found
+
     def at_slopes(self, P: npt.ArrayLike, slopes: Floats) -> Floats:
         """Metrics at mixtures, were the slopes others: (domains,) and (n, metrics) -> (n, metrics)."""
         return self.level_ - slopes * self._logs(self._mixtures(P))
@@ -218,9 +230,9 @@ class ResponseLaw(MixingLaw):
         x: Floats = np.log(tokens / tokens[-1])
         return x
 
-    def _log_rest(self, x: Floats | None) -> float:
+    def _log_rest(self) -> float:
         """log(T / t_K); 0 without a trend."""
-        if x is None or self.total_tokens is None:
+        if self.tokens is None or self.total_tokens is None:
             return 0.0
         return float(np.log(self.total_tokens / np.asarray(self.tokens, dtype=np.float64)[-1]))
 
@@ -259,14 +271,20 @@ def _fit(y: Floats, z: Floats, x: Floats | None) -> tuple[float, ...]:
     return coefficients[0], noise, squares, -coefficients[3], errors[3], -line[1], line_errors[1]
 
 
-def _least_squares(X: Floats, y: Floats) -> tuple[Floats, float, float, Floats]:
+def _least_squares(X: Floats, y: Floats) -> tuple[Any, float, float, Any]:
     """Coefficients, noise, sum of squares, standard errors."""
-    coefficients = np.linalg.lstsq(X, y, rcond=None)[0]
+    coefficients: Floats = np.linalg.lstsq(X, y, rcond=None)[0]
     residuals = y - X @ coefficients
     squares = float(residuals @ residuals)
     noise = np.sqrt(squares / max(len(y) - X.shape[1], 1))
     errors: Floats = noise * np.sqrt(np.maximum(np.diag(np.linalg.pinv(X.T @ X)), 0.0))
     return coefficients, float(noise), squares, errors
+
+
+def pooled(one: Estimate, other: Estimate) -> Estimate:
+    """Two estimates of the same, weighted by their precision."""
+    a, b = 1 / (one.error**2 + 1e-12), 1 / (other.error**2 + 1e-12)
+    return Estimate((a * one.value + b * other.value) / (a + b), np.sqrt(1 / (a + b)))
 
 
 def shrunk(raw: Estimate) -> Estimate:

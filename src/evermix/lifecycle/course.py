@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.state import ModelState, Piece, train
+from evermix.lifecycle.state import Measuring, ModelState, Piece, Stretch, train
 from evermix.lifecycle.work import part_of
 from evermix.mixture import Mixture
 from evermix.recipe import TrainingRecipe
@@ -50,16 +50,30 @@ class Course:
         stops = [fork] if self.state.step < fork < end else []
         course = self
         for stop in (*stops, end):
-            state, compute = train(context, course.state, _piece(self.phase, mixture, stop, part))
-            course = replace(course, state=state, compute=course.compute + compute)
+            course = course._train(context, _piece(self.phase, (Stretch(mixture, stop),), part))
         return course
 
+    def through(self, context: RunContext, stretches: tuple[Stretch, ...], measuring: Measuring) -> Course:
+        """Go on with an experiment: several mixtures in one piece, losses measured at the end of each.
 
-def _piece(phase: Phase, mixture: Mixture, end: int, part: str) -> Piece:
+        Args:
+            context: of the run.
+            stretches: over all texts, before the rate begins to fall.
+            measuring: what is read.
+        """
+        piece = _piece(self.phase, stretches, part_of(context.recipe, self.phase))
+        return self._train(context, replace(piece, measuring=measuring))
+
+    def _train(self, context: RunContext, piece: Piece) -> Course:
+        state, compute = train(context, self.state, piece)
+        return replace(self, state=state, compute=self.compute + compute)
+
+
+def _piece(phase: Phase, stretches: tuple[Stretch, ...], part: str) -> Piece:
+    end = stretches[-1].end_step
     return Piece(
-        mixture,
+        stretches,
         optimisation_of(phase.training, phase.n_steps),
-        end,
         phase.n_steps,
         phase.name,
         f"{phase.name}: training" + ("" if end == phase.n_steps else f" to step {end}"),

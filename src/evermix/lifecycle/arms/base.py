@@ -11,6 +11,7 @@ from typing import ClassVar
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.course import Course
 from evermix.lifecycle.evidence.probe_budget import decided_at
+from evermix.lifecycle.evidence.timetable import timetable
 from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.work import Work, training
 from evermix.mixture import Mixture
@@ -97,6 +98,7 @@ def on_mixture(context: RunContext, state: ModelState, phase: Phase, mixture: Mi
     over_all, course = context.over_all(mixture), Course.begin(state, phase)
     shared = context.recipe.decided_by == "probes" and phase.recipe.kind == "pretrain"
     is_start = mixture == context.named_mixture(phase)
+    shared = shared and timetable(context.recipe, phase) is None
     ends = decided_at(context.recipe, phase) if shared and is_start else ()
     for end in (*ends, phase.n_steps):
         course = course.on(context, over_all, end)

@@ -2,8 +2,8 @@
 
 The run trains on its start up to step `begin`; then experiments follow each other, each of n segments, and at the end
 of each is decided. Segments grow with the run, t_(k+1) = g t_k, so that each is the same part of what was learnt before
-it and each experiment reaches G = g^n = 2.4 times as far as the one before: decisions at 1, 2.4, 5.8 times the tokens of
-the first one, the last before the learning rate decays.
+it and each experiment reaches G = g^n = 2.4 times as far as the one before: decisions at 1, 2.4, 5.8 times the tokens
+of the first one, the last before the learning rate decays.
 
 The first begins after warm-up and plateau: at 13% of the steps, in long runs earlier, but no earlier than at 4%, and
 not before a segment is long enough to hold 50 rows of every domain of a uniform start. Where decision points are given,
