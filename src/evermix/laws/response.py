@@ -154,15 +154,18 @@ class ResponseLaw(MixingLaw):
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """Metrics at mixtures, (..., domains) -> (..., metrics)."""
+        self._check_fitted()
         result: Floats = self.level_ - self.slope_ * self._logs(self._mixtures(P))
         return result
 
     def gradient(self, p: npt.ArrayLike) -> Floats:
         """-b_i / (p_own + e) in the own domain, 0 elsewhere; (domains,) -> (metrics, domains)."""
+        self._check_fitted()
         return self._in_own(-self.slope_ / (self._mixtures(p)[self.own_] + self.minimum_share))
 
     def curvature(self, p: npt.ArrayLike) -> tuple[Floats, Floats]:
         """b_i / (p_own + e)^2 on the diagonal, and nothing beside it; see MixingLaw.curvature."""
+        self._check_fitted()
         d = self.slope_ / (self._mixtures(p)[self.own_] + self.minimum_share) ** 2
         return self._in_own(d), np.zeros(self.n_metrics_)
 
