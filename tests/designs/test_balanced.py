@@ -61,7 +61,12 @@ def test_the_same_seed_gives_the_same_design_and_a_zero_stays_zero() -> None:
 
 @pytest.mark.parametrize(
     ("levels", "n", "said"),
-    [((1.0,), 4, "two different"), ((0.5, 0.0), 4, "above 0"), ((0.5, 1.5), 5, "multiple of 2"), (LEVELS, 2, "multiple")],
+    [
+        ((1.0,), 4, "two different"),
+        ((0.5, 0.0), 4, "above 0"),
+        ((0.5, 1.5), 5, "multiple of 2"),
+        (LEVELS, 2, "multiple"),
+    ],
 )
 def test_levels_that_cannot_be_are_refused(levels: tuple[float, ...], n: int, said: str) -> None:
     with pytest.raises(MixtureError, match=said):

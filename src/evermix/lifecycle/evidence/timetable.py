@@ -13,6 +13,8 @@ With M = 1 + the number of segments, m domains, S steps of b rows, a part B of t
 trained on, 2 N per token read) pays for q rows of held-out text per domain and measurement:
 
     2 M m q <= B 6 b S,   4 <= q
+
+Later experiments are left out, the last first, for as long as q would be under 8.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from evermix.recipe.phases import Phase
 _GROWTH = 2.4
 _BEGIN, _EARLIEST = 0.13, 0.04
 _ROWS_PER_DOMAIN = 50
-_LEAST_SEQUENCES = 4
+_LEAST_SEQUENCES, _ENOUGH_SEQUENCES = 4, 8
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,10 @@ def timetable(recipe: Recipe, phase: Phase) -> Timetable | None:
             break
         experiments.append(ends)
         start = ends[-1]
-    n_measurements = 1 + len(experiments) * asked.segments
-    return Timetable(begin, tuple(experiments), _sequences(recipe, phase, n_measurements))
+    while len(experiments) > 1 and _affordable(recipe, phase, len(experiments)) < _ENOUGH_SEQUENCES:
+        experiments.pop()
+    wished = asked.evaluation_sequences or max(_LEAST_SEQUENCES, _affordable(recipe, phase, len(experiments)))
+    return Timetable(begin, tuple(experiments), min(wished, recipe.corpus.heldout_sequences))
 
 
 def _begin(asked: ExperimentRecipe, phase: Phase, at: tuple[float, ...] | None) -> int:
@@ -116,8 +120,9 @@ def _ends(start: int, end: int, n: int) -> tuple[int, ...]:
     return tuple(ends)
 
 
-def _sequences(recipe: Recipe, phase: Phase, n_measurements: int) -> int:
+def _affordable(recipe: Recipe, phase: Phase, n_experiments: int) -> int:
+    """Rows of every domain that the budget pays for at every measurement."""
     asked = recipe.decision.experiments
+    n_measurements = 1 + n_experiments * asked.segments
     allowed = asked.budget * TRAINING * phase.batch_rows * phase.n_steps
-    affordable = int(allowed / (READING * n_measurements * len(phase.domains)))
-    return min(asked.evaluation_sequences or max(_LEAST_SEQUENCES, affordable), recipe.corpus.heldout_sequences)
+    return int(allowed / (READING * n_measurements * len(phase.domains)))
