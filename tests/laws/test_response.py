@@ -94,7 +94,9 @@ def test_gradient_curvature_and_expressions_are_of_the_formula() -> None:
         )
     d, s = law.curvature(p)
     assert (d >= 0).all() and (s == 0).all()
-    np.testing.assert_allclose(np.diag(d), law.slope_ / (p + E_) ** 2)
+    steps = np.eye(M) * 1e-5
+    bent = [(law.gradient(p + step)[i, i] - law.gradient(p - step)[i, i]) / 2e-5 for i, step in enumerate(steps)]
+    np.testing.assert_allclose(np.diag(d), bent, rtol=1e-4)
     variable = cp.Variable(M)
     expressions = law.expressions(variable)
     variable.value = p
@@ -102,9 +104,24 @@ def test_gradient_curvature_and_expressions_are_of_the_formula() -> None:
     np.testing.assert_allclose([float(each.value) for each in expressions], law.predict(p), rtol=1e-9)
 
 
+def test_the_law_is_the_log_of_the_mean_perplexity_over_drawn_slopes() -> None:
+    law, rng = fitted(0.03), np.random.default_rng(1)
+    p = np.array([0.25, 0.22, 0.19, 0.14, 0.11, 0.09])
+    mean = np.log(np.exp(law.at_slopes(p, law.drawn_slopes(200_000, rng))).mean(axis=0))
+    np.testing.assert_allclose(law.predict(p), mean, atol=0.01)
+
+
+def test_a_late_learner_makes_taking_away_dearer() -> None:
+    certain, warned = (fitted(horizon=Horizon(2.2, 0.0, 0.0, late)) for late in (0.0, 0.1))
+    p = np.full(M, 1 / M)
+    np.testing.assert_allclose(certain.predict(p), warned.predict(p))
+    p[0], p[1] = 0.03, p[0] + p[1] - 0.03
+    assert warned.predict(p)[0] > certain.predict(p)[0] + 0.02
+
+
 def test_drawn_slopes_are_wider_where_less_is_known() -> None:
     rng = np.random.default_rng(0)
-    sure = fitted(horizon=Horizon(2.2, 0.0, 0.0)).drawn_slopes(500, rng)
+    sure = fitted(horizon=Horizon(2.2, 0.0, 0.0, 0.0)).drawn_slopes(500, rng)
     unsure = fitted(0.05, horizon=Horizon(2.2, 0.3, 0.3)).drawn_slopes(500, rng)
     np.testing.assert_allclose(sure, np.tile(sure[0], (500, 1)), rtol=1e-4)
     assert (np.log(unsure).std(axis=0) > 0.4).all()

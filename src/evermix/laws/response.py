@@ -17,13 +17,18 @@ segment, which may lie on the first plateau:
 and the slope until the end is the geometric mean of response and fall, brought to h times the mean response:
 
     b = g sqrt(r F),   g such that mean log b = mean log(h r), over domains
-    f(p) = l - b log((p_own + e) / (s_own + e)),   l = c_0, the loss at s when the last segment ends
 
-which is convex in p. Transfer between domains is not modelled: so few segments do not tell it, and what they seemed to
-tell made decisions worse (docs/log/in-run.md).
+That slope is uncertain, and it may be quite wrong: a domain that seems to be learnt may lie on a plateau that it leaves
+later (pronunciations did, at a fifth of a run, and then answered ten times as strongly). So b has a distribution: with
+probability q = q_1 log(T / t_K) it is that of a late learner, and else log-normal around b (`Horizon`), taken at the
+three points b_k of Gauss and Hermite. The law is the logarithm of the mean perplexity over it,
 
-What is uncertain: r and F by the residuals of their fits; b by the horizon besides, whose error is partly the same for
-all domains and partly not (`Horizon`). `drawn_slopes` draws from all of it.
+    f(p) = l + log sum_k w_k ((p_own + e) / (s_own + e))^(-b_k),   l = c_0, the loss at s when the last segment ends
+
+so that what is risked by taking text away is counted, and convex in p. Transfer between domains is not modelled: so few
+segments do not tell it, and what they seemed to tell made decisions worse (docs/log/in-run.md).
+
+The noise of the least squares gives the errors of r and F; `drawn_slopes` draws from all of it.
 """
 
 from __future__ import annotations
@@ -35,6 +40,7 @@ from typing import Any, Self
 import cvxpy as cp
 import numpy as np
 import numpy.typing as npt
+from scipy.special import logsumexp
 
 from evermix.errors import ObservationError
 from evermix.laws.base import Floats, MixingLaw, weighted
@@ -53,11 +59,14 @@ class Horizon:
     Attributes:
         factor: h.
         shared_sd, own_sd: standard deviations of log h: what is the same for all domains, and of each beside it.
+        late: q_1, the chance of a late learner per log of tokens to come. late_slope: of such, in nats per log share.
     """
 
     factor: float = 2.2
     shared_sd: float = 0.35
     own_sd: float = 0.35
+    late: float = 0.05
+    late_slope: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class Estimate:
 
 
 class ResponseLaw(MixingLaw):
-    """f_i(p) = l_i - b_i log((p_own + e) / (s_own + e)), b > 0, of the segments of one run.
+    """f_i(p) = l_i + log sum_k w_k ((p_own + e) / (s_own + e))^(-b_ik), b > 0, of the segments of one run.
 
     Args:
         own: per metric, the column of the domain it is the held-out loss of; None: metric i is of domain i.
@@ -83,10 +92,11 @@ class ResponseLaw(MixingLaw):
 
     Attributes after fit:
         level_: l. response_, fall_: r, shrunk, and F. slope_: b. All of shape (metrics,).
+        slopes_, weights_: b_k and w, shapes (metrics, 4) and (4,).
     """
 
     name = "response"
-    formula = "l - b log((p_own + e) / (s_own + e))"
+    formula = "l + log sum_k w_k ((p_own + e) / (s_own + e))^(-b_k)"
     source = "ours; docs/in-run.md"
     of_probes = True
 
@@ -96,6 +106,8 @@ class ResponseLaw(MixingLaw):
     response_: Estimate
     fall_: Estimate
     slope_: Floats
+    slopes_: Floats
+    weights_: Floats
 
     def __init__(
         self,
@@ -148,49 +160,49 @@ class ResponseLaw(MixingLaw):
             Estimate(r, r_error) if self.earlier is None else pooled(Estimate(r, r_error), self.earlier)
         )
         self.slope_ = self._slopes(self.response_.value, self.fall_.value)
+        self.slopes_, self.weights_ = self._distribution()
         self.converged_ = np.ones(len(fits), dtype=bool)
         self.n_domains_, self.n_metrics_ = m, len(fits)
         return self
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """Metrics at mixtures, (..., domains) -> (..., metrics)."""
-        self._check_fitted()
-        result: Floats = self.level_ - self.slope_ * self._logs(self._mixtures(P))
+        u = self._logs(self._mixtures(P))
+        result: Floats = self.level_ + logsumexp(-self.slopes_ * u[..., None], axis=-1, b=self.weights_)
         return result
 
     def gradient(self, p: npt.ArrayLike) -> Floats:
-        """-b_i / (p_own + e) in the own domain, 0 elsewhere; (domains,) -> (metrics, domains)."""
-        self._check_fitted()
-        return self._in_own(-self.slope_ / (self._mixtures(p)[self.own_] + self.minimum_share))
+        """-E b / (p_own + e) in the own domain, 0 elsewhere, E over the terms' parts of f; -> (metrics, domains)."""
+        mean, _ = self._moments(self._mixtures(p))
+        return self._in_own(-mean / (self._mixtures(p)[self.own_] + self.minimum_share))
 
     def curvature(self, p: npt.ArrayLike) -> tuple[Floats, Floats]:
-        """b_i / (p_own + e)^2 on the diagonal, and nothing beside it; see MixingLaw.curvature."""
-        self._check_fitted()
-        d = self.slope_ / (self._mixtures(p)[self.own_] + self.minimum_share) ** 2
+        """(E b + Var b) / (p_own + e)^2 on the diagonal, and nothing beside it; see MixingLaw.curvature."""
+        mean, variance = self._moments(self._mixtures(p))
+        d = (mean + variance) / (self._mixtures(p)[self.own_] + self.minimum_share) ** 2
         return self._in_own(d), np.zeros(self.n_metrics_)
 
     def expressions(self, variable: Any) -> list[Any]:
         """See MixingLaw.expressions."""
         self._check_fitted()
-        logs = [cp.log(variable[j] + self.minimum_share) for j in self.own_]
-        shift = self.level_ + self.slope_ * np.log(self.centre_[self.own_] + self.minimum_share)
-        return [at - b * log for at, b, log in zip(shift, self.slope_, logs, strict=True)]
+        at_centre = np.log(self.centre_[self.own_] + self.minimum_share)
+        found = []
+        for i, j in enumerate(self.own_):
+            log = cp.log(variable[j] + self.minimum_share)
+            terms = [
+                np.log(w) + b * at_centre[i] - b * log for b, w in zip(self.slopes_[i], self.weights_, strict=True)
+            ]
+            found.append(self.level_[i] + cp.log_sum_exp(cp.hstack(terms)))
+        return found
 
     def drawn_slopes(self, n: int, rng: np.random.Generator) -> Floats:
-        """n draws of b, shape (n, metrics): of what residuals and horizon leave open.
-
-        log b has the variance (se_r / r)^2 / 4 + (se_F / F)^2 / 4 of the geometric mean, at most 1 each, and those of
-        the horizon.
-        """
+        """n draws of b, shape (n, metrics), from its distribution, what is the same for all domains drawn together."""
         self._check_fitted()
         horizon = self.horizon or Horizon()
-        parts = [
-            np.minimum(each.error / np.maximum(each.value, least), 1.0)
-            for each, least in ((self.response_, _LEAST_RESPONSE), (self.fall_, _LEAST_FALL))
-        ]
-        own = np.sqrt((parts[0] ** 2 + parts[1] ** 2) / 4 + horizon.own_sd**2)
         shared = rng.normal(0, horizon.shared_sd, (n, 1))
-        drawn: Floats = self.slope_ * np.exp(shared + own * rng.normal(size=(n, self.n_metrics_)))
+        own = self._own_sd() * rng.normal(size=(n, self.n_metrics_))
+        late = rng.random((n, self.n_metrics_)) < self._late_probability()
+        drawn: Floats = np.where(late, self.slopes_[:, -1], self.slope_ * np.exp(shared + own))
         return drawn
 
     @property
@@ -254,6 +266,33 @@ class ResponseLaw(MixingLaw):
         wanted = np.log((self.horizon or Horizon()).factor * r).mean()
         slopes: Floats = both * np.exp(wanted - np.log(both).mean())
         return slopes
+
+    def _distribution(self) -> tuple[Floats, Floats]:
+        """b_k and w: three points of the log-normal, exact for polynomials of log b of degree five, and late."""
+        horizon, late = self.horizon or Horizon(), self._late_probability()
+        sd = np.hypot(self._own_sd(), horizon.shared_sd)
+        points = self.slope_[:, None] * np.exp(np.sqrt(3) * sd[:, None] * np.array([-1.0, 0.0, 1.0]))
+        slopes = np.column_stack([points, np.maximum(self.slope_, horizon.late_slope)])
+        return slopes, np.append((1 - late) * np.array([1, 4, 1]) / 6, max(late, 1e-12))
+
+    def _own_sd(self) -> Floats:
+        """Of log b, shape (metrics,): (se_r / r)^2 / 4 + (se_F / F)^2 / 4, at most 1 each, and that of the horizon."""
+        parts = [
+            np.minimum(each.error / np.maximum(each.value, least), 1.0)
+            for each, least in ((self.response_, _LEAST_RESPONSE), (self.fall_, _LEAST_FALL))
+        ]
+        sd: Floats = np.sqrt((parts[0] ** 2 + parts[1] ** 2) / 4 + (self.horizon or Horizon()).own_sd ** 2)
+        return sd
+
+    def _late_probability(self) -> float:
+        return float(min((self.horizon or Horizon()).late * self._log_rest(), 0.5))
+
+    def _moments(self, p: Floats) -> tuple[Floats, Floats]:
+        """Mean and variance of b over the terms' parts of f at one mixture, both (metrics,)."""
+        logs = np.log(self.weights_) - self.slopes_ * self._logs(p)[:, None]
+        parts = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
+        mean = (parts * self.slopes_).sum(axis=1)
+        return mean, (parts * self.slopes_**2).sum(axis=1) - mean**2
 
     def _in_own(self, values: Floats) -> Floats:
         """Values (metrics,) in their own column, (metrics, domains)."""
