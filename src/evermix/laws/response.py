@@ -65,7 +65,7 @@ class Horizon:
     factor: float = 2.2
     shared_sd: float = 0.35
     own_sd: float = 0.35
-    late: float = 0.05
+    late: float = 0.1
     late_slope: float = 0.6
 
 
