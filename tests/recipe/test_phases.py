@@ -74,6 +74,8 @@ def test_which_phases_are_on_a_trunk_and_go_on_with_its_optimiser() -> None:
     made = recipe()
     (phase,) = made.timeline(made.phase_orders[0])
     assert (phase.on_trunk, phase.carries_on, phase.is_last) == (False, False, True)
+
+
 def test_longer_phases_move_those_after_them() -> None:
     """100, 20, 50 and 10 steps of 4, 4, 8 and 4 rows; 7 and 3 more in the first and the third."""
     made = recipe(phases=LIFE)

@@ -15,11 +15,12 @@ goes on, so that the trunk ends at the fork, or at the last decision after it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.state import ModelState, Piece, train
+from evermix.lifecycle.state import Measuring, ModelState, Piece, Stretch, train
 from evermix.lifecycle.work import DECAY, part_of
 from evermix.mixture import Mixture
 from evermix.recipe import TrainingRecipe
@@ -51,7 +52,7 @@ class Course:
     @classmethod
     def begin(cls, state: ModelState, phase: Phase) -> Course:
         """Nothing of the phase is trained yet."""
-        begun = replace(state, curve=()) if phase.carries_on else state.with_new_optimizer()
+        begun = replace(state, curve=(), measured=()) if phase.carries_on else state.with_new_optimizer()
         return cls(phase, begun.step, begun)
 
     @property
@@ -91,6 +92,21 @@ class Course:
             return replace(course, state=course.judged)
         return course._along(context, mixture, end, part)._decaying(context, mixture, end)
 
+    def through(self, context: RunContext, mixtures: Sequence[tuple[Mixture, int]], measuring: Measuring) -> Course:
+        """Go on with an experiment: several mixtures in one piece, losses measured at the end of each.
+
+        Args:
+            context: of the run.
+            mixtures: over all texts of the run, and up to which step of the phase, before the rate begins to fall.
+            measuring: what is read.
+        """
+        stretches = tuple(Stretch(mixture, self.start + end) for mixture, end in mixtures)
+        rate = LearningRate("constant", stretches[-1].end_step, self._schedule.warmup_steps)
+        words, part = f"training to step {mixtures[-1][1]}", part_of(context.recipe, self.phase)
+        piece = replace(self._piece(mixtures[-1][0], rate, mixtures[-1][1], words, part), stretches=stretches)
+        state, compute = train(context, self.state, replace(piece, measuring=measuring))
+        return replace(self, state=state, **self._with(compute, self.state, state))
+
     def _along(self, context: RunContext, mixture: Mixture, end: int, part: str) -> Course:
         """Train `state`: at a constant rate on a trunk, else as the phase's schedule is."""
         rate = self._schedule
@@ -117,9 +133,8 @@ class Course:
 
     def _piece(self, mixture: Mixture, rate: LearningRate, end: int, words: str, part: str) -> Piece:
         return Piece(
-            mixture,
+            (Stretch(mixture, self.start + end),),
             optimisation_of(self.phase.training, rate),
-            self.start + end,
             self.phase,
             f"{self.phase.name}: {words}",
             part,

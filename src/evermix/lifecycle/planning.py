@@ -10,6 +10,7 @@ from evermix.lifecycle.context import check_positions
 from evermix.lifecycle.equal_compute import Entrant, depends_on_size, entrants, estimate
 from evermix.lifecycle.evidence.probe_budget import decided_at, planned_probes
 from evermix.lifecycle.evidence.swarm import planned_runs
+from evermix.lifecycle.evidence.timetable import timetable
 from evermix.lifecycle.work import Work
 from evermix.models.ladder import counted_parameters
 from evermix.models.loading import config_at_hand
@@ -68,8 +69,19 @@ def _phase(recipe: Recipe, phase: Phase) -> PhasePlan:
         if len(phase.domains) < 2:
             return described
         return described.model_copy(update={"decided_at": (0,), "n_proxies": planned_runs(recipe, len(phase.domains))})
+    if "evermix" not in recipe.arms:
+        return described
+    experiments = timetable(recipe, phase)
+    if experiments is not None:
+        return described.model_copy(
+            update={
+                "decided_at": experiments.decided_at,
+                "n_segments": sum(map(len, experiments.experiments)),
+                "evaluation_sequences": experiments.evaluation_sequences,
+            }
+        )
     probes = planned_probes(recipe, phase)
-    if probes is None or "evermix" not in recipe.arms:
+    if probes is None:
         return described
     return described.model_copy(
         update={

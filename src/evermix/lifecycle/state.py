@@ -28,7 +28,7 @@ from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase, TrainerKind
-from evermix.results import Compute, CurvePoint
+from evermix.results import Compute, CurvePoint, Measurement
 from evermix.tasks.prompts import PromptEncoder
 from evermix.training.sdft import SelfDistillation, TeacherPrompt, sdft_trainer
 from evermix.training.segment import (
@@ -55,6 +55,7 @@ class ModelState:
         history: what it was trained on.
         step: optimiser steps since its optimiser began; 0 where the next phase begins with a new one.
         curve: loss curve of its phase.
+        measured: losses that decisions of its phase stand on.
     """
 
     run_id: str
@@ -62,6 +63,7 @@ class ModelState:
     history: DataHistory
     step: int = 0
     curve: tuple[CurvePoint, ...] = ()
+    measured: tuple[Measurement, ...] = ()
 
     @classmethod
     def initial(cls, context: RunContext) -> ModelState:
@@ -70,7 +72,7 @@ class ModelState:
 
     def with_new_optimizer(self) -> ModelState:
         """The same weights, to be trained on with a new optimiser."""
-        return replace(self, step=0, curve=())
+        return replace(self, step=0, curve=(), measured=())
 
     @property
     def trained(self) -> Path:
@@ -80,28 +82,49 @@ class ModelState:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Steps trained on one mixture over all texts of the run, up to `end_step` of the optimiser."""
+
+    mixture: Mixture
+    end_step: int
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What is read at the end of every stretch of a piece: so many held-out sequences of each of some domains."""
+
+    domains: tuple[str, ...]
+    sequences: int
+
+
+@dataclass(frozen=True)
 class Piece:
     """A piece of a model's training.
 
     Attributes:
-        mixture: over all texts of the run.
+        stretches: what it is trained on, in order; it begins at the model's step.
         optimisation: of the whole phase, its schedule over the steps of the optimiser.
-        end_step: step of the optimiser at which the piece ends; it begins at the model's.
         phase: that it belongs to.
         label: for the reader.
         part: under which its compute is booked.
         first_step: step of the optimiser at which the phase begins.
         n_before: steps that were trained in the phase before this piece; for progress.
+        measuring: for decisions; None: nothing is measured.
     """
 
-    mixture: Mixture
+    stretches: tuple[Stretch, ...]
     optimisation: Optimisation
-    end_step: int
     phase: Phase
     label: str
     part: str = "training"
     first_step: int = 0
     n_before: int = 0
+    measuring: Measuring | None = None
+
+    @property
+    def end_step(self) -> int:
+        """Step of the optimiser at which it ends."""
+        return self.stretches[-1].end_step
 
     @property
     def own_optimisation(self) -> Optimisation:
@@ -121,33 +144,49 @@ class Piece:
         return tuple(first + step for step in found)
 
     @property
-    def used(self) -> dict[str, float]:
+    def used(self) -> frozenset[str]:
         """Texts with a share."""
-        return {name: share for name, share in self.mixture.as_dict.items() if share > 0}
+        return frozenset(name for each in self.stretches for name in shares_of(each.mixture))
+
+
+def shares_of(mixture: Mixture) -> dict[str, float]:
+    """Texts with a share, and it."""
+    return {name: share for name, share in mixture.as_dict.items() if share > 0}
 
 
 def train(context: RunContext, state: ModelState, piece: Piece) -> tuple[ModelState, Compute]:
     """Train a model further, or read what was trained before."""
     run_id = content_hash(_identity(context, state, piece))
     folder = context.project.run_folder(run_id)
-    n_rows = (piece.end_step - state.step) * piece.optimisation.batch_sequences
-    history = state.history.then(piece.mixture, n_rows)
-    job = CachedJob(folder, ("curve", "seconds"), frozenset() if piece.may_go_on else ONLY_TO_GO_ON)
+    history, n_tokens = _history(context, state, piece)
+    job = CachedJob(folder, ("curve", "measured", "seconds"), frozenset() if piece.may_go_on else ONLY_TO_GO_ON)
     record = job.run(lambda place: _train(context, state, piece, history, place), resumable=True)
     checkpoint = folder / f"checkpoint-{piece.end_step}"
-    compute = _compute(context, piece, n_rows * context.mean_length(piece.mixture), record)
+    compute = _compute(context, piece, n_tokens, record)
+    rows = history.spent - state.history.spent
     ledger_record = {
         "phase": piece.phase.name,
         "label": piece.label,
         "part": piece.part,
         "start_row": state.history.n_rows,
         "end_row": history.n_rows,
-        "mixture": piece.used,
+        "mixture": shares_of(Mixture.normalised(context.rows, rows)),
         "compute": compute.model_dump(mode="json"),
     }
     context.project.ledger.append("segment", run_id, ledger_record)
     curve = (*state.curve, *_curve(context, state, piece, record))
-    return ModelState(run_id, checkpoint, history, piece.end_step, curve), compute
+    measured = (*state.measured, *(Measurement.model_validate(point) for point in record["measured"]))
+    return ModelState(run_id, checkpoint, history, piece.end_step, curve, measured), compute
+
+
+def _history(context: RunContext, state: ModelState, piece: Piece) -> tuple[DataHistory, float]:
+    """All rows after the piece, and expected tokens of its own."""
+    history, n_tokens, step = state.history, 0.0, state.step
+    for stretch in piece.stretches:
+        n_rows = (stretch.end_step - step) * piece.optimisation.batch_sequences
+        history, step = history.then(stretch.mixture, n_rows), stretch.end_step
+        n_tokens += n_rows * context.mean_length(stretch.mixture)
+    return history, n_tokens
 
 
 def decision_steps(at: tuple[float, ...], total_steps: int) -> tuple[int, ...]:
@@ -178,11 +217,11 @@ def _identity(context: RunContext, state: ModelState, piece: Piece) -> dict[str,
         "context": context.fingerprint,
         "before": state.run_id,
         "from_step": state.step,
-        "mixture": {name: share.hex() for name, share in piece.used.items()},
+        "mixtures": [[{n: x.hex() for n, x in shares_of(s.mixture).items()}, s.end_step] for s in piece.stretches],
+        "measuring": None if piece.measuring is None else asdict(piece.measuring),
         "texts": {domain.name: domain.fingerprint for domain in texts},
         "sizes": {domain.name: domain.n_rows for domain in texts},
         "optimisation": optimisation,
-        "end_step": piece.end_step,
         **_trainer_identity(context, piece.phase.recipe.trainer),
     }
 
@@ -205,6 +244,7 @@ def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHi
     recipe, batch = context.recipe.training, piece.optimisation.batch_sequences
     assert history.schedule is not None  # `then` has put the mixture into it
     start, end = state.step, piece.end_step
+    measuring = piece.measuring
     segment = Segment(
         history.schedule,
         end,
@@ -212,12 +252,14 @@ def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHi
         context.recipe.seed,
         piece.spread(start, recipe.evaluations) if recipe.evaluations else (),
         piece.spread(start, recipe.checkpoints),
+        tuple(each.end_step for each in piece.stretches) if measuring else (),
         state.history.n_rows - start * batch,
     )
+    used = [name for name in context.rows.names if name in piece.used]
     resumed = newest_checkpoint(folder)
     at = int(resumed.name.removeprefix("checkpoint-")) if resumed else start
     model = context.initial_model() if state.checkpoint is None else load_model(state.checkpoint)
-    tokens_per_step, passed = round(batch * context.mean_length(piece.mixture)), start - piece.n_before
+    tokens_per_step, passed = round(batch * context.mean_length(piece.stretches[-1].mixture)), start - piece.n_before
     with context.reporter.part("training", piece.label, end - passed, tokens_per_step, at - passed) as report:
         progress = train_segment(
             model,
@@ -225,12 +267,13 @@ def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHi
             segment,
             folder,
             parent=None if state.checkpoint is None or start == 0 else state.checkpoint,
-            heldout=context.heldout(list(piece.used), "decision", _CURVE_SEQUENCES),
+            heldout=context.heldout(used, "decision", _CURVE_SEQUENCES),
+            deciding=context.heldout(measuring.domains, "decision", measuring.sequences) if measuring else None,
             report=lambda step: report(step - passed),
             make_trainer=_trainer_of(context, piece.phase.recipe.trainer),
         )
     counts = {"counts": progress.counts} if progress.counts else {}
-    return {"curve": progress.curve, "seconds": progress.seconds, **counts}
+    return {"curve": progress.curve, "measured": progress.measured, "seconds": progress.seconds, **counts}
 
 
 def _trainer_of(context: RunContext, kind: TrainerKind) -> MakeTrainer:

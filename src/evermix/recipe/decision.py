@@ -20,7 +20,8 @@ from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error
 
 Groups = dict[Name, tuple[Name, ...] | dict[Name, tuple[Name, ...]]]
 PriorName = Literal["auto", "natural", "uniform", "start", "half-new", "swarm"]
-Mode = Literal["probe-law", "interpolation", "gradient"]
+Mode = Literal["in-run", "probe-law", "interpolation", "gradient"]
+ProbeMode = Literal["probe-law", "interpolation", "gradient"]
 Kl = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"]
 
 
@@ -203,6 +204,50 @@ class ProbeRecipe(Model):
     )
 
 
+Level = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
+
+
+class ExperimentRecipe(Model):
+    """Experiments within the run: it trains on designed mixtures, segment by segment, and is its own evidence."""
+
+    budget: Fraction = Field(
+        0.01, description="part of the run's training FLOPs that may be spent on reading held-out text for decisions"
+    )
+    begin: Fraction | None = Field(
+        None,
+        description="of the steps, trained on the start before the first experiment; default: 0.13, less in long runs",
+    )
+    segments: Annotated[int, Field(ge=6, le=64)] = Field(
+        8, description="of an experiment, each on another mixture; a multiple of the number of levels"
+    )
+    levels: tuple[Level, ...] = Field(
+        (0.5, 0.8, 1.15, 1.55), min_length=2, description="of every domain's share in the first experiment, in its own"
+    )
+    later_levels: tuple[Level, ...] | None = Field(
+        (0.7, 0.9, 1.07, 1.3),
+        min_length=2,
+        description="of the experiments after the first decision, as many levels; null: none, it is decided once",
+    )
+    evaluation_sequences: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="held-out sequences per domain, read after every segment; default: what the budget allows"
+    )
+
+    @model_validator(mode="after")
+    def _blocks(self) -> Self:
+        for key, levels in (("levels", self.levels), ("later_levels", self.later_levels)):
+            if levels is not None and len(set(levels)) != len(levels):
+                raise LocatedError((key,), f"levels must differ (given: {list(levels)})")
+            if levels is not None and self.segments % len(levels):
+                message = f"must be a multiple of the {len(levels)} {key} (given: {self.segments})"
+                raise LocatedError(("segments",), message)
+        return self
+
+
+def least_steps(segments: int) -> int:
+    """Steps that a pretraining must have for an experiment: its segments and two before them, in four fifths."""
+    return -(-5 * (segments + 2) // 4)
+
+
 class ProposalRecipe(Model):
     """From observations to a mixture."""
 
@@ -245,8 +290,16 @@ class ProposalRecipe(Model):
 class DecisionRecipe(ProposalRecipe):
     """When and how the mixture is decided."""
 
-    at: tuple[Fraction, ...] = Field((0.4,), description="of probes: decision points as fractions of the token budget")
-    mode: Mode = Field("probe-law", description="of probes: what stands for the trained model")
+    at: tuple[Fraction, ...] | None = Field(
+        None,
+        description="decision points of a pretraining as fractions of its steps; default: 0.4 by probes; in-run at the "
+        "end of each experiment, whose segments grow with the run",
+    )
+    mode: Mode = Field(
+        "in-run",
+        description="in-run: a pretraining is decided by experiments within it, and what follows it by probe-law; the "
+        "others are of probes, and say what stands for the trained model",
+    )
     by: Literal["loss", "tasks", "accuracy"] = Field(
         "loss",
         description="loss: what the objective says of held-out text, smooth; tasks: the first metric of the tasks of "
@@ -259,11 +312,22 @@ class DecisionRecipe(ProposalRecipe):
     gradient_evaluations: Annotated[int, Field(ge=2)] = Field(5, description="steps of mode gradient")
     cross_checks: bool = Field(False, description="also run the other modes on the same probes, for the report")
     probes: ProbeRecipe = ProbeRecipe()
+    experiments: ExperimentRecipe = ExperimentRecipe()
+
+    @property
+    def probe_mode(self) -> ProbeMode:
+        """How probes are read where they decide."""
+        return "probe-law" if self.mode == "in-run" else self.mode
+
+    @property
+    def probed_at(self) -> tuple[float, ...]:
+        """Where probes decide on the way."""
+        return self.at or (0.4,)
 
     @model_validator(mode="after")
     def _increasing(self) -> Self:
-        if list(self.at) != sorted(set(self.at)):
-            raise LocatedError(("at",), f"decision points must strictly increase (at: {list(self.at)})")
+        if self.at is not None and (not self.at or list(self.at) != sorted(set(self.at))):
+            raise LocatedError(("at",), f"there must be decision points, and they must increase (at: {list(self.at)})")
         return self
 
 

@@ -17,7 +17,14 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from evermix.domains import DomainSet
 from evermix.errors import ConstraintError, DomainError, RecipeError
 from evermix.files import placed
-from evermix.recipe.decision import ConstraintRecipe, DecisionRecipe, ObjectiveRecipe, ProposalRecipe, StudyRecipe
+from evermix.recipe.decision import (
+    ConstraintRecipe,
+    DecisionRecipe,
+    ObjectiveRecipe,
+    ProposalRecipe,
+    StudyRecipe,
+    least_steps,
+)
 from evermix.recipe.measured import SwarmRecipe, TaskRecipe
 from evermix.recipe.parts import (
     CorpusRecipe,
@@ -70,7 +77,9 @@ Arm = Literal[
 ]
 EvidenceKind = Literal["probes", "swarm"]
 _OF_EVIDENCE: dict[EvidenceKind, dict[str, tuple[str, ...]]] = {
-    "probes": {"decision": ("at", "mode", "candidates", "gradient_evaluations", "cross_checks", "probes")},
+    "probes": {
+        "decision": ("at", "mode", "candidates", "gradient_evaluations", "cross_checks", "probes", "experiments"),
+    },
     "swarm": {
         "decision": ("law", "resamples"),
         "objective": ("maximise", "drop", "unit", "aggregate"),
@@ -174,6 +183,11 @@ class Recipe(Model):
         return "swarm" if self.method == "olmix" else "probes"
 
     @property
+    def decides_in_run(self) -> bool:
+        """Whether a pretraining is decided by experiments within it."""
+        return self.method == "op-mix" and self.decision.mode == "in-run"
+
+    @property
     def keeps_study(self) -> bool:
         """Whether the project keeps a study: a swarm decides one phase, whose domains may be updated."""
         return self.decided_by == "swarm" and not self.phases
@@ -187,7 +201,7 @@ class Recipe(Model):
     @property
     def interpolates(self) -> bool:
         """Whether models between probes are made: by a decision mode, a cross-check or an arm."""
-        of_mode = self.decision.mode != "probe-law" or self.decision.cross_checks
+        of_mode = self.decision.probe_mode != "probe-law" or self.decision.cross_checks
         return "probes" in self.evidence and (of_mode or "lora-merge" in self.arms)
 
     @model_validator(mode="after")
@@ -324,11 +338,13 @@ class Recipe(Model):
         if first.recipe.kind != "pretrain" or "probes" not in self.evidence or len(first.domains) < 2:
             return
         budget = ("training", "tokens") if not self.phases else ("phases", 0, "tokens")
-        at, total = self.decision.at, first.n_steps
-        least = 2 * (len(at) + 1)
+        total, segments = first.n_steps, self.decision.experiments.segments
+        at = (self.decision.at or ()) if self.decides_in_run else self.decision.probed_at
+        least = least_steps(segments) if self.decides_in_run else 2 * (len(at) + 1)
         if total < least:
             per_step = first.batch_rows * self.corpus.sequence_length
-            message = f"must pay for at least {least} steps of {per_step} tokens, for {len(at)} decisions on the way"
+            what = f"an experiment of {segments} segments" if self.decides_in_run else f"{len(at)} decisions on the way"
+            message = f"must pay for at least {least} steps of {per_step} tokens, for {what}"
             raise LocatedError(budget, f"{message} (it pays for {total})")
         ends = [*(max(1, round(fraction * total)) for fraction in at), total]
         if len(set(ends)) != len(ends):

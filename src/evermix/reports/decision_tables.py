@@ -9,7 +9,7 @@ from evermix.reports import units
 from evermix.reports.layout import Cell, Grid, cells
 from evermix.reports.proposal import changes_grid, comparison_grid, duals_grid, mixture_grid, spread_grid
 from evermix.reports.units import NOTHING, figure, known, listed, number, share, span
-from evermix.results import Decision, SwarmRecord
+from evermix.results import Decision, Expectation, SwarmRecord
 from evermix.results.swarm import DiagnosisView, EstimateView, ProxyCompute, RecomputeValue
 
 
@@ -35,6 +35,7 @@ def decision_tables(decision: Decision) -> list[Grid | None]:
     swarm, view = decision.swarm, decision.proposal
     before = swarm is not None and swarm.before is not None
     found = [decision_grid(decision) if view is None or before else None]
+    found += [responses_grid(decision), segments_grid(decision)]
     found += [modes_grid(decision), probes_grid(decision), error_grid(decision)]
     if view is not None:
         found += [mixture_grid(view), comparison_grid(view), spread_grid(view), changes_grid(view), duals_grid(view)]
@@ -57,11 +58,21 @@ def decision_lines(decision: Decision) -> list[str]:
         lines.append(f"Predicted objective: {words}.")
     if decision.realised_objective is not None:
         lines.append(f"Realised objective at the end of the phase: {number(decision.realised_objective, 4)}.")
+    if decision.expected is not None:
+        lines.append(expectation_sentence(decision.expected))
     if decision.affordable_probe_steps is not None:
         lines.append(f"Probes: {held_probes(decision.probe_steps, decision.affordable_probe_steps)}.")
     if decision.assessment_absent is not None:
         lines.append(f"No intervals and warnings: {decision.assessment_absent}.")
     return lines + (swarm_lines(decision.swarm) if decision.swarm is not None else [])
+
+
+def expectation_sentence(expected: Expectation) -> str:
+    """`Expected gain over the mixture in force: 3.1% (90% interval 1.0 to 5.2), for reading worth 0.3%.`"""
+    interval = f"90% interval {expected.low:.1f} to {expected.high:.1f}"
+    said = f"Expected gain over the mixture in force: {expected.gain:.1f}% ({interval}), "
+    said += f"for reading that is worth {expected.cost:.1f}% as training"
+    return f"{said}: the mixture in force stays." if expected.stays else f"{said}."
 
 
 def held_probes(steps: int, affordable: int) -> str:
@@ -149,6 +160,45 @@ def modes_grid(decision: Decision) -> Grid | None:
     ]
     note = "The modes decided from the same probes; each value is that mode's own prediction."
     return Grid("Modes", ["mode", "its own predicted objective", "status"], rows, words=[2], note=note)
+
+
+def segments_grid(decision: Decision) -> Grid | None:
+    """Rows segments of the experiments within the run: where each ends, its mixture, its losses; None without any."""
+    if not decision.segments:
+        return None
+    names = list(decision.segments[0].loss_nats)
+    rows = []
+    for k, segment in enumerate(decision.segments):
+        starts = not k or segment.experiment != decision.segments[k - 1].experiment
+        losses = [number(segment.loss_nats[name]) for name in names]
+        rows.append(
+            cells(
+                f"{segment.experiment + 1}{', before it' if starts else ''}",
+                f"{segment.step:,}",
+                units.spread_out(segment.mixture),
+                *losses,
+            )
+        )
+    title = "Experiments within the run: segments, and losses at their ends (nats)"
+    return Grid(title, ["experiment", "ends at step", "trained on", *names], rows, words=[0, 2])
+
+
+def responses_grid(decision: Decision) -> Grid | None:
+    """Rows domains: how their losses answer to their shares, in nats per log share; None without experiments."""
+    if not decision.responses:
+        return None
+    rows = [
+        cells(
+            name,
+            f"{found.response:.3f} ± {found.stderr:.3f}",
+            number(found.fall),
+            f"{found.slope:.2f}",
+            f"{found.low:.2f}–{found.high:.2f}",
+        )
+        for name, found in decision.responses.items()
+    ]
+    columns = ["domain", "answer to a segment", "still to fall", "slope to the end", "90% of its draws"]
+    return Grid("Responses of losses to shares (nats per log share)", columns, rows)
 
 
 def probes_grid(decision: Decision) -> Grid | None:

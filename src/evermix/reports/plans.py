@@ -90,6 +90,8 @@ def _decided(phase: PhasePlan) -> str:
     where = "before it" if phase.decided_at == (0,) else f"before step{'s' * (len(phase.decided_at) > 1)} {steps}"
     if phase.n_proxies:
         return f"{where}: {phase.n_proxies} proxies"
+    if phase.n_segments:
+        return f"{where}: {phase.n_segments} segments of the run itself"
     return f"{where}: {phase.n_probes} probes of {phase.steps_per_probe} steps"
 
 

@@ -12,7 +12,9 @@ class PhasePlan(Record):
 
     Attributes:
         decided_at: steps of the phase before which a mixture is decided; empty where nothing is.
-        n_probes, steps_per_probe, evaluation_sequences: of one decision by probes; 0 with a swarm.
+        n_segments: of all experiments within the run; 0 with other evidence.
+        n_probes, steps_per_probe: of one decision by probes; 0 with other evidence.
+        evaluation_sequences: held-out ones per domain, of a segment or a probe.
         affordable_steps_per_probe: that the budget would pay for, where probes are held to fewer; else None.
         n_proxies: of its decision by a swarm; 0 with probes.
     """
@@ -26,6 +28,7 @@ class PhasePlan(Record):
     n_steps: int
     n_tokens: int
     decided_at: tuple[int, ...] = ()
+    n_segments: int = 0
     n_probes: int = 0
     steps_per_probe: int = 0
     evaluation_sequences: int = 0

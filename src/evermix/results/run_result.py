@@ -21,7 +21,7 @@ from evermix.results.record import Record, Shares
 from evermix.results.swarm import SwarmRecord
 from evermix.version import SCHEMA_VERSION, VERSION
 
-EvidenceName = Literal["probes", "swarm", "merges", "sweep"]
+EvidenceName = Literal["in-run", "probes", "swarm", "merges", "sweep"]
 
 
 class ModelInfo(Record):
@@ -100,6 +100,65 @@ class CurvePoint(Record):
     loss_nats: dict[str, float]
 
 
+class Measurement(Record):
+    """Held-out losses on the way that decisions stand on; the step is counted from the beginning of the phase."""
+
+    step: int
+    n_tokens: float
+    loss_nats: dict[str, float]
+    seconds: float = 0.0
+
+
+class SegmentRecord(Record):
+    """A segment of an experiment within the run, up to a step of the phase: its mixture and the losses at its end.
+
+    Attributes:
+        experiment: number of the experiment, from 0; its first record is what it began from.
+        n_tokens: of the phase, up to the segment's end.
+    """
+
+    experiment: int
+    step: int
+    n_tokens: float
+    mixture: Shares
+    loss_nats: dict[str, float]
+
+
+class ResponseRecord(Record):
+    """How a domain's loss answers to its share, in nats per log share (laws/response.py).
+
+    Attributes:
+        response, stderr: of a segment, shrunk towards the mean over domains.
+        fall: how far the loss is still to fall by the end, in nats.
+        slope: until the end; 90% of its draws lie between low and high.
+    """
+
+    response: float
+    stderr: float
+    fall: float
+    slope: float
+    low: float
+    high: float
+
+
+class Expectation(Record):
+    """What a decision is expected to gain over staying with the mixture in force, in percent of the objective.
+
+    Attributes:
+        gain, low, high: the mean and 90% of the draws.
+        probability: of a gain.
+        cost: what the decision has cost, as the gain of as many more tokens.
+        stays: whether the mixture in force is kept, because no gain is expected.
+    """
+
+    gain: float
+    low: float
+    high: float
+    probability: float
+    cost: float = 0.0
+    stays: bool = False
+
+
 class ProbeRecord(Record):
     """A probe that a decision stands on: what it was trained on, over the components, and the losses it reached."""
 
@@ -131,7 +190,7 @@ class Decision(Record):
         arm: that made it; several arms may share one.
         phase, label: in which phase, and when, for the reader.
         evidence: who made the observations.
-        mode: how they were read: probe-law, interpolation, gradient, a law's name, best.
+        mode: how they were read: in-run, probe-law, interpolation, gradient, a law's name, best.
         at_step, at_fraction: of the phase; 0 before it begins.
         at_token: tokens trained on before, expected, over all phases.
         new, recomputed: domains that are new, and known ones whose share was decided anew.
@@ -143,6 +202,8 @@ class Decision(Record):
         base_loss_nats, probes, probe_tokens: empty where there were no probes.
         probe_steps: of each probe; affordable_probe_steps: that the budget would have paid for, where probes were held
             to fewer; else None.
+        segments, responses: of experiments within the run, up to the decision; per domain, how its loss answers.
+        expected: what the decision is expected to gain; None where it was not asked.
         candidates: mixtures of components that were tried, with the objective that each reached (merges, sweep).
         predicted_loss_nats: per domain, at the mixture.
         predicted_objective: of `chosen` and the references start, natural, uniform; None: not finite.
@@ -182,6 +243,9 @@ class Decision(Record):
     probe_tokens: int = 0
     probe_steps: int = 0
     affordable_probe_steps: int | None = None
+    segments: tuple[SegmentRecord, ...] = ()
+    responses: dict[str, ResponseRecord] = {}
+    expected: Expectation | None = None
     candidates: tuple[tuple[Shares, float], ...] = ()
     predicted_loss_nats: dict[str, float] = {}
     predicted_objective: dict[str, float | None] = {}

@@ -107,6 +107,7 @@ class Segment:
         end_step: optimiser step at which the segment ends.
         seed: of the order of the sequences.
         evaluate_at, checkpoint_at: steps at which the loss curve gets a point, and a checkpoint is written.
+        measure_at: steps at which losses are measured that decisions stand on.
         first_sequence: of `mixtures`, the one that step 0 begins with; not 0 where steps are counted anew in a phase.
         learning_rate_key: of the recipe, that is to be lowered where training diverges.
     """
@@ -117,18 +118,20 @@ class Segment:
     seed: int
     evaluate_at: tuple[int, ...] = ()
     checkpoint_at: tuple[int, ...] = ()
+    measure_at: tuple[int, ...] = ()
     first_sequence: int = 0
     learning_rate_key: str = "training.learning_rate"
 
 
 @dataclass
 class Progress:
-    """What a segment has recorded so far: points of the loss curve, and seconds spent.
+    """What a segment has recorded so far: points of the loss curve, measurements, and seconds spent, all in all.
 
     `counts` holds what else a trainer counts, by name: tokens that it generates, for instance.
     """
 
     curve: list[dict[str, Any]] = field(default_factory=list)
+    measured: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     counts: dict[str, float] = field(default_factory=dict)
 
@@ -181,6 +184,7 @@ def train_segment(
     *,
     parent: Path | None = None,
     heldout: HeldoutText | None = None,
+    deciding: HeldoutText | None = None,
     report: StepReport | None = None,
     make_trainer: MakeTrainer = plain_trainer,
 ) -> Progress:
@@ -189,13 +193,16 @@ def train_segment(
     Goes on from the newest whole checkpoint in `folder`, else from the checkpoint `parent` (same optimiser state), else
     from the weights of `model` as they are.
 
+    Args:
+        heldout, deciding: read for the loss curve, and for measurements.
+
     Raises:
         TrainingError: training diverged; it names the step, the domains and the key to change.
     """
     resume = newest_checkpoint(folder) or parent
     own = resume is not None and resume.parent == folder
     progress = _read_progress(resume) if own and resume else Progress()
-    recorder = _Recorder(segment, store.mean_lengths, heldout, progress, report)
+    recorder = _Recorder(segment, store.mean_lengths, heldout, deciding, progress, report)
     n_sequences = segment.end_step * segment.optimisation.batch_sequences
     parts = TrainerParts(
         model,
@@ -220,8 +227,8 @@ def train_segment(
 
 
 def _read_progress(checkpoint: Path) -> Progress:
-    record = read_record(checkpoint / PROGRESS_FILE, "curve", "seconds")
-    return Progress(record["curve"], record["seconds"], record.get("counts", {}))
+    record = read_record(checkpoint / PROGRESS_FILE, "curve", "measured", "seconds")
+    return Progress(record["curve"], record["measured"], record["seconds"], record.get("counts", {}))
 
 
 def _arguments(segment: Segment, folder: Path) -> TrainingArguments:
@@ -354,12 +361,14 @@ class _Recorder(TrainerCallback):
         segment: Segment,
         mean_lengths: npt.NDArray[np.float64],
         heldout: HeldoutText | None,
+        deciding: HeldoutText | None,
         progress: Progress,
         report: StepReport | None,
     ) -> None:
         self.segment = segment
         self.mean_lengths = mean_lengths
         self.heldout = heldout
+        self.deciding = deciding
         self.progress = progress
         self.report = report
         self.started = time.monotonic()
@@ -375,14 +384,21 @@ class _Recorder(TrainerCallback):
     ) -> TrainerControl:
         step = state.global_step
         if self.heldout is not None and step in self.segment.evaluate_at:
-            scores = evaluate(context["model"], self.heldout)
-            losses = dict(zip(scores.domains.names, map(float, scores.loss_nats), strict=True))
-            self.progress.curve.append({"step": step, "n_tokens": self._tokens_at(step), "loss_nats": losses})
+            self.progress.curve.append(self._point(context["model"], self.heldout, step))
+        if self.deciding is not None and step in self.segment.measure_at:
+            started = time.monotonic()
+            point = self._point(context["model"], self.deciding, step)
+            self.progress.measured.append({**point, "seconds": time.monotonic() - started})
         if step in self.segment.checkpoint_at or (step == self.segment.end_step and self.segment.checkpoint_at):
             control.should_save = True
         if self.report is not None:
             self.report(step)
         return control
+
+    def _point(self, model: PreTrainedModel, text: HeldoutText, step: int) -> dict[str, Any]:
+        scores = evaluate(model, text)
+        losses = dict(zip(scores.domains.names, map(float, scores.loss_nats), strict=True))
+        return {"step": step, "n_tokens": self._tokens_at(step), "loss_nats": losses}
 
     def _tokens_at(self, step: int) -> int:
         """Tokens trained on by the end of `step`, without padding: sequences per domain times their mean length."""
@@ -401,7 +417,7 @@ class _Recorder(TrainerCallback):
         record = self.finished()
         counts = {"counts": record.counts} if record.counts else {}
         made = {path.name for path in current.iterdir() if path.is_file() and not _OF_A_RANK.fullmatch(path.name)}
-        progress = {"curve": record.curve, "seconds": record.seconds, **counts}
+        progress = {"curve": record.curve, "measured": record.measured, "seconds": record.seconds, **counts}
         write_record(current / PROGRESS_FILE, progress, made - {PROGRESS_FILE})
         for older in Path(args.output_dir).glob("checkpoint-*"):
             if older != current:
@@ -428,7 +444,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     """The latest checkpoint of `folder` that is whole; torn ones are removed, and damaged ones, which is said."""
     whole: list[tuple[int, Path]] = []
     for path in folder.glob("checkpoint-*"):
-        if stored(path / PROGRESS_FILE, "curve", "seconds") is not None:
+        if stored(path / PROGRESS_FILE, "curve", "measured", "seconds") is not None:
             whole.append((int(path.name.removeprefix("checkpoint-")), path))
         else:
             remove_tree(path)

@@ -10,6 +10,7 @@ from typing import ClassVar
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.course import Course
 from evermix.lifecycle.evidence.probe_budget import decided_at
+from evermix.lifecycle.evidence.timetable import timetable
 from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.work import Work, trainings
 from evermix.mixture import Mixture
@@ -97,6 +98,7 @@ def on_mixture(context: RunContext, state: ModelState, phase: Phase, mixture: Mi
     over_all, course = context.over_all(mixture), Course.begin(state, phase)
     shared = context.recipe.decided_by == "probes" and phase.recipe.kind == "pretrain"
     is_start = mixture == context.named_mixture(phase)
+    shared = shared and timetable(context.recipe, phase) is None
     ends = decided_at(context.recipe, phase) if shared and is_start else ()
     if phase.on_trunk:
         ends = tuple(end for end in ends if end <= phase.fork_step)

@@ -11,8 +11,10 @@ from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.course import Course
 from evermix.lifecycle.deciding import decide
 from evermix.lifecycle.evidence import EVIDENCE
+from evermix.lifecycle.evidence.in_run import InRunEvidence
 from evermix.lifecycle.evidence.probe_budget import decided_at
 from evermix.lifecycle.evidence.probes import ProbeEvidence
+from evermix.lifecycle.evidence.timetable import Timetable, timetable
 from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.work import Work, trainings
 from evermix.mixture import Mixture
@@ -51,12 +53,15 @@ class Evermix(Arm):
         """Decide the last phase's mixture, then train it; in a pretraining decide on the way."""
         evidence, phase = context.recipe.decided_by, phases[-1]
         if evidence == "probes" and phase.recipe.kind == "pretrain":
-            return _on_the_way(context, state, phase)
+            planned = timetable(context.recipe, phase)
+            return _on_the_way(context, state, phase) if planned is None else _in_run(context, state, phase, planned)
         return _before(context, state, phases, self.name, evidence)
 
     def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
         """Decisions, and the training of the phase."""
         phase, evidence = phases[-1], recipe.decided_by
+        if timetable(recipe, phase) is not None:
+            return [*trainings(recipe, phase), *EVIDENCE["in-run"].estimate(recipe, phase)]
         work = EVIDENCE[evidence].estimate(recipe, phase)
         at = decided_at(recipe, phase) if evidence == "probes" and phase.recipe.kind == "pretrain" else ()
         before, *after = trainings(recipe, phase, at)
@@ -132,6 +137,24 @@ def _before(
         return on_mixture(context, state, phase, context.named_mixture(phase))
     outcome = on_mixture(context, state, phase, decided_mixture(context, phase, decision))
     return replace(outcome, compute=decision.compute + outcome.compute, decisions=(decision,))
+
+
+def _in_run(context: RunContext, state: ModelState, phase: Phase, planned: Timetable) -> PhaseOutcome:
+    """The start, then experiments around what was decided last, with a decision after each; then the last decided."""
+    evidence, decisions, mixture = InRunEvidence(), list[Decision](), context.named_mixture(phase)
+    measuring = evidence.measuring(context, phase)
+    before = [(context.over_all(mixture), planned.begin)]
+    course = Course.begin(state, phase).through(context, before, measuring)
+    for number in range(len(planned.experiments)):
+        segments = evidence.experiment(context, course.state, phase, mixture, number)
+        course = course.through(context, segments, measuring)
+        request = evidence.request_at(context, course.state, phase, Evermix.name)
+        decisions.append(decide(context, evidence, course.state, request))
+        mixture = decided_mixture(context, phase, decisions[-1])
+    over_all = context.over_all(mixture)
+    outcome = trained(state, course.on(context, over_all, phase.n_steps), over_all)
+    deciding = Compute.sum(decision.compute for decision in decisions)
+    return replace(outcome, compute=outcome.compute + deciding, decisions=tuple(decisions))
 
 
 def _on_the_way(context: RunContext, state: ModelState, phase: Phase) -> PhaseOutcome:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from evermix.constraints import NoRegression
 from evermix.ledger import content_hash
 from evermix.lifecycle.components import MixtureComponents
 from evermix.lifecycle.context import RunContext
@@ -22,6 +23,7 @@ from evermix.lifecycle.work import Work
 from evermix.mixture import Mixture
 from evermix.observations import Observations
 from evermix.recipe import Recipe, TaskRecipe
+from evermix.recipe.decision import GuardRecipe
 from evermix.recipe.phases import Phase, base_name
 from evermix.results import Compute, Decision
 from evermix.results.run_result import EvidenceName
@@ -185,6 +187,20 @@ def prior_of(context: RunContext, phase: Phase, components: MixtureComponents) -
     if asked == "half-new" and phase.known and phase.new:
         return components.mixture_of(0.5, phase.new)
     return context.named_mixture(phase, "start" if asked in ("auto", "half-new", "swarm") else asked)
+
+
+def guard_of(context: RunContext, request: DecisionRequest, asked: GuardRecipe) -> NoRegression:
+    """A guard over the components; domains at a fixed ratio count in its reference by their total.
+
+    Raises:
+        DomainError: the reference names a domain that the phase does not have.
+    """
+    components = request.components
+    if asked.reference == "prior":
+        reference = components.prior(request.prior)
+    else:
+        reference = components.shares_of(context.named_mixture(request.phase, asked.reference))
+    return NoRegression(reference, asked.tolerance, asked.metrics, asked.absolute)
 
 
 def decides(phase: Phase) -> bool:

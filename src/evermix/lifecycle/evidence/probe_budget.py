@@ -89,9 +89,9 @@ def candidate_count(decision: DecisionRecipe, n_components: int) -> int:
 
 def _evaluations_of_mode(decision: DecisionRecipe, n_candidates: int) -> int:
     """Evaluations beyond those of the base and of the probes."""
-    if decision.mode == "probe-law":
+    if decision.probe_mode == "probe-law":
         return 0
-    return n_candidates if decision.mode == "interpolation" else 3 * decision.gradient_evaluations
+    return n_candidates if decision.probe_mode == "interpolation" else 3 * decision.gradient_evaluations
 
 
 @dataclass(frozen=True)
@@ -119,15 +119,15 @@ def planned_probes(recipe: Recipe, phase: Phase) -> PlannedProbes | None:
         n_probes = 1 + m * len(decision.probes.purities)
     else:
         m = len(phase.new) + len(recomputed) + (len(recomputed) < len(phase.known))
-        n_probed = len(phase.new) + (len(recomputed) if decision.mode != "probe-law" else 0)
+        n_probed = len(phase.new) + (len(recomputed) if decision.probe_mode != "probe-law" else 0)
         n_probes = 1 + n_probed if n_probed > 1 else len(recipe.replay.purities)
     candidates = candidate_count(decision, m)
     needs = ProbeNeeds(n_probes, candidates, len(phase.domains), phase.batch_rows, phase.n_steps, len(at))
     planned = plan_probes(decision, needs, recipe.corpus.heldout_sequences)
     length = recipe.corpus.sequence_length
     reading = len(at) * planned.evaluation_sequences * len(phase.domains) * length
-    n_read = n_probes + 1 + (candidates if decision.mode == "interpolation" else 0)
-    n_with_gradient = decision.gradient_evaluations if decision.mode == "gradient" else 0
+    n_read = n_probes + 1 + (candidates if decision.probe_mode == "interpolation" else 0)
+    n_with_gradient = decision.gradient_evaluations if decision.probe_mode == "gradient" else 0
     work = [
         Work("probes", len(at) * n_probes * planned.steps * phase.batch_rows * length, ADAPTER),
         Work("evaluation", n_read * reading, READING),
@@ -142,5 +142,5 @@ def decided_at(recipe: Recipe, phase: Phase) -> tuple[int, ...]:
     They are the recipe's, however much a phase is lengthened.
     """
     if phase.recipe.kind == "pretrain":
-        return decision_steps(recipe.decision.at, phase.own_steps) if len(phase.domains) > 1 else ()
+        return decision_steps(recipe.decision.probed_at, phase.own_steps) if len(phase.domains) > 1 else ()
     return (0,) if decides(phase) else ()

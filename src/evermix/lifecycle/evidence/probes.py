@@ -20,12 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedModel
 
-from evermix.constraints import NoRegression
 from evermix.errors import ConvergenceError
 from evermix.ledger import content_hash
 from evermix.lifecycle.components import MixtureComponents
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.evidence.base import CountedTask, DecisionRequest, Evidence, finite, named, prior_of
+from evermix.lifecycle.evidence.base import CountedTask, DecisionRequest, Evidence, finite, guard_of, named, prior_of
 from evermix.lifecycle.evidence.modes import MODES
 from evermix.lifecycle.evidence.probe_budget import (
     ProbeNeeds,
@@ -44,7 +43,6 @@ from evermix.models.loading import load_to_score
 from evermix.objective import Objective
 from evermix.observations import Observations
 from evermix.recipe import ProbeRecipe, Recipe, TrainingRecipe
-from evermix.recipe.decision import GuardRecipe
 from evermix.recipe.phases import Phase, base_name
 from evermix.results import Compute, Decision, ProbeRecord
 from evermix.results.run_result import ErrorRates, EvidenceName, ModeRecord
@@ -63,7 +61,7 @@ class ProbeEvidence(Evidence):
 
     def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
         """Mode interpolation: that the points between two probes reach from the one to the other."""
-        return ["from probe to probe"] if context.recipe.decision.mode == "interpolation" else []
+        return ["from probe to probe"] if context.recipe.decision.probe_mode == "interpolation" else []
 
     def request(
         self, context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str
@@ -82,7 +80,7 @@ class ProbeEvidence(Evidence):
             prior_of(context, phase, components),
             f"before {phase.name}",
             purities=recipe.replay.purities,
-            own_probes=recipe.decision.mode != "probe-law",
+            own_probes=recipe.decision.probe_mode != "probe-law",
             horizon=recipe.replay.horizon,
             tasks=counted_tasks(context, phase),
         )
@@ -102,7 +100,7 @@ class ProbeEvidence(Evidence):
             purities=recipe.decision.probes.purities,
             every_purity=True,
             own_probes=True,
-            n_decisions=len(recipe.decision.at),
+            n_decisions=len(recipe.decision.probed_at),
             tasks=counted_tasks(context, phase),
         )
 
@@ -135,10 +133,10 @@ class ProbesMeasured:
     def conclude(self, context: RunContext, state: ModelState, request: DecisionRequest) -> Decision:
         """By the recipe's mode; the other modes beside it, if cross-checks are asked for."""
         decision, started = context.recipe.decision, time.monotonic()
-        with context.reporter.part("decision", f"deciding {request.label} by {decision.mode}", None):
+        with context.reporter.part("decision", f"deciding {request.label} by {decision.probe_mode}", None):
             request, measured = _with_recomputed(context, state, request, self.measured)
             problem = decision_problem(context, state, request, measured)
-            outcome = MODES[decision.mode](problem)
+            outcome = MODES[decision.probe_mode](problem)
             compute = self.compute + _mode_compute(context, "evaluation", outcome, time.monotonic() - started)
             modes, checking = _cross_checks(context, request, problem, outcome)
         return _record(context, state, request, problem, outcome, modes, compute + checking)
@@ -299,7 +297,7 @@ def _with_recomputed(
     recipe = context.recipe
     if recipe.replay.recompute != "auto" or request.components.space is None:
         return request, measured
-    if recipe.decision.mode != "probe-law":
+    if recipe.decision.probe_mode != "probe-law":
         return request, measured  # they would need probes of their own
 
     def recomputed(names: Sequence[str]) -> tuple[DecisionRequest, ProbeMeasurement]:
@@ -343,22 +341,8 @@ def decision_problem(
         _ceilings(context, request.phase, measured),
         request.horizon,
         decision.kl_weight,
-        tuple(_guard(context, request, guard) for guard in decision.guards),
+        tuple(guard_of(context, request, guard) for guard in decision.guards),
     )
-
-
-def _guard(context: RunContext, request: DecisionRequest, asked: GuardRecipe) -> NoRegression:
-    """A guard over the components; domains at a fixed ratio count in its reference by their total.
-
-    Raises:
-        DomainError: the reference names a domain that the phase does not have.
-    """
-    components = request.components
-    if asked.reference == "prior":
-        reference = components.prior(request.prior)
-    else:
-        reference = components.shares_of(context.named_mixture(request.phase, asked.reference))
-    return NoRegression(reference, asked.tolerance, asked.metrics, asked.absolute)
 
 
 def _objective(context: RunContext, request: DecisionRequest) -> Objective:
@@ -387,8 +371,8 @@ def _cross_checks(
     """What every mode that was asked for answers to the same problem; one that cannot says why."""
     decision, components = context.recipe.decision, request.components
     failures, compute = dict[str, str](), Compute()
-    outcomes: dict[str, ModeOutcome] = {decision.mode: chosen}
-    for name in (name for name in MODES if decision.cross_checks and name != decision.mode):
+    outcomes: dict[str, ModeOutcome] = {decision.probe_mode: chosen}
+    for name in (name for name in MODES if decision.cross_checks and name != decision.probe_mode):
         started = time.monotonic()
         if name == "gradient" and request.tasks:
             failures[name] = "cannot be asked: answers have no gradient"
@@ -453,7 +437,7 @@ def _record(
     return Decision(
         **request.describe(context, state, proposal.mixture),
         evidence="probes",
-        mode=context.recipe.decision.mode,
+        mode=context.recipe.decision.probe_mode,
         prior=dict(problem.prior.as_dict),
         kl_weight=proposal.kl_weight,
         kl_source=outcome.kl_source,
