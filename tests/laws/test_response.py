@@ -93,7 +93,8 @@ def test_gradient_curvature_and_expressions_are_of_the_formula() -> None:
             law.gradient(p)[i], approx_fprime(p, lambda q, i=i: law.predict(q)[i], 1e-7), rtol=1e-3, atol=1e-4
         )
     d, s = law.curvature(p)
-    assert (d >= 0).all() and (s == 0).all()
+    assert (d >= 0).all()
+    assert (s == 0).all()
     steps = np.eye(M) * 1e-5
     bent = [(law.gradient(p + step)[i, i] - law.gradient(p - step)[i, i]) / 2e-5 for i, step in enumerate(steps)]
     np.testing.assert_allclose(np.diag(d), bent, rtol=1e-4)

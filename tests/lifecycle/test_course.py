@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from evermix.lifecycle.course import Course, optimisation_of, schedule_of
-from evermix.lifecycle.state import ModelState, Piece, train
+from evermix.lifecycle.state import ModelState, Piece, Stretch, train
 from evermix.training.segment import ONLY_TO_GO_ON
 from tests.lifecycle.arms.conftest import opened
 
@@ -44,7 +44,7 @@ def test_a_phase_is_cut_where_its_rate_begins_to_fall(make: Make) -> None:
     pieces = [entry.payload["end_row"] for entry in context.project.ledger.entries("segment")]
     assert pieces == [16 * 4, 20 * 4]
     optimisation = optimisation_of(phase.training, schedule_of(phase))
-    undivided = Piece(mixture, optimisation, 20, phase, "whole")
+    undivided = Piece((Stretch(mixture, 20),), optimisation, phase, "whole")
     whole, compute = train(context, ModelState.initial(context), undivided)
     assert whole.run_id != course.state.run_id
     torch.testing.assert_close(weights(course.state), weights(whole), atol=0, rtol=0)

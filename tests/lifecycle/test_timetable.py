@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def test_experiments_follow_each_other_and_end_before_the_decay(n_steps: int, m:
     found = planned(n_steps, m)
     steps = [found.begin, *(end for ends in found.experiments for end in ends)]
     assert found.begin >= 1
-    assert all(b > a for a, b in zip(steps, steps[1:], strict=False))
+    assert all(b > a for a, b in pairwise(steps))
     assert all(len(ends) == 8 for ends in found.experiments)
     assert steps[-1] <= 0.8 * n_steps + 1
     assert found.n_measurements == len(steps)
@@ -50,7 +51,7 @@ def test_experiments_follow_each_other_and_end_before_the_decay(n_steps: int, m:
 def test_segments_grow_with_the_run_and_each_experiment_reaches_as_much_further() -> None:
     found = planned(50_000)
     steps = [found.begin, *(end for ends in found.experiments for end in ends)]
-    growth = [b / a for a, b in zip(steps, steps[1:], strict=False)]
+    growth = [b / a for a, b in pairwise(steps)]
     assert growth == pytest.approx([2.4 ** (1 / 8)] * len(growth), rel=0.01)
     assert found.begin == 0.04 * 50_000
     assert found.decided_at[0] == pytest.approx(0.04 * 2.4 * 50_000, rel=0.01)

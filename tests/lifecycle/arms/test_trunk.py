@@ -17,7 +17,7 @@ from evermix.lifecycle.arms.base import PhaseOutcome
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.course import optimisation_of
 from evermix.lifecycle.progress import Reporter
-from evermix.lifecycle.state import ModelState, Piece, train
+from evermix.lifecycle.state import ModelState, Piece, Stretch, train
 from evermix.results import PhaseResult, RunResult
 from evermix.training.segment import LearningRate
 from tests.lifecycle.arms.conftest import opened
@@ -67,7 +67,7 @@ def test_trunk_and_branch_are_undivided_runs(unchanging: dict[str, Any]) -> None
 
     def undivided(n_steps: int, rate: LearningRate) -> ModelState:
         optimisation = optimisation_of(phase.training, rate)
-        whole = Piece(second.mixture, optimisation, n_steps, replace(phase, n_steps=n_steps), "one run")
+        whole = Piece((Stretch(second.mixture, n_steps),), optimisation, replace(phase, n_steps=n_steps), "one run")
         return train(context, ModelState.initial(context), whole)[0]
 
     for found, whole in (
