@@ -20,6 +20,7 @@ from evermix.corpus.tokenizer import load_tokenizer, train_bpe
 from evermix.files import write_atomically
 
 MB = 1_000_000
+VOCABULARY = 512
 TOPICS = {
     "topic:news": {"brown:news": MB},
     "topic:government": {"brown:government": MB},
@@ -82,7 +83,7 @@ def stages() -> list[Stage]:
     ]
 
 
-def open_text(stage: Stage, sequence_length: int = 64, vocab_size: int = 512) -> TokenStore:
+def open_text(stage: Stage, sequence_length: int = 64, vocab_size: int = VOCABULARY) -> TokenStore:
     """The tokenised text of a stage; all stages share one tokenizer, trained on the first and the last."""
     folder = RUNS / "evolving"
     sources = [_source(folder, name, parts) for name, parts in stage.contents.items()]

