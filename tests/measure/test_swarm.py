@@ -51,7 +51,7 @@ def test_its_metrics_are_those_of_its_kept_weights(swarm: Swarm, store: TokenSto
     measure_proxy(proxy.arguments, _quiet)
     measured = proxy.result()
     model = load_model(proxy.folder / "weights")
-    expected = evaluate(model, HeldoutText.from_store(store, 8)).bits_per_byte
+    expected = evaluate(model, HeldoutText.from_store(store, "decision", 8)).bits_per_byte
     assert measured.metrics == pytest.approx(dict(zip(store.domains.names, expected, strict=True)))
     assert measured.n_tokens == 12 * 4 * 32
     counted = sum(p.numel() for p in model.parameters())  # tied embeddings: body and output projection
