@@ -6,13 +6,14 @@ What trains a phase:
     sdft    the model, shown the demonstration, teaches itself on what it writes without (training/sdft.py)
 
 With N as in models/ladder.py, sdft costs 6 N per token that the student is trained on (its prompts and what it wrote),
-2 N per token read or written to write it (part `generation`), and 2 N per token that the teacher reads (`evaluation`).
+2 N per token read or written to write it (part `generation`), and 2 N per token that the teacher reads (`evaluation`);
+a prompt with several generations counts once for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +29,7 @@ from evermix.lifecycle.work import part_of
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.recipe import Recipe, TrainingRecipe
-from evermix.recipe.phases import Phase, TrainerKind
+from evermix.recipe.phases import DistillationRecipe, Phase, TrainerKind
 from evermix.results import Compute, CurvePoint
 from evermix.tasks.prompts import PromptEncoder
 from evermix.training.sdft import SelfDistillation, TeacherPrompt, sdft_trainer
@@ -92,6 +93,7 @@ class Piece:
         total_steps: of the phase.
         phase, label: for the reader.
         trainer: of the phase.
+        distillation: of the phase, for trainer sdft.
         is_trunk: whether the next phase goes on with its optimiser.
         part: under which its compute is booked.
     """
@@ -105,6 +107,7 @@ class Piece:
     trainer: TrainerKind = "plain"
     is_trunk: bool = False
     part: str = "training"
+    distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
 
     @property
     def is_carried_on(self) -> bool:
@@ -159,6 +162,7 @@ def phase_piece(context: RunContext, phase: Phase, mixture: Mixture, part: str |
         f"{phase.name}: training",
         phase.recipe.trainer,
         part=part or part_of(context.recipe, phase),
+        distillation=phase.recipe.distillation,
     )
 
 
@@ -215,7 +219,7 @@ def _identity(context: RunContext, state: ModelState, piece: Piece) -> dict[str,
         "sizes": {domain.name: domain.n_rows for domain in texts},
         "optimisation": optimisation,
         "end_step": piece.end_step,
-        **_trainer_identity(context, piece.trainer),
+        **_trainer_identity(context, piece),
     }
 
 
@@ -245,31 +249,32 @@ def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHi
             parent=None if state.checkpoint is None or start == 0 else state.checkpoint,
             heldout=context.heldout(list(piece.used), _CURVE_SEQUENCES),
             report=report,
-            make_trainer=_trainer_of(context, piece.trainer),
+            make_trainer=_trainer_of(context, piece),
         )
     counts = {"counts": progress.counts} if progress.counts else {}
     return {"curve": progress.curve, "seconds": progress.seconds, **counts}
 
 
-def _trainer_of(context: RunContext, kind: TrainerKind) -> MakeTrainer:
+def _trainer_of(context: RunContext, piece: Piece) -> MakeTrainer:
     """What makes the trainer of a phase."""
-    if kind == "plain":
+    if piece.trainer == "plain":
         return plain_trainer
-    if kind == "sft":
+    if piece.trainer == "sft":
         from evermix.training.sft import sft_trainer
 
         return sft_trainer
-    return partial(sdft_trainer, how=_self_distillation(context))
+    return partial(sdft_trainer, how=_self_distillation(context, piece.distillation))
 
 
-def _trainer_identity(context: RunContext, kind: TrainerKind) -> dict[str, Any]:
+def _trainer_identity(context: RunContext, piece: Piece) -> dict[str, Any]:
     """What a trainer adds to the identity of a run: nothing, if it is the plain one."""
-    if kind == "plain":
+    if piece.trainer == "plain":
         return {}
-    return {"trainer": kind, **(asdict(_self_distillation(context)) if kind == "sdft" else {})}
+    own = asdict(_self_distillation(context, piece.distillation)) if piece.trainer == "sdft" else {}
+    return {"trainer": piece.trainer, **own}
 
 
-def _self_distillation(context: RunContext) -> SelfDistillation:
+def _self_distillation(context: RunContext, settings: DistillationRecipe) -> SelfDistillation:
     """How a model teaches itself: by the chat template of its conversations."""
     template = chat_template(context.recipe)
     tokenizer = context.store.tokenizer
@@ -277,7 +282,13 @@ def _self_distillation(context: RunContext) -> SelfDistillation:
     if template.source is not None:
         end_of_turn = PromptEncoder(tokenizer, partial(template.render, generate=True)).end_of_turn
         ends += [] if end_of_turn is None else [end_of_turn]
-    return SelfDistillation(TeacherPrompt.of(tokenizer, template), tuple(sorted(set(ends))))
+    return SelfDistillation(
+        TeacherPrompt.of(tokenizer, template),
+        tuple(sorted(set(ends))),
+        settings.generations,
+        settings.skipped_tokens,
+        settings.teacher_rate,
+    )
 
 
 def _compute(context: RunContext, piece: Piece, n_tokens: float, record: Mapping[str, Any]) -> Compute:

@@ -100,7 +100,18 @@ class _Route:
         phase = self.phase
         optimisation = replace(optimisation_of(phase.training, phase.n_steps), schedule=rate)
         label = f"{phase.name}: {what}"
-        return Piece(self.mixture, optimisation, end, self.end, phase.name, label, phase.recipe.trainer, is_trunk, part)
+        return Piece(
+            self.mixture,
+            optimisation,
+            end,
+            self.end,
+            phase.name,
+            label,
+            phase.recipe.trainer,
+            is_trunk,
+            part,
+            phase.recipe.distillation,
+        )
 
 
 def _carries_on(phases: Sequence[Phase]) -> bool:
