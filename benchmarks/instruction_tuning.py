@@ -42,8 +42,9 @@ DEVELOPMENT = N_ORDERS  # the order after the judged ones; its seed, too
 BATCH = 8
 FOLDER = RUNS / "instruction"
 HOURS = """
-how long: about {hours} hours on one thread of an AMD EPYC, two thirds of it for SDFT at 8 generations; {cells} runs of
-three tasks, each kept in runs/bench once it is there (development orders first, then order by order)"""
+how long: some {hours} hours on one thread of an AMD EPYC to itself (estimated: 110 tokens trained per second), a third
+of it for SDFT at 8 generations; {cells} runs of three tasks, each kept in runs/bench once it is there, those of the
+development order first, then order by order. `--methods` and `--seeds` do a part."""
 
 
 @dataclass(frozen=True)
@@ -315,7 +316,7 @@ def _asked() -> argparse.Namespace:
     n_runs = len(METHODS) * (len(LEARNING_RATES) + N_ORDERS)
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog=HOURS.format(hours=16, cells=n_runs),
+        epilog=HOURS.format(hours=20, cells=n_runs),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seeds", type=int, nargs="+", choices=range(N_ORDERS), default=list(range(N_ORDERS)))
