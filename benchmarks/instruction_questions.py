@@ -68,12 +68,8 @@ def dates() -> Iterator[tuple[str, str]]:
 
 
 def spelling() -> Iterator[tuple[str, str]]:
-    """Misspelt words, as the corpus has them; a word is asked for in one part only, however often it is misspelt."""
-    seen: set[str] = set()
-    for question in _records("spelling-questions"):
-        if question["answer"] not in seen:
-            seen.add(question["answer"])
-            yield question["prompt"], question["answer"]
+    """Misspellings, as the corpus has them; a word that is misspelt in many ways may be the answer in several parts."""
+    yield from ((question["prompt"], question["answer"]) for question in _records("spelling-questions"))
 
 
 TASKS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
