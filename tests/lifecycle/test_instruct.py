@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from evermix.corpus.tokenizer import load_tokenizer
 from evermix.errors import RecipeError, TaskError
 from evermix.ledger import Ledger
-from evermix.lifecycle import run
+from evermix.lifecycle import plan, run
 from evermix.lifecycle import state as state_module
 from evermix.recipe import Recipe
 from evermix.reports.answer import RunView
@@ -235,6 +235,30 @@ def test_sdft_by_a_template(life: Make, tmp_path: Path) -> None:
     assert set(parts) == {"prefix", "decay", "generation", "evaluation"}
     learnt = parts["prefix"].n_tokens + parts["decay"].n_tokens
     assert learnt == parts["generation"].n_tokens  # conversations alone
+
+
+def test_every_generation_is_planned_counted_and_stays(life: Make, tmp_path: Path) -> None:
+    recipe = life(tmp_path / "project", "sdft", tasks=[], domains=[])
+    recipe["phases"] = [recipe["phases"][1] | {"distillation": {"generations": 3, "skipped_tokens": 1}}]
+    (row,) = _rows(_run(recipe))
+    parts, n_prompts = row.compute.by_part, STEPS * BATCH
+    (asked,) = {parts["prefix"].n_tokens, parts["generation"].n_tokens}  # conversations alone
+    tokenizer = load_tokenizer(next(Path(recipe["corpus"]["store"]).glob("tokenizer-*.json")))
+    files = Path(recipe["phases"][0]["add"][0]["files"][0]).read_text().splitlines()
+    shortest = min(map(len, tokenizer.encode_batch([json.loads(line)["prompt"] for line in files])))
+    assert asked >= 3 * n_prompts * (shortest + 1)  # each writes one token at least
+    assert parts["evaluation"].n_tokens > asked
+    changed = {**recipe["phases"][0], "distillation": {"generations": 2, "skipped_tokens": 1}}
+    with pytest.raises(RecipeError, match=r"so distillation\.generations must stay 3"):
+        _run(recipe | {"phases": [changed]})
+    planned = {g: _planned(recipe, generations=g) for g in (1, 3)}
+    assert planned[3] == 3 * planned[1] > 0
+
+
+def _planned(recipe: dict[str, Any], **distillation: int) -> float:
+    phases = [recipe["phases"][0] | {"distillation": distillation}]
+    (arm,) = plan(Recipe.model_validate(recipe | {"phases": phases})).arms.values()
+    return sum(arm.tokens_by_part.values())
 
 
 def test_a_task_of_an_unknown_domain_is_refused(life: Make, tmp_path: Path) -> None:

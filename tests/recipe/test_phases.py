@@ -28,11 +28,13 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe.model_validate(content | changes)
 
 
+TALK = {"name": "talk", "kind": "instruct", "add": [domain("d")], "examples": 40}
+SDFT = {"trainer": "sdft"}
 LIFE = [
     {"name": "base", "kind": "pretrain"},
     {"name": "more", "add": [domain("c")], "tokens": 800},
     {"name": "mend", "revise": [domain("a")], "remove": ["b"], "training": {"batch_sequences": 8}},
-    {"name": "talk", "kind": "instruct", "add": [domain("d")], "examples": 40},
+    TALK,
 ]
 
 
@@ -119,6 +121,12 @@ def test_orders_are_drawn_without_repetition_and_keep_the_pretraining_first() ->
         ({"phases": [{"name": "x"}, {"name": "y", "kind": "pretrain"}]}, "only the first phase"),
         ({"phases": [{"name": "x", "examples": 10}]}, "budget in tokens"),
         ({"phases": [{"name": "x", "trainer": "sft"}]}, "trained by trainer plain"),
+        ({"phases": [TALK | {"trainer": "sft", "distillation": {"generations": 1}}]}, r"sdft \(trainer: sft\)"),
+        ({"phases": [{"name": "x", "distillation": {}}]}, r"belongs to trainer sdft \(trainer: plain\)"),
+        ({"phases": [TALK | SDFT | {"distillation": {"generations": 0}}]}, "greater than or equal to 1"),
+        ({"phases": [TALK | SDFT | {"distillation": {"skipped_tokens": -1}}]}, "greater than or equal to 0"),
+        ({"phases": [TALK | SDFT | {"distillation": {"teacher_rate": 1.5}}]}, "less than or equal to 1"),
+        ({"phases": [TALK | SDFT | {"distillation": {"temperature": 2}}]}, "Extra inputs are not permitted"),
         ({"phases": [{"name": "x", "training": {"gradient_accumulation": 3}}]}, "must be a multiple of gradient_acc"),
         ({"phases": [{"name": "x"}], "orders": [["y"]]}, "an order must name every phase once"),
         ({"phases": LIFE, "orders": [["more", "base", "mend", "talk"]]}, "the pretraining 'base' must be first"),

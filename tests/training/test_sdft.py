@@ -22,7 +22,7 @@ from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.conversation import Conversation
 from evermix.errors import TrainingError
 from evermix.training.evaluation import HeldoutText
-from evermix.training.sdft import SelfDistillation, TeacherPrompt, reverse_kl, sdft_trainer
+from evermix.training.sdft import SelfDistillation, TeacherPrompt, reverse_kl, sdft_trainer, taught_loss
 from evermix.training.segment import TEACHER_FILE, Segment, TrainerParts, plain_trainer, train_segment
 
 from ..corpus.chats import CHATML, chat_tokenizer
@@ -58,6 +58,7 @@ def _trainer(store: TokenStore, folder: Path, how: SelfDistillation, model: Any 
 
     def keep(parts: TrainerParts) -> Any:
         made.append(sdft_trainer(parts, how))
+        made[0].current_gradient_accumulation_steps = 1
         raise _Killed
 
     with pytest.raises(_Killed):
@@ -103,11 +104,29 @@ def test_the_teacher_is_asked_again_as_the_template_has_it(template: ChatTemplat
     assert TOKENIZER.decode([i for i in shown if i not in end]) == TOKENIZER.decode([i for i in exact if i not in end])
 
 
+@given(st.integers(0, 2**31), st.integers(0, 7))
+def test_skipped_tokens_do_not_count(seed: int, skipped: int) -> None:
+    """Whatever stands in them; of an answer that is skipped as a whole the loss is 0, and no weight is moved by it."""
+    rng = torch.Generator().manual_seed(seed)
+    a, b, other = (torch.randn(5, 11, generator=rng) * 4 for _ in range(3))
+    a.requires_grad_()
+    loss = taught_loss(a, b, skipped)
+    changed = torch.cat([other[:skipped], b[skipped:]])
+    assert torch.equal(taught_loss(a, changed, skipped), loss)
+    kept = kl_divergence(Categorical(logits=a), Categorical(logits=b))[skipped:]
+    torch.testing.assert_close(loss, kept.mean() if len(kept) else torch.zeros(()), rtol=1e-4, atol=1e-5)
+    loss.backward()
+    assert a.grad is not None
+    assert not a.grad[:skipped].any()
+    assert bool(a.grad[skipped:].any()) == (skipped < 5)
+
+
+@pytest.mark.parametrize(("generations", "skipped"), [(1, 0), (3, 0), (3, 2)])
 def test_the_loss_is_the_mean_over_rows_of_kl_and_of_cross_entropy(
-    store: TokenStore, tmp_path: Path, how: SelfDistillation
+    store: TokenStore, tmp_path: Path, how: SelfDistillation, generations: int, skipped: int
 ) -> None:
     """Against rows read one by one without padding; the teacher is another model, so that it is far off."""
-    trainer = _trainer(store, tmp_path, how)
+    trainer = _trainer(store, tmp_path, replace(how, generations=generations, skipped_tokens=skipped))
     with torch.no_grad():
         for phi in trainer.teacher.parameters():
             phi.add_(0.3 * torch.randn(phi.shape, generator=torch.Generator().manual_seed(3)))
@@ -116,25 +135,34 @@ def test_the_loss_is_the_mean_over_rows_of_kl_and_of_cross_entropy(
     written: list[list[int]] = []
     write = trainer._written
     trainer._written = lambda *a: written.extend(write(*a)) or written
-    model = trainer.model.eval()
-    loss = float(trainer.compute_loss(model, batch).detach())
-    expected = []
-    with torch.no_grad():
-        for k, new in zip(range(len(talks)), written, strict=True):
-            n = int(batch["attention_mask"][k].sum())
-            row, first = batch["input_ids"][k, :n].tolist(), int((batch["labels"][k] != -100).nonzero()[0])
-            shown = how.teacher_prompt.ids(row[:first], row[first:])
-            student = model(torch.tensor([row[:first] + new])).logits[0, first - 1 : -1]
-            teacher = trainer.teacher(torch.tensor([shown + new])).logits[0, len(shown) - 1 : -1]
-            expected.append(kl_divergence(Categorical(logits=student), Categorical(logits=teacher)).mean())
-            assert row[first : n - 1] in [row[j : j + n - 1 - first] for j in range(n)]
-            assert store.tokenizer.decode(shown).count(store.tokenizer.decode(row[:first])) == 2
-        text = batch["input_ids"][-1]
-        expected.append(torch.nn.functional.cross_entropy(model(text[None]).logits[0, :-1], text[1:]))
-    assert loss == pytest.approx(float(torch.stack(expected).mean()), rel=1e-4)
+    model = trainer.model
+    loss = float(trainer.training_step(model, batch))
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+    model.zero_grad()
+    expected: list[list[torch.Tensor]] = [[] for _ in (*talks, *prose)]
+    for k, new in zip([*range(len(talks))] * generations, written, strict=True):
+        n = int(batch["attention_mask"][k].sum())
+        row, first = batch["input_ids"][k, :n].tolist(), int((batch["labels"][k] != -100).nonzero()[0])
+        shown = how.teacher_prompt.ids(row[:first], row[first:])
+        student = model(torch.tensor([row[:first] + new])).logits[0, first - 1 : -1]
+        teacher = trainer.teacher(torch.tensor([shown + new])).logits[0, len(shown) - 1 : -1]
+        kl = kl_divergence(Categorical(logits=student), Categorical(logits=teacher))[skipped:]
+        expected[k].append(kl.mean() if len(kl) else torch.zeros(()))
+        assert row[first : n - 1] in [row[j : j + n - 1 - first] for j in range(n)]
+        assert store.tokenizer.decode(shown).count(store.tokenizer.decode(row[:first])) == 2
+    text = batch["input_ids"][-1]
+    expected[-1].append(torch.nn.functional.cross_entropy(model(text[None]).logits[0, :-1], text[1:]))
+    whole = torch.stack([torch.stack(each).mean() for each in expected]).mean()
+    assert loss == pytest.approx(float(whole.detach()), rel=1e-4)
+    whole.backward()
+    torch.testing.assert_close(
+        gradient, torch.cat([p.grad.flatten() for p in model.parameters()]), rtol=1e-3, atol=1e-6
+    )
+    assert [len(each) for each in expected] == [generations] * len(talks) + [1]
+    assert generations == 1 or any(written[k] != written[k + len(talks)] for k in range(len(talks)))
     counts = trainer.progress.counts
     asked = [int((batch["labels"][k] != -100).nonzero()[0]) for k in range(len(talks))]
-    assert counts["n_generation_tokens"] == sum(asked) + sum(map(len, written))
+    assert counts["n_generation_tokens"] == generations * sum(asked) + sum(map(len, written))
     assert counts["n_student_tokens"] == counts["n_generation_tokens"] + len(text)
 
 
@@ -144,9 +172,8 @@ def test_a_teacher_that_is_shown_nothing_teaches_nothing(store: TokenStore, tmp_
             return list(prompt)
 
     trainer = _trainer(store, tmp_path, SelfDistillation(Silent(), (store.end_id,)))
-    loss = trainer.compute_loss(trainer.model.train(), _batch(store, [0, 1, 2]))
-    loss.backward()
-    assert abs(float(loss.detach())) < 1e-6
+    loss = trainer.training_step(trainer.model.train(), _batch(store, [0, 1, 2]))
+    assert abs(float(loss)) < 1e-6
     assert max(float(p.grad.abs().max()) for p in trainer.model.parameters() if p.grad is not None) < 1e-5
 
 
@@ -236,15 +263,37 @@ def test_the_teacher_is_a_moving_average(store: TokenStore, tmp_path: Path, how:
     assert len(steps) == 4
 
 
+def test_the_teacher_of_a_fixed_student_comes_closer_by_the_rate(
+    store: TokenStore, tmp_path: Path, how: SelfDistillation
+) -> None:
+    """phi_n - theta = (1 - rate)^n (phi_0 - theta); the default is the published rate."""
+    trainer = _trainer(store, tmp_path, how)
+    before = weights(trainer.teacher)
+    with torch.no_grad():
+        for theta in trainer.model.parameters():
+            theta.add_(0.5)
+    teaching = next(each for each in trainer.callback_handler.callbacks if type(each).__name__ == "_Teaching")
+    for _ in range(50):
+        teaching.on_step_end(trainer.args, trainer.state, trainer.control, model=trainer.model)
+    left = weights(trainer.teacher) - weights(trainer.model)
+    torch.testing.assert_close(left, 0.99**50 * (before - weights(trainer.model)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module", params=[1, 3], ids=["one generation", "three generations"])
+def how_often(request: pytest.FixtureRequest, how: SelfDistillation) -> SelfDistillation:
+    return replace(how, generations=request.param)
+
+
 @pytest.fixture(scope="module")
-def undisturbed(store: TokenStore, how: SelfDistillation, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def undisturbed(store: TokenStore, how_often: SelfDistillation, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    how = how_often
     return _trained(store, segment_of(store, 8, accumulation=2), tmp_path_factory.mktemp("whole"), how)
 
 
 def test_a_killed_run_resumes_to_the_same_weights_and_counts(
-    store: TokenStore, how: SelfDistillation, undisturbed: Any, tmp_path: Path
+    store: TokenStore, how_often: SelfDistillation, undisturbed: Any, tmp_path: Path
 ) -> None:
-    model, progress = undisturbed
+    (model, progress), how = undisturbed, how_often
     segment = segment_of(store, 8, accumulation=2)
 
     def die(step: int) -> None:

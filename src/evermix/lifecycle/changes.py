@@ -57,6 +57,7 @@ def _content(context: RunContext, phase: Phase) -> dict[str, Any]:
         "domains": texts,
         "kind": phase.recipe.kind,
         "trainer": phase.recipe.trainer,
+        **_distillation(phase),
         "steps": phase.n_steps,
         "training": phase.training.model_dump(mode="json", exclude={"tokens", "evaluations", "checkpoints", "workers"}),
         "corpus": recipe.corpus.model_dump(mode="json", exclude={"store", "workers"}),
@@ -64,6 +65,10 @@ def _content(context: RunContext, phase: Phase) -> dict[str, Any]:
         "constraints": _of_domains(recipe.constraints.model_dump(mode="json"), phase),
         **{key: _plain(recipe, key) for key in _WHOLE_RUN},
     }
+
+
+def _distillation(phase: Phase) -> dict[str, Any]:
+    return {"distillation": phase.recipe.distillation.model_dump()} if phase.recipe.trainer == "sdft" else {}
 
 
 def _plain(recipe: Recipe, key: str) -> Any:

@@ -6,7 +6,8 @@ What trains a phase:
     sdft    the model, shown the demonstration, teaches itself on what it writes without (training/sdft.py)
 
 With N as in models/ladder.py, sdft costs 6 N per token that the student is trained on (its prompts and what it wrote),
-2 N per token read or written to write it (part `generation`), and 2 N per token that the teacher reads (`evaluation`).
+2 N per token read or written to write it (part `generation`), and 2 N per token that the teacher reads (`evaluation`);
+a prompt with several generations counts once for each.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from evermix.lifecycle.text import chat_template
 from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.recipe import Recipe
-from evermix.recipe.phases import Phase, TrainerKind
+from evermix.recipe.phases import Phase, PhaseRecipe
 from evermix.results import Compute, CurvePoint, Measurement
 from evermix.tasks.prompts import PromptEncoder
 from evermix.training.sdft import SelfDistillation, TeacherPrompt, sdft_trainer
@@ -222,7 +223,7 @@ def _identity(context: RunContext, state: ModelState, piece: Piece) -> dict[str,
         "texts": {domain.name: domain.fingerprint for domain in texts},
         "sizes": {domain.name: domain.n_rows for domain in texts},
         "optimisation": optimisation,
-        **_trainer_identity(context, piece.phase.recipe.trainer),
+        **_trainer_identity(context, piece.phase.recipe),
     }
 
 
@@ -270,31 +271,32 @@ def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHi
             heldout=context.heldout(used, "decision", _CURVE_SEQUENCES),
             deciding=context.heldout(measuring.domains, "decision", measuring.sequences) if measuring else None,
             report=lambda step: report(step - passed),
-            make_trainer=_trainer_of(context, piece.phase.recipe.trainer),
+            make_trainer=_trainer_of(context, piece.phase.recipe),
         )
     counts = {"counts": progress.counts} if progress.counts else {}
     return {"curve": progress.curve, "measured": progress.measured, "seconds": progress.seconds, **counts}
 
 
-def _trainer_of(context: RunContext, kind: TrainerKind) -> MakeTrainer:
+def _trainer_of(context: RunContext, phase: PhaseRecipe) -> MakeTrainer:
     """What makes the trainer of a phase."""
-    if kind == "plain":
+    if phase.trainer == "plain":
         return plain_trainer
-    if kind == "sft":
+    if phase.trainer == "sft":
         from evermix.training.sft import sft_trainer
 
         return sft_trainer
-    return partial(sdft_trainer, how=_self_distillation(context))
+    return partial(sdft_trainer, how=_self_distillation(context, phase))
 
 
-def _trainer_identity(context: RunContext, kind: TrainerKind) -> dict[str, Any]:
+def _trainer_identity(context: RunContext, phase: PhaseRecipe) -> dict[str, Any]:
     """What a trainer adds to the identity of a run: nothing, if it is the plain one."""
-    if kind == "plain":
+    if phase.trainer == "plain":
         return {}
-    return {"trainer": kind, **(asdict(_self_distillation(context)) if kind == "sdft" else {})}
+    own = asdict(_self_distillation(context, phase)) if phase.trainer == "sdft" else {}
+    return {"trainer": phase.trainer, **own}
 
 
-def _self_distillation(context: RunContext) -> SelfDistillation:
+def _self_distillation(context: RunContext, phase: PhaseRecipe) -> SelfDistillation:
     """How a model teaches itself: by the chat template of its conversations."""
     template = chat_template(context.recipe)
     tokenizer = context.store.tokenizer
@@ -302,7 +304,13 @@ def _self_distillation(context: RunContext) -> SelfDistillation:
     if template.source is not None:
         end_of_turn = PromptEncoder(tokenizer, partial(template.render, generate=True)).end_of_turn
         ends += [] if end_of_turn is None else [end_of_turn]
-    return SelfDistillation(TeacherPrompt.of(tokenizer, template), tuple(sorted(set(ends))))
+    return SelfDistillation(
+        TeacherPrompt.of(tokenizer, template),
+        tuple(sorted(set(ends))),
+        phase.distillation.generations,
+        phase.distillation.skipped_tokens,
+        phase.distillation.teacher_rate,
+    )
 
 
 def _compute(context: RunContext, piece: Piece, n_tokens: float, record: Mapping[str, Any]) -> Compute:

@@ -39,8 +39,9 @@ class Work:
 
 
 def training(recipe: Recipe, phase: Phase, part: str | None = None, share: float = 1.0) -> Work:
-    """A share of a phase's training."""
-    tokens = share * phase.n_rows * recipe.corpus.sequence_length
+    """A share of a phase's training; with trainer sdft every row is learnt once for each generation."""
+    times = phase.recipe.distillation.generations if phase.recipe.trainer == "sdft" else 1
+    tokens = share * times * phase.n_rows * recipe.corpus.sequence_length
     return Work(part or part_of(recipe, phase), tokens, TRAINING)
 
 

@@ -57,6 +57,24 @@ class PhaseTraining(Model):
         return self
 
 
+class DistillationRecipe(Model):
+    """How a phase of trainer sdft lets the model teach itself; answers are written at temperature 1."""
+
+    generations: Annotated[int, Field(ge=1)] = Field(
+        1, description="answers that the model writes to every prompt; published: 8, at eight times the compute"
+    )
+    skipped_tokens: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="tokens at the beginning of an answer that are not learnt; published: 3, which leaves nothing of "
+        "an answer of three",
+    )
+    teacher_rate: Share = Field(
+        0.01,
+        description="how far the teacher follows the model in every step, as an exponential moving average; 0: it "
+        "stays as it was before the phase; published: 0.01",
+    )
+
+
 class PhaseRecipe(Model):
     """One phase: what changes in the domain set, and how long is trained on it."""
 
@@ -76,6 +94,7 @@ class PhaseRecipe(Model):
         description="instruct only: plain and sft (TRL) learn the answers; sdft: the model, shown the answer, teaches "
         "itself on what it writes without (arXiv 2601.19897)",
     )
+    distillation: DistillationRecipe = DistillationRecipe()
     training: PhaseTraining = PhaseTraining()
 
     @model_validator(mode="after")
@@ -87,6 +106,8 @@ class PhaseRecipe(Model):
                 raise LocatedError(("examples",), f"a phase of kind {self.kind} has a budget in tokens")
             if self.trainer != "plain":
                 raise LocatedError(("trainer",), f"a phase of kind {self.kind} is trained by trainer plain")
+        if self.trainer != "sdft" and "distillation" in self.model_fields_set:
+            raise LocatedError(("distillation",), f"belongs to trainer sdft (trainer: {self.trainer})")
         return self
 
     @property

@@ -1,13 +1,16 @@
 """On-policy self-distillation (SDFT, arXiv 2601.19897): the model, shown the demonstration, teaches itself.
 
-With x a prompt, d its demonstration (the answer of the row), theta the student and phi the teacher:
+With x a prompt, d its demonstration (the answer of the row), theta the student, phi the teacher, g generations per
+prompt and s tokens skipped:
 
-    y ~ p_theta(. | x)                                                   what the student writes, at temperature 1
-    loss of a row = mean over t of KL(p_theta(. | x, y_<t) || p_phi(. | x, d, x, y_<t))          nats per token
-    loss of a batch = mean over its rows
+    y_1 ... y_g ~ p_theta(. | x)                                         what the student writes, at temperature 1
+    loss of y = mean over t >= s of KL(p_theta(. | x, y_<t) || p_phi(. | x, d, x, y_<t))         nats per token
+    loss of a row = mean over its y; loss of a batch = mean over its rows
     phi <- (1 - rate) phi + rate theta                                   after every step; phi = theta before the first
 
-The KL is over the whole vocabulary; its gradient goes through the student's probabilities, not through y nor phi.
+The KL is over the whole vocabulary; its gradient goes through the student's probabilities, not through y nor phi. An
+answer that has no token after the skipped ones has the loss 0. The generations of a prompt are written together and
+learnt one after the other: a step needs no more memory for several.
 
 The teacher is shown the demonstration as a turn that came before: the conversation with its answer, then the same
 question again. So any chat template serves, and a plain prompt becomes an example of itself. Of a conversation of
@@ -99,12 +102,16 @@ class SelfDistillation:
     Attributes:
         teacher_prompt: how the teacher is shown the demonstration.
         end_ids: tokens that end an answer, besides those that the model's own settings name.
+        generations: answers that are written to a prompt.
+        skipped_tokens: of every answer, so many at its beginning have no loss.
         teacher_rate: of the teacher's exponential moving average; 0 keeps it as it is before the first step.
     """
 
     teacher_prompt: TeacherPrompt
     end_ids: tuple[int, ...]
-    teacher_rate: float = 0.05
+    generations: int = 1
+    skipped_tokens: int = 0
+    teacher_rate: float = 0.01
 
 
 def sdft_trainer(parts: TrainerParts, how: SelfDistillation) -> Trainer:
@@ -126,6 +133,18 @@ class _Row:
     learnt: list[bool]
     prompt: list[int] | None = None
     demonstration: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a step learns at once: one answer to each prompt. The weights of all parts of a batch sum to 1.
+
+    Attributes:
+        pairs: rows with what was written for them; None of those that are learnt plainly.
+    """
+
+    pairs: tuple[tuple[_Row, list[int] | None], ...]
+    weights: tuple[float, ...]
 
 
 class _SelfDistillationTrainer(StreamTrainer):
@@ -152,17 +171,29 @@ class _SelfDistillationTrainer(StreamTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         _load_teacher(self.teacher, Path(resume_from_checkpoint) / TEACHER_FILE)
 
-    def compute_loss(
-        self, model: Any, inputs: Example, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Mean over rows, shape ()."""
-        rows = list(_rows(inputs))
-        asked = [row for row in rows if row.prompt is not None]
-        written = self._written(model, asked) if asked else []
+    def training_step(self, model: Any, inputs: Example, num_items_in_batch: Any = None) -> torch.Tensor:
+        """The gradients of one part after the other are added up; the loss is that of the batch."""
+        parts = self._parts(model, list(_rows(inputs)))
+        losses = [super(_SelfDistillationTrainer, self).training_step(model, {"part": part}) for part in parts]
+        return torch.stack(losses).sum()
+
+    def _parts(self, model: Any, rows: Sequence[_Row]) -> list[_Part]:
+        """Rows with the first answers written for them; then, for every other generation, the prompts with theirs."""
+        asked, g = [row for row in rows if row.prompt is not None], self.how.generations
+        written = self._written(model, asked * g) if asked else []
         answers = iter(written)
-        pairs = [(row, None if row.prompt is None else next(answers)) for row in rows]
-        losses = self._losses(model, pairs)
-        loss = torch.stack(losses).mean()
+        first = tuple((row, None if row.prompt is None else next(answers)) for row in rows)
+        weights = tuple(1 / len(rows) if new is None else 1 / (g * len(rows)) for _, new in first)
+        others = [tuple(zip(asked, answers, strict=False)) for _ in range(g - 1)] if asked else []
+        return [_Part(first, weights), *(_Part(pairs, (1 / (g * len(rows)),) * len(pairs)) for pairs in others)]
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, _Part], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """What a part adds to the loss of its batch, shape ()."""
+        part = inputs["part"]
+        losses = self._losses(model, part.pairs)
+        loss = torch.stack([weight * each for weight, each in zip(part.weights, losses, strict=True)]).sum()
         return (loss, None) if return_outputs else loss
 
     def _losses(self, model: Any, pairs: Sequence[tuple[_Row, list[int] | None]]) -> list[torch.Tensor]:
@@ -178,7 +209,8 @@ class _SelfDistillationTrainer(StreamTrainer):
                 losses.append(_plain_loss(logits[k], row))
             else:
                 begin = len(row.prompt) - 1
-                losses.append(reverse_kl(logits[k, begin : begin + len(new)], next(taught)).mean())
+                student = logits[k, begin : begin + len(new)]
+                losses.append(taught_loss(student, next(taught), self.how.skipped_tokens))
         return losses
 
     @torch.no_grad()
@@ -190,7 +222,8 @@ class _SelfDistillationTrainer(StreamTrainer):
         shown = [self.how.teacher_prompt.ids(row.prompt or (), row.demonstration) for row, _ in pairs]
         read = [[*before, *new] for before, (_, new) in zip(shown, pairs, strict=True)]
         ids, mask = _padded(read, self.args.device)
-        logits = self.teacher(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        with self.accelerator.autocast():  # in the student's precision, whose rounding the loss would see otherwise
+            logits = self.teacher(input_ids=ids, attention_mask=mask, use_cache=False).logits
         begins = [len(before) - 1 for before in shown]
         found = [logits[k, b : b + len(new)] for k, (b, (_, new)) in enumerate(zip(begins, pairs, strict=True))]
         self._count("n_teacher_tokens", sum(map(len, read)))
@@ -199,7 +232,10 @@ class _SelfDistillationTrainer(StreamTrainer):
 
     @torch.no_grad()
     def _written(self, model: Any, rows: Sequence[_Row]) -> list[list[int]]:
-        """What the student writes after each row's prompt, up to an end token or the most there may be."""
+        """What the student writes after each row's prompt, up to an end token or the most there may be.
+
+        A row that is there several times gets several answers.
+        """
         started = time.monotonic()
         student = self.accelerator.unwrap_model(model)
         prompts = [list(row.prompt or ()) for row in rows]
@@ -234,6 +270,12 @@ def reverse_kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     log_p = functional.log_softmax(student.float(), dim=-1)
     log_q = functional.log_softmax(teacher.float(), dim=-1)
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+
+
+def taught_loss(student: torch.Tensor, teacher: torch.Tensor, skipped: int) -> torch.Tensor:
+    """Mean KL of the tokens after the first `skipped` ones, 0 if there are none: logits (tokens, vocab) twice -> ()."""
+    each = reverse_kl(student[skipped:], teacher[skipped:])
+    return each.sum() / max(len(each), 1)
 
 
 def _plain_loss(logits: torch.Tensor, row: _Row) -> torch.Tensor:
