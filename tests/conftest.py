@@ -22,11 +22,21 @@ settings.register_profile("evermix", deadline=None)  # a busy machine is no faul
 settings.load_profile("evermix")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers: a file stays on one, and so do all arms, whose run is made once."""
-    for item in items:
-        file = item.path.relative_to(item.config.rootpath)
-        item.add_marker(pytest.mark.xdist_group("arms" if file.parent.name == "arms" else str(file)))
+LONG = ("tests/lifecycle", "tests/test_", "tests/cli", "tests/training", "tests/measure", "tests/executors")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several workers: a file stays on one, and so do all arms, whose run is made once.
+
+    What takes long goes first (`make test` keeps this order), so that no worker waits for the last files of another.
+    """
+    files = {item: item.path.relative_to(config.rootpath).as_posix() for item in items}
+    for item, file in files.items():
+        group = "arms" if file.startswith("tests/lifecycle/arms/") else file
+        item.add_marker(pytest.mark.xdist_group(group))
+    if hasattr(config, "workerinput"):
+        places = {file: [file.startswith(long) for long in LONG] for file in set(files.values())}
+        items.sort(key=lambda item: places[files[item]], reverse=True)
 
 
 _settled: list[Path] = []
