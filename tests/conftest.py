@@ -99,7 +99,7 @@ def tiny_recipe(text_folder: Path) -> Callable[..., dict[str, object]]:
                 "heldout_sequences": 16,
                 "store": str(text_folder / "tokens"),
             },
-            "model": {"rung": "0.2M"},
+            "model": {"rung": "0.05M"},
             "training": {"tokens": 60 * 4 * 32, "batch_sequences": 4, "evaluations": 3, "checkpoints": 6},
             "decision": {
                 "at": [0.5],
