@@ -19,7 +19,7 @@ demo: $(INSTALLED) ## decide a mixture on real text and show what it gained (abo
 	$(BIN)/evermix run examples/1-pretraining.yaml
 
 test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: $(INSTALLED) ## lint, format, types, import contracts
 	$(BIN)/ruff check .

@@ -30,8 +30,8 @@ from evermix.domain_updates import Add, Change, Partition, Remove, Revise
 from evermix.files import write_json
 from evermix.measure.swarm import MeasuredProxy, Proxy, Swarm, measure_proxy
 from evermix.mixture import Mixture
-from evermix.models.loading import load_to_score
 from evermix.models.ladder import counted_parameters
+from evermix.models.loading import load_to_score
 from evermix.observations import Observations
 from evermix.recipe.decision import StudyRecipe
 from evermix.study import Study

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from evermix.corpus.tokenizer import train_bpe
 from evermix.ledger import Project
 from evermix.recipe import Recipe
 from evermix.wording import composed
+from tests.lifecycle.killing import begin
 
 Call = Callable[..., tuple[int, str, str]]
 Make = Callable[..., dict[str, Any]]
@@ -342,7 +344,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "config of no model": (lambda c: (c / "config.json").write_text("{}"), "config"),
     "other shape": (
         lambda c: (c / "config.json").write_text(
-            (c / "config.json").read_text().replace('"hidden_size": 64', '"hidden_size": 32')
+            (c / "config.json").read_text().replace('"hidden_size": 48', '"hidden_size": 32')
         ),
         "checkpoint",
     ),
@@ -691,6 +693,17 @@ def test_folder_without_a_project(verb: str, tmp_path: Path, evermix: Call) -> N
     assert list((tmp_path / "empty").iterdir()) == []
 
 
+def run_command(arguments: list[str], err: Path) -> None:
+    """The command in a process of its own, what it says in a file."""
+    descriptor = os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    gc.freeze()  # see conftest.py
+    warnings.simplefilter("ignore")
+    sys.argv = ["evermix", *arguments]
+    main()
+
+
 @contextmanager
 def largest_file(n_bytes: int) -> Iterator[None]:
     """Writes beyond `n_bytes` per file fail with EFBIG, in every library: a disk that is full at will."""
@@ -721,7 +734,6 @@ def test_stopped_and_killed_in_every_part(finished: tuple[Path, dict[str, Any]],
     content = json.loads((finished[0].parent / "recipe.yaml").read_text())
     content = changed(content, "corpus.store", str(tmp_path / "tokens")) | {"project": str(tmp_path / "p")}
     path = write_recipe(tmp_path, content)
-    program = "from evermix.cli import main; main()"
     status = tmp_path / "p" / "status.json"
     ends = []
     for end, part in (
@@ -731,14 +743,14 @@ def test_stopped_and_killed_in_every_part(finished: tuple[Path, dict[str, Any]],
         (signal.SIGKILL, "decision"),
     ):
         status.unlink(missing_ok=True)
-        command = [sys.executable, "-W", "ignore", "-c", program, "run", str(path)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while process.poll() is None and not (status.exists() and f'"{part}"' in status.read_text()):
+        process = begin(run_command, ["run", str(path)], tmp_path / "err")
+        while process.is_alive() and not (status.exists() and f'"{part}"' in status.read_text()):
             time.sleep(0.01)
-        process.send_signal(end)
-        _, err = process.communicate()
+        os.kill(process.pid or 0, end)
+        process.join()
+        err = (tmp_path / "err").read_text()
         assert "Traceback" not in err
-        ends.append(process.returncode)
+        ends.append(process.exitcode)
         assert end == signal.SIGKILL or err.rstrip().endswith("run the same command again to go on")
     assert ends == [130, -signal.SIGKILL, 143, -signal.SIGKILL]
     code, _, err = evermix("run", path)

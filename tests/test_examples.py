@@ -15,6 +15,7 @@ import yaml
 import evermix as em
 from evermix.corpora import CORPORA
 from evermix.recipe import Recipe
+from tests.in_this_process import in_this_process
 
 FOLDER = Path(__file__).parents[1] / "examples"
 EXAMPLES = sorted(path for path in FOLDER.glob("*.yaml") if "update" not in path.name)
@@ -62,7 +63,8 @@ class Shrunk:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_recipe_runs_on_a_tiny_budget(path: Path, text_folder: Path, tmp_path: Path) -> None:
     recipe = Recipe.model_validate(Shrunk(path, text_folder, tmp_path).content)
-    result = em.run(recipe)
+    with in_this_process():
+        result = em.run(recipe)
     assert {arm.arm for arm in result.arms.values()} == set(recipe.arms)
     assert any(arm.given == "evermix" for arm in result.arms.values())
     assert (tmp_path / "project" / "result.json").is_file()

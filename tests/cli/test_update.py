@@ -14,6 +14,7 @@ from evermix.cli.update_options import UpdateArguments
 from evermix.errors import RecipeError
 from evermix.results import Decision, RunResult
 from tests.cli.called import Ended, evermix
+from tests.in_this_process import in_this_process
 
 RECIPE = """
 project: {folder}/project
@@ -81,7 +82,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     }
     said = {}
     for name, command in commands.items():
-        said[name] = evermix(*command)
+        with in_this_process():
+            said[name] = evermix(*command)
         if name == "page":
             (folder / "page.html").write_text((project / "report.html").read_text("utf-8"), "utf-8")
     return Story(folder, said)

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
+import multiprocessing
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-_RUN = "import sys; from evermix.recipe import Recipe; from evermix.lifecycle import run; run(Recipe.load(sys.argv[1]))"
+_FORKS = multiprocessing.get_context("forkserver")  # torch and transformers are imported once for all processes
+_FORKS.set_forkserver_preload(["evermix.cli.app", "evermix.lifecycle", "evermix.training.segment"])
+
+
+def begin(function: Callable[..., object], *arguments: object) -> BaseProcess:
+    """Start a process that calls a function of a module, with values that can be pickled."""
+    process = _FORKS.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def run_recipe(path: Path) -> None:
+    """Run the recipe of a file."""
+    import gc
+
+    from evermix.lifecycle import run
+    from evermix.recipe import Recipe
+
+    gc.freeze()  # see tests/conftest.py
+    run(Recipe.load(path))
 
 
 def comparable(value: Any) -> Any:
@@ -27,13 +44,13 @@ def comparable(value: Any) -> Any:
 
 def kill_when(recipe: Path, reached: Callable[[], bool]) -> bool:
     """Start a run of `recipe` and kill it as soon as `reached` says so; whether it was running then."""
-    process = subprocess.Popen([sys.executable, "-c", _RUN, str(recipe)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = begin(run_recipe, recipe)
     deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline and not reached():
+    while process.is_alive() and time.monotonic() < deadline and not reached():
         time.sleep(0.002)
-    was_running = process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    was_running = process.is_alive()
+    process.kill()
+    process.join()
     return was_running
 
 

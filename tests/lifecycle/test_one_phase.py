@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +20,7 @@ from evermix.recipe import Recipe
 from evermix.reports import log
 from evermix.results import PhaseResult, RunResult
 from evermix.version import SCHEMA_VERSION
-from tests.lifecycle.killing import comparable
+from tests.lifecycle.killing import begin, comparable, run_recipe
 
 Make = Callable[..., dict[str, Any]]
 Finished = tuple[dict[str, Any], RunResult]
@@ -222,19 +220,16 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_result(tmp_path: Path, tiny
     content = tiny_recipe(tmp_path / "killed")
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps(content))
-    program = (
-        "import json, sys; from evermix.lifecycle import run; from evermix.recipe import Recipe\n"
-        "run(Recipe.model_validate(json.load(open(sys.argv[1]))))"
-    )
     kills = 0
     for n_files in (3, 25, 50, 10_000):
-        process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", program, str(recipe)])
-        while process.poll() is None and _count_files(tmp_path / "killed") < n_files:
+        process = begin(run_recipe, recipe)
+        while process.is_alive() and _count_files(tmp_path / "killed") < n_files:
             time.sleep(0.02)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
+        if process.is_alive():
+            process.kill()
             kills += 1
-        if process.wait() == 0:
+        process.join()
+        if process.exitcode == 0:
             break
     assert kills >= 3
     resumed = RunResult.load(tmp_path / "killed" / "result.json")

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +15,8 @@ from evermix.lifecycle import Updating, plan, plan_update, run, undo, update
 from evermix.recipe import DomainRecipe, Recipe, TextUpdate
 from evermix.results import Decision, RunResult, SwarmRecord
 from evermix.study import Study
+from tests.in_this_process import in_this_process
+from tests.lifecycle.killing import kill_when
 
 Make = Callable[[Path], dict[str, Any]]
 Finished = tuple[dict[str, Any], RunResult]
@@ -74,6 +71,13 @@ def _trained(project: Path) -> set[str]:
     return {folder.name for folder in (project / "runs").glob("proxy-*") if (folder / "done.json").exists()}
 
 
+@pytest.fixture
+def no_workers() -> Iterator[None]:
+    """The swarm of `finished` has workers, and so have those that fail and that are killed."""
+    with in_this_process():
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, swarm_recipe: Make) -> Finished:
     content = swarm_recipe(tmp_path_factory.mktemp("olmix") / "project")
@@ -122,6 +126,7 @@ def test_other_domains_than_the_project_s_are_refused(finished: Finished, text_f
         run(_recipe(content | {"domains": more}))
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_updates_one_after_the_other(tmp_path: Path, swarm_recipe: Make, text_folder: Path) -> None:
     """Add, revise, partition, remove, undo: what keeps a fixed ratio keeps it, and nothing is trained twice."""
     recipe = _recipe(swarm_recipe(tmp_path / "project"))
@@ -181,6 +186,7 @@ def test_updates_one_after_the_other(tmp_path: Path, swarm_recipe: Make, text_fo
     assert kinds.count("change") == 5
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_a_changed_text_is_named_and_may_be_revised(tmp_path: Path, swarm_recipe: Make, text_folder: Path) -> None:
     content = swarm_recipe(tmp_path / "project")
     own = tmp_path / "code.jsonl"
@@ -211,6 +217,7 @@ def test_an_update_needs_a_project(tmp_path: Path, swarm_recipe: Make) -> None:
         update(_recipe(swarm_recipe(tmp_path / "none")), TextUpdate(remove=("code",)))
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_tasks_make_up_the_objective_and_held_out_ones_are_only_seen(tmp_path: Path, swarm_recipe: Make) -> None:
     for name in ("seen", "hidden"):
         items = [{"prompt": f"for {name} in range({k}):\n", "answer": f"    print({k})"} for k in range(6)]
@@ -254,20 +261,23 @@ def test_tasks_that_decide(tmp_path: Path, swarm_recipe: Make) -> None:
         run(_recipe(content))
     assert not _trained(tmp_path / "project")  # nothing was paid for
     (tmp_path / "rules.py").write_text("def grade(item, answer):\n    return 0.5\n")
-    both = run(_recipe(content))
+    with in_this_process():
+        both = run(_recipe(content))
     evidence = _proposal(both).proposal
     assert evidence is not None
     (told,) = (warning for warning in evidence.warnings if warning.kind == "metric left out")
     assert "without 'quiz': it is 0.5 in every run" in told.message
     trained = _trained(tmp_path / "project")
     content["tasks"][0]["weight"] = 0.0
-    words = run(_recipe(content))
+    with in_this_process():
+        words = run(_recipe(content))
     assert _trained(tmp_path / "project") == trained
     assert _proposal(words).mixture != _proposal(both).mixture
     assert _proposal(both).proposal is not None  # decided, though no arm was trained on it
     assert [decision.arm for decision in both.untrained_decisions] == ["evermix"]
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_the_target_is_trained_on_every_arm(tmp_path: Path, swarm_recipe: Make) -> None:
     content = swarm_recipe(tmp_path / "project") | {"arms": ["natural", "evermix", "best-run"]}
     content["training"] = content["training"] | {"tokens": 10 * 4 * 32, "evaluations": 1, "checkpoints": 1}
@@ -290,31 +300,14 @@ def test_the_target_is_trained_on_every_arm(tmp_path: Path, swarm_recipe: Make) 
         assert set(planned[name].tokens_by_part) == set(phase.compute.by_part)
 
 
-_SCRIPT = """
-import sys
-from pathlib import Path
-from evermix.lifecycle import run
-from evermix.recipe import Recipe
-if __name__ == "__main__":
-    run(Recipe.model_validate_json(Path(sys.argv[1]).read_text()))
-"""
-
-
 def test_a_killed_swarm_goes_on_and_ends_alike(tmp_path: Path, swarm_recipe: Make, finished: Finished) -> None:
-    """kill -9 after the first finished proxy: three workers train the rest in whatever order they do, and the proposal
+    """kill -9 after the first finished proxy: two workers train the rest in whatever order they do, and the proposal
     with all its evidence is that of one worker undisturbed, to the last digit."""
     _, undisturbed = finished
     content = swarm_recipe(tmp_path / "project")
-    content["swarm"] = content["swarm"] | {"workers": 3}
+    content["swarm"] = content["swarm"] | {"workers": 2}
     (tmp_path / "recipe.json").write_text(json.dumps(content))
-    (tmp_path / "script.py").write_text(_SCRIPT)
-    command = [sys.executable, "-W", "ignore", str(tmp_path / "script.py"), str(tmp_path / "recipe.json")]
-    process = subprocess.Popen(command, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not _trained(tmp_path / "project") and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    assert kill_when(tmp_path / "recipe.json", lambda: bool(_trained(tmp_path / "project")))
     n_before = len(_trained(tmp_path / "project"))
     assert n_before >= 1
     result = run(_recipe(content))

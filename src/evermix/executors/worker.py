@@ -15,6 +15,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import faulthandler
+import gc
+import importlib
 import json
 import os
 import signal
@@ -113,6 +115,9 @@ def _serve(request: dict[str, Any], channel: _Channel) -> None:
     progress = _Progress(channel)
     with _Attempt(channel):
         _print_to(Path(request["log"]))
+        importlib.import_module(request["call"].partition(":")[0])
+        if not gc.get_freeze_count():  # a job may collect garbage often: what is imported is not looked through
+            gc.freeze()
         perform(request["call"], request["arguments"], progress)
         progress.closed = True
         _print_to(Path(os.devnull))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from evermix.lifecycle.context import RunContext, open_context
 from evermix.lifecycle.progress import Reporter
 from evermix.recipe import Recipe
 from evermix.results import PhaseResult, RunResult
+from tests.in_this_process import in_this_process
 
 Make = Callable[..., dict[str, Any]]
 OF_PHASES = tuple(arm for arm in ARMS if arm != "best-run")  # that one needs the swarm of a project
@@ -23,6 +24,12 @@ OF_PHASES = tuple(arm for arm in ARMS if arm != "best-run")  # that one needs th
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--arms a,b` trains these alone, for who adds one; their tests are chosen by `-k`."""
     parser.addoption("--arms", default=None, help="train only these arms, parted by commas")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_workers() -> Iterator[None]:
+    with in_this_process():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +79,8 @@ def lived(
 ) -> tuple[Path, RunResult]:
     """The project folder and the result of a run on a trunk."""
     project = tmp_path_factory.mktemp("arms") / "project"
-    return project, run(Recipe.model_validate(life(project, arms=_asked_for(request))))
+    with in_this_process():
+        return project, run(Recipe.model_validate(life(project, arms=_asked_for(request))))
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +90,8 @@ def lived_anew(
     """The same without a trunk: the optimiser begins anew in every phase."""
     project = tmp_path_factory.mktemp("anew") / "project"
     content = anew(life(project, arms=_asked_for(request)))
-    return project, run(Recipe.model_validate(content))
+    with in_this_process():
+        return project, run(Recipe.model_validate(content))
 
 
 def anew(content: dict[str, Any]) -> dict[str, Any]:
