@@ -96,17 +96,26 @@ class DomainSetUnderTest:
         }
 
     def recipe(self, seed: int, project: str, **changes: Any) -> Recipe:
-        """The benchmark's recipe: a 0.2M model, 1.6M tokens in 1,562 steps, one decision at 50%."""
+        """The benchmark's recipe: a 0.2M model, by default 1.6M tokens in 1,562 steps, decided within the run."""
         content = {
             "project": str(RUNS / project),
             "seed": seed,
             "domains": in_recipe(self.domains, RUNS / "parts"),
             "tokenizer": {"vocab_size": 512},
-            "corpus": {"sequence_length": 64, "store": str(RUNS / f"tokens-{self.label}"), "heldout_sequences": 256},
+            "corpus": {
+                "sequence_length": 64,
+                "store": str(RUNS / f"tokens-{self.label}"),
+                "heldout_sequences": 256,
+                "heldout_fraction": 0.05,
+            },
             "model": {"rung": "0.2M"},
-            "training": {"tokens": 1_600_000, "batch_sequences": 16, "learning_rate": 5e-3, "evaluations": 8},
+            "training": {
+                "tokens": changes.pop("tokens", 1_600_000),
+                "batch_sequences": 16,
+                "learning_rate": 5e-3,
+                "evaluations": 8,
+            },
             "constraints": {"max_epochs": 8, "floor": 0.01},
-            "decision": {"at": [0.5]} | changes.pop("decision", {}),
             **changes,
         }
         return Recipe.model_validate(content)

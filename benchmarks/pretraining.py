@@ -1,11 +1,17 @@
-"""OP-Mix pretraining against no mixing: natural, uniform, evermix in each mode, and a sweep of random mixtures.
+"""Pretraining decided by experiments within the run, against natural and uniform at equal compute, and a sweep.
 
-A 0.2M model, 1.6M tokens, one decision at 50% of the steps from a uniform start; three objectives; two domain sets
-fixed beforehand (domain_sets.md): `a`, which settings were chosen on (with other seeds), and `b`, which confirms.
+A 0.2M model from a uniform start; three objectives; two lengths, 1.6M and 8.2M tokens; sets of domains fixed beforehand
+(domain_sets.md): `a`, which settings were chosen on, `b`, which confirms, and `c`, written down before any run.
 
-    python benchmarks/pretraining.py [--sets a b] [--seeds 0 1 2 3 4] [--processes 2]
+    python benchmarks/pretraining.py [--sets a b] [--seeds 0 1 2 3 4] [--lengths short long] [--sweep] [--processes 2]
 
-Interrupted, it goes on where it stopped: finished runs lie in runs/bench/.
+A seed of a set takes about 10 minutes of one core at the short length and 45 at the long one; a sweep of twelve mixtures
+15 and 80 minutes more. Interrupted, it goes on where it stopped: finished runs lie in runs/bench/. What was not measured
+this time stays in the result file as it was; `--collect` only gathers what is finished.
+
+Every mixture is judged on test text, which no decision has read. `uniform+compute` and `natural+compute` have what
+deciding has cost as more tokens. `experiments alone` goes through the experiments and stays with uniform: against
+uniform it tells what experimenting loses.
 """
 
 from __future__ import annotations
@@ -27,13 +33,16 @@ from simulator_fidelity import open_one_phase, to_the_decision, to_the_end, trut
 import evermix as em
 from evermix.files import write_json
 from evermix.objective import Objective
-from evermix.recipe import DecisionRecipe, Recipe
+from evermix.recipe import Recipe
 from evermix.results import DomainScore
 
-MODES = ("probe-law", "interpolation", "gradient")
-DEFAULT = DecisionRecipe().mode
+Row = dict[str, Any]
+LENGTHS = {"short": 1_600_000, "long": 8_192_000}
+OBJECTIVES = ("clean", "all", "skewed")
 N_SWEEP = 12
-BASELINES = ("natural", "uniform")
+ALONE = "experiments alone"
+KEPT = 1e9  # a pull to the start that no decision leaves
+GOALS = {"short": (5.0, 2.5, 35.0), "long": (3.0, 1.0, 30.0)}
 
 
 def asked(under_test: DomainSetUnderTest, objective: str) -> dict[str, Any]:
@@ -41,10 +50,18 @@ def asked(under_test: DomainSetUnderTest, objective: str) -> dict[str, Any]:
     return {"quantity": "perplexity", "weights": under_test.objectives()[objective]}
 
 
-def recipe_of(under_test: DomainSetUnderTest, seed: int, objective: str, mode: str, *arms: str) -> Recipe:
+def recipe_of(
+    under_test: DomainSetUnderTest, seed: int, length: str, objective: str, *arms: str, **more: Any
+) -> Recipe:
     """The recipe of some arms."""
-    changes = {"decision": {"mode": mode}, "objective": asked(under_test, objective), "arms": arms}
-    return under_test.recipe(seed, f"{under_test.label}-{seed}", **changes)
+    return under_test.recipe(
+        seed,
+        f"{under_test.label}-{seed}-{length}",
+        tokens=LENGTHS[length],
+        objective=asked(under_test, objective),
+        arms=arms,
+        **more,
+    )
 
 
 def scores(under_test: DomainSetUnderTest, per_domain: dict[str, DomainScore]) -> dict[str, float]:
@@ -58,170 +75,179 @@ def scores(under_test: DomainSetUnderTest, per_domain: dict[str, DomainScore]) -
     return row
 
 
-def job(label: str, seed: int, output: Path) -> None:
-    """Every arm of one set and seed, baselines at equal compute too; `output` holds the rows so far."""
+def job(label: str, seed: int, length: str, with_sweep: bool, output: Path) -> None:
+    """Every arm of one set, seed and length; `output` holds the rows so far."""
     under_test = DomainSetUnderTest.load(label)
-    rows: list[dict[str, Any]] = []
+    where, rows = {"set": label, "seed": seed, "length": length}, list[Row]()
 
-    def add(recipe: Recipe, **of_evermix: Any) -> None:
-        for name, arm in em.run(recipe).arms.items():
-            (phase,) = arm.last
-            rows.append(
-                {
-                    "set": label,
-                    "seed": seed,
-                    "arm": name,
-                    **(of_evermix if name == "evermix" else {}),
-                    **scores(under_test, phase.per_domain),
-                    "flops": phase.compute.flops,
-                    "decision_flops_part": sum(one.compute.flops for one in phase.decisions)
-                    / (phase.compute.flops - sum(one.compute.flops for one in phase.decisions)),
-                    "mixture": {domain: round(phase.mixture.get(domain, 0.0), 4) for domain in phase.per_domain},
-                }
-            )
-            write_json(output, rows)
-            print({k: v for k, v in rows[-1].items() if k != "mixture"}, flush=True)
+    def add(row: Row) -> None:
+        rows.append({**where, **row})
+        write_json(output, rows)
+        print({k: v for k, v in rows[-1].items() if k in ("set", "seed", "length", "arm", "objective")}, flush=True)
 
-    for mode in MODES if label == "a" else (DEFAULT,):
-        for objective in under_test.objectives():
-            baselines = BASELINES if (mode, objective) == (DEFAULT, "all") else ()
-            add(recipe_of(under_test, seed, objective, mode, *baselines, "evermix"), mode=mode, objective=objective)
-    if label == "a":
-        for row in sweep(under_test, seed):
-            rows.append(row)
-            write_json(output, rows)
+    for objective in OBJECTIVES:
+        baselines = ("natural", "uniform") if objective == OBJECTIVES[0] else ()
+        for row in measured(under_test, recipe_of(under_test, seed, length, objective, "evermix", *baselines)):
+            add({**row, **({"objective": objective} if row["arm"] == "evermix" else {})})
+    alone = recipe_of(under_test, seed, length, "all", "evermix", decision={"kl_weight": KEPT})
+    for row in measured(under_test, alone):
+        add({**row, "arm": ALONE})
+    for row in sweep(under_test, seed, length) if with_sweep else ():
+        add(row)
 
 
-def sweep(under_test: DomainSetUnderTest, seed: int) -> Iterator[dict[str, Any]]:
-    """Random mixtures from the same checkpoint on, scored on both sides' text: the near-oracle is the best by decision
+def measured(under_test: DomainSetUnderTest, recipe: Recipe) -> Iterator[Row]:
+    """A row per arm, baselines at equal compute too."""
+    for name, arm in em.run(recipe).arms.items():
+        (phase,) = arm.last
+        deciding = sum(one.compute.flops for one in phase.decisions)
+        yield {
+            "arm": name,
+            **scores(under_test, phase.per_domain),
+            "flops": phase.compute.flops,
+            "decision_flops_part": deciding / (phase.compute.flops - deciding),
+            "expected": [one.expected.model_dump() for one in phase.decisions if one.expected is not None],
+            "loss_nats": {domain: round(score.loss_nats, 5) for domain, score in phase.per_domain.items()},
+            "mixture": {domain: round(phase.mixture.get(domain, 0.0), 4) for domain in phase.per_domain},
+        }
+
+
+def sweep(under_test: DomainSetUnderTest, seed: int, length: str) -> Iterator[Row]:
+    """Random mixtures from a third of the run on, scored on both sides' text: the near-oracle is the best by decision
     text, judged on test text."""
-    context, phase = open_one_phase(under_test, seed, "uniform", asked(under_test, "all"))
+    recipe = recipe_of(under_test, seed, length, "all", "uniform", decision={"mode": "probe-law", "at": [1 / 3]})
+    context, phase = open_one_phase(recipe)
     base, leaves = to_the_decision(context, phase), context.leaves(phase.domains)
     for number, mixture in enumerate(truth_mixtures(leaves, under_test.clean)[2 : 2 + N_SWEEP]):
+        judged = to_the_end(context, base, mixture, "test")
         yield {
-            "set": under_test.label,
-            "seed": seed,
             "arm": f"sweep-{number}",
-            **scores(under_test, to_the_end(context, base, mixture, "test")),
+            **scores(under_test, judged),
             "on_decision_text": scores(under_test, to_the_end(context, base, mixture, "decision")),
+            "loss_nats": {domain: round(score.loss_nats, 5) for domain, score in judged.items()},
             "mixture": {name: round(float(w), 4) for name, w in mixture.as_dict.items()},
         }
 
 
-def run_jobs(sets: list[str], seeds: list[int], processes: int) -> list[dict[str, Any]]:
-    """Each (set, seed) in a process of its own, `processes` at a time."""
-    todo = [(label, seed) for seed in seeds for label in sets]
+def run_jobs(options: argparse.Namespace) -> None:
+    """Each set, seed and length in a process of its own, so many at a time."""
+    todo = [(length, seed, label) for length in options.lengths for seed in options.seeds for label in options.sets]
 
-    def work(item: tuple[str, int]) -> Path:
-        output = harness.RUNS / f"pretraining-{item[0]}-{item[1]}.json"
-        command = [sys.executable, "-W", "ignore", __file__, "--job", item[0], str(item[1]), str(output)]
-        subprocess.run(command, check=True)
-        return output
+    def work(item: tuple[str, int, str]) -> None:
+        length, seed, label = item
+        command = [sys.executable, "-W", "ignore", __file__, "--job", label, str(seed), length]
+        subprocess.run([*command, *(["--sweep"] if options.sweep else [])], check=True)
 
-    with ThreadPoolExecutor(processes) as pool:
-        return [row for path in pool.map(work, todo) for row in json.loads(path.read_text())]
-
-
-def collect(sets: list[str]) -> list[dict[str, Any]]:
-    """Rows of the finished jobs of these sets."""
-    paths = sorted(path for label in sets for path in harness.RUNS.glob(f"pretraining-{label}-*.json"))
-    return [row for path in paths for row in json.loads(path.read_text())]
+    with ThreadPoolExecutor(options.processes) as pool:
+        list(pool.map(work, todo))
 
 
-def gains(rows: list[dict[str, Any]], label: str, objective: str, mode: str, against: str) -> list[float]:
-    """Per seed, percent of mean perplexity under the row `against` (`best of sweep`: the least on decision text)."""
-    key = f"perplexity_{objective}"
-    found = []
-    for seed in sorted({row["seed"] for row in rows if row["set"] == label}):
-        here = [row for row in rows if row["set"] == label and row["seed"] == seed]
-        ours = [r[key] for r in here if r.get("mode") == mode and r.get("objective") == objective]
-        swept = against == "best of sweep"
+def output_of(label: str, seed: int, length: str) -> Path:
+    return harness.RUNS / f"pretraining-{label}-{seed}-{length}.json"
+
+
+def collected() -> list[Row]:
+    """Rows of all finished jobs, beside the committed ones that were not measured anew."""
+    found = [
+        row for path in sorted(harness.RUNS.glob("pretraining-*-*-*.json")) for row in json.loads(path.read_text())
+    ]
+    anew = {place(row) for row in found}
+    kept = [row for row in harness.load_results("pretraining")["rows"] if "length" in row and not row.get("summary")]
+    return sorted([row for row in kept if place(row) not in anew] + found, key=lambda row: (place(row), row["arm"]))
+
+
+def place(row: Row) -> tuple[str, str, int]:
+    """Of which job a row is."""
+    return row["set"], row["length"], row["seed"]
+
+
+def gains(rows: list[Row], label: str, length: str, objective: str, against: str, ours: str = "evermix") -> list[float]:
+    """Per seed, percent of mean perplexity of a row under the row `against` (`best of sweep`: by decision text)."""
+    key, swept, found = f"perplexity_{objective}", against == "best of sweep", []
+    for seed in sorted({row["seed"] for row in rows}):
+        here = [row for row in rows if place(row) == (label, length, seed)]
+        one = [r[key] for r in here if r["arm"] == ours and r.get("objective", objective) == objective]
         theirs = [r for r in here if (r["arm"].startswith("sweep") if swept else r["arm"] == against)]
-        if ours and theirs:
+        if one and theirs:
             best = min(theirs, key=lambda r: r.get("on_decision_text", r)[key])
-            found.append(100 * (1 - ours[0] / best[key]))
+            found.append(100 * (1 - one[0] / best[key]))
     return found
 
 
-def targets(rows: list[dict[str, Any]], label: str) -> list[Target]:
-    mode, where = DEFAULT, f"set {label}, {DEFAULT}"
-    natural, uniform = (harness.quoted_row(arm, [row["arm"] for row in rows]) for arm in BASELINES)
-    found = []
-    for objective, against, goal in (
-        ("clean", uniform, 3.0),
-        ("clean", natural, 10.0),
-        ("skewed", uniform, 15.0),
-    ):
-        mean, _ = harness.mean_and_error(gains(rows, label, objective, mode, against))
-        found.append(Target(f"{where}: {objective} mean perplexity under {against}", mean, goal, "%"))
-    mean, _ = harness.mean_and_error(gains(rows, label, "clean", mode, uniform))
-    found.append(Target(f"{where}: clean mean perplexity under {uniform} (stretch)", mean, 6.3, "%"))
-    for against in (uniform, natural):
-        mean, error = harness.mean_and_error(gains(rows, label, "all", mode, against))
-        found.append(
-            Target(f"{where}: all domains under {against}, in standard errors", mean / error, 2.0, "standard errors")
-        )
-    if any(row["arm"].startswith("sweep") for row in rows if row["set"] == label):
-        for objective in ("clean", "all", "skewed"):
-            mean, _ = harness.mean_and_error(gains(rows, label, objective, mode, "best of sweep"))
-            found.append(
-                Target(f"{where}: {objective} regret to the best of the sweep", -mean, 0.5, "%", at_least=False)
-            )
-    parts = [row["decision_flops_part"] for row in rows if row["set"] == label and row.get("mode") == mode]
-    found.append(Target(f"{where}: FLOPs of the decision", 100 * max(parts), 15.0, "% of training", at_least=False))
-    return found
-
-
-def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Gain of every mode over both rows of uniform and natural, mean and standard error over seeds."""
-    lines, names = [], [row["arm"] for row in rows]
-    baselines = [name for arm in reversed(BASELINES) for name in harness.both_rows(arm, names)]
-    for label in sorted({row["set"] for row in rows}):
-        for mode in sorted({row["mode"] for row in rows if row["set"] == label and "mode" in row}):
-            for objective in ("clean", "all", "skewed"):
-                line: dict[str, Any] = {"summary": True, "set": label, "mode": mode, "objective": objective}
-                for against in baselines:
-                    mean, error = harness.mean_and_error(gains(rows, label, objective, mode, against))
-                    line |= {f"gain_over_{against}_percent": mean, f"standard_error_{against}_percent": error}
-                lines.append(line)
-                print(line)
+def summary(rows: list[Row]) -> list[Row]:
+    """Gains over every baseline, mean and standard error over seeds."""
+    lines = []
+    for label, length in sorted({(row["set"], row["length"]) for row in rows}):
+        for objective in OBJECTIVES:
+            line: Row = {"summary": True, "set": label, "length": length, "objective": objective}
+            for against in ("uniform+compute", "natural+compute", "uniform", "natural", "best of sweep"):
+                found = gains(rows, label, length, objective, against)
+                if found:
+                    mean, error = harness.mean_and_error(found)
+                    line[f"percent_under_{against}"] = {"mean": mean, "standard_error": error, "seeds": len(found)}
+            lines.append(line)
     return lines
 
 
-def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """The table of docs/results.md, from the summary rows of the result file: default mode only."""
-    found = {(r["set"], r["objective"]): r for r in rows if r.get("summary") and r["mode"] == DEFAULT}
-    gained = [key for row in found.values() for key in row if key.startswith("gain_over_")]
-    baselines = [key.removeprefix("gain_over_").removesuffix("_percent") for key in dict.fromkeys(gained)]
-    heads = " | ".join(f"under {against}" for against in baselines)
-    lines = [f"| mean perplexity of | set | {heads} |", "|---" * (2 + len(baselines)) + "|"]
-    names = {"clean": "the clean domains", "all": "all domains", "skewed": "three domains, .5 / .3 / .2"}
-    for (label, objective), row in sorted(found.items(), key=lambda item: (list(names).index(item[0][1]), item[0][0])):
-        cells = [
-            f"{row[f'gain_over_{against}_percent']:.1f}% ± {row[f'standard_error_{against}_percent']:.1f}"
-            for against in baselines
-        ]
-        lines.append(f"| {names[objective]} | {label} | {' | '.join(cells)} |")
+def targets(rows: list[Row], lines: list[Row]) -> list[Target]:
+    """What the benchmark must show, per set and length."""
+    found = []
+    for line in lines:
+        where = f"set {line['set']}, {line['length']}, {line['objective']}"
+        goal = GOALS[line["length"]][OBJECTIVES.index(line["objective"])]
+        gain = line["percent_under_uniform+compute"]
+        found.append(Target(f"{where}: under uniform at equal compute", gain["mean"], goal, "%"))
+        if gain["seeds"] > 1:
+            above = -gain["mean"] / max(gain["standard_error"], 1e-9)
+            name = f"{where}: worse than uniform, in standard errors"
+            found.append(Target(name, above, 2.0, "standard errors", at_least=False))
+        natural = line["percent_under_natural+compute"]["mean"]
+        found.append(Target(f"{where}: under natural at equal compute", natural, 18.0, "%"))
+    for label, length in sorted({(line["set"], line["length"]) for line in lines}):
+        here = [row for row in rows if (row["set"], row["length"]) == (label, length)]
+        part = 100 * max(row["decision_flops_part"] for row in here if row["arm"] == "evermix")
+        found.append(Target(f"set {label}, {length}: FLOPs of deciding", part, 1.0, "% of training", at_least=False))
+        loss, _ = harness.mean_and_error([-g for g in gains(rows, label, length, "all", "uniform", ALONE)])
+        found.append(Target(f"set {label}, {length}: lost by experimenting", loss, 0.5, "%", at_least=False))
+    return found
+
+
+def markdown_table(rows: list[Row]) -> str:
+    """The table of docs/results.md, from the summary rows of the result file."""
+    names = {"clean": "the clean domains", "all": "all domains", "skewed": "few domains, unequally"}
+    shown = [row for row in rows if row.get("summary")]
+    lines = [
+        "| mean perplexity of | set | tokens | seeds | under uniform | under natural |",
+        "|---|---|---|---|---|---|",
+    ]
+    order = lambda row: (list(LENGTHS).index(row["length"]), OBJECTIVES.index(row["objective"]), row["set"])  # noqa: E731
+    for row in sorted(shown, key=order):
+        cells = [row[f"percent_under_{against}+compute"] for against in ("uniform", "natural")]
+        gained = " | ".join(f"{cell['mean']:.1f}% ± {cell['standard_error']:.1f}" for cell in cells)
+        length, seeds = f"{LENGTHS[row['length']] / 1e6:.1f}M", cells[0]["seeds"]
+        lines.append(f"| {names[row['objective']]} | {row['set']} | {length} | {seeds} | {gained} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", nargs="+", default=["a", "b"])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", default=["a", "b", "c"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--lengths", nargs="+", choices=list(LENGTHS), default=list(LENGTHS))
+    parser.add_argument("--sweep", action="store_true", help="also train twelve random mixtures")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--collect", action="store_true", help="only gather the jobs that are finished")
-    parser.add_argument("--job", nargs=3, metavar=("SET", "SEED", "OUTPUT"), help=argparse.SUPPRESS)
+    parser.add_argument("--job", nargs=3, metavar=("SET", "SEED", "LENGTH"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
-        label, seed, output = options.job
-        job(label, int(seed), Path(output))
+        label, seed, length = options.job
+        job(label, int(seed), length, options.sweep, output_of(label, int(seed), length))
         return
-    rows = collect(options.sets) if options.collect else run_jobs(options.sets, options.seeds, options.processes)
-    found = [target for label in options.sets for target in targets(rows, label)]
+    if not options.collect:
+        run_jobs(options)
+    rows = collected()
     lines = summary(rows)
-    seeds = sorted({row["seed"] for row in rows})
-    harness.write_results("pretraining", seeds, [*lines, *rows], found)
+    harness.write_results("pretraining", sorted({row["seed"] for row in rows}), [*lines, *rows], targets(rows, lines))
     print(markdown_table(lines))
 
 
