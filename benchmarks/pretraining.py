@@ -6,8 +6,8 @@ A 0.2M model from a uniform start; three objectives; two lengths, 1.6M and 8.2M 
     python benchmarks/pretraining.py [--sets a b] [--seeds 0 1 2 3 4] [--lengths short long] [--sweep] [--processes 2]
 
 A seed of a set takes about 10 minutes of one core at the short length and 45 at the long one; a sweep of twelve
-mixtures 15 and 80 minutes more. Interrupted, it goes on where it stopped: finished runs lie in runs/bench/. What was not
-measured this time stays in the result file as it was; `--collect` only gathers what is finished.
+mixtures 15 and 80 minutes more. Interrupted, it goes on where it stopped: finished runs lie in runs/bench/. What was
+not measured this time stays in the result file as it was; `--collect` only gathers what is finished.
 
 Every mixture is judged on test text, which no decision has read. `uniform+compute` and `natural+compute` have what
 deciding has cost as more tokens. `experiments alone` goes through the experiments and stays with uniform: against
