@@ -315,9 +315,9 @@ def test_file_that_cannot_be_read(name: str, tmp_path: Path, recipe: dict[str, A
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Make) -> tuple[Path, dict[str, Any]]:
-    """A finished project of one arm, and its result."""
+    """A finished project of one arm that is decided by probes on the way, and its result."""
     folder = tmp_path_factory.mktemp("finished")
-    content = tiny_recipe(folder / "p", arms=["evermix"])
+    content = changed(tiny_recipe(folder / "p", arms=["evermix"]), "decision.mode", "probe-law")
     return folder / "p", lifecycle.run(Recipe.load(write_recipe(folder, content))).to_json()
 
 
@@ -331,6 +331,13 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def _reshaped(checkpoint: Path, width: object) -> None:
+    """What the configuration says of three heads in a width of 48 is something else."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    assert (config["hidden_size"], config["num_attention_heads"]) == (48, 3)
+    (checkpoint / "config.json").write_text(json.dumps(config | {"hidden_size": width}))
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "gone": (shutil.rmtree, "checkpoint"),
     "empty": (lambda c: [p.unlink() for p in c.iterdir()], "checkpoint"),
@@ -342,12 +349,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda c: (c / "config.json").unlink(), "config"),
     "config is a list": (lambda c: (c / "config.json").write_text("[]"), "config"),
     "config of no model": (lambda c: (c / "config.json").write_text("{}"), "config"),
-    "other shape": (
-        lambda c: (c / "config.json").write_text(
-            (c / "config.json").read_text().replace('"hidden_size": 48', '"hidden_size": 32')
-        ),
-        "checkpoint",
-    ),
+    "other shape": (lambda c: _reshaped(c, 24), "checkpoint"),
+    "no shape": (lambda c: _reshaped(c, 32), "config.json and safetensors, or a hub name (The hidden size (32) is not"),
+    "shape of another type": (lambda c: _reshaped(c, "much"), "Field 'hidden_size' expected int, got str"),
 }
 
 
@@ -362,7 +366,7 @@ def test_checkpoint_that_is_torn(
     line = error_line(evermix("run", write_recipe(tmp_path, recipe | changes)))
     assert words in line
     assert list(tmp_path.rglob("done.json")) == []
-    if (checkpoint / "config.json").is_file() and words == "config":
+    if (checkpoint / "config.json").is_file() and ("config" in words or "hidden_size" in words):
         assert words in error_line(evermix("run", write_recipe(tmp_path, recipe | changes), "--dry-run"))
 
 
@@ -460,9 +464,10 @@ NAMES = [
 
 
 def short(content: dict[str, Any]) -> dict[str, Any]:
-    """A recipe of 16 steps and probes of 2, for runs whose result does not matter."""
+    """A recipe of 16 steps and probes of 2, if there are any, for runs whose result does not matter."""
     content = changed(content, "training.tokens", 16 * content["training"]["batch_sequences"] * 32)
     content = changed(changed(content, "training.evaluations", 2), "training.checkpoints", 4)
+    content = changed(content, "decision.at", None)
     return changed(changed(content, "decision.probes.steps", 2), "arms", ["evermix"])
 
 
@@ -496,6 +501,17 @@ SHAPES: dict[str, dict[str, Any]] = {
         "start": {"code": 1.0},
         "constraints": {"fixed": {"noise": 0.0}, "caps": {"code": 0.0}},
         "decision.at": [0.0001, 0.2],
+        "decision.mode": "probe-law",
+    },
+    "zeros within the run": {
+        "objective": {"weights": {"prose": 1}},
+        "start": {"code": 1.0},
+        "constraints": {"fixed": {"noise": 0.0}, "caps": {"code": 0.0}},
+    },
+    "all fixed within the run": {
+        "constraints": {"fixed": {"code": 0.5, "prose": 0.3, "noise": 0.2}, "max_epochs": None},
+        "training.evaluations": 0,
+        "training.checkpoints": 0,
     },
     "all fixed": {
         "constraints": {"fixed": {"code": 0.5, "prose": 0.3, "noise": 0.2}, "max_epochs": None},
@@ -533,7 +549,7 @@ def test_odd_settings_work(shape: str, tmp_path: Path, recipe: dict[str, Any], e
     assert code == 0, err
     mixture = last_phase(json.loads((tmp_path / "p" / "result.json").read_text()))["mixture"]
     assert sum(mixture.values()) == pytest.approx(1)
-    if shape == "zeros":
+    if shape.startswith("zeros"):
         shares = {name: mixture.get(name, 0.0) for name in ("code", "prose", "noise")}
         assert shares == pytest.approx({"code": 0.0, "prose": 1.0, "noise": 0.0}, abs=1e-6)
 
@@ -718,7 +734,7 @@ def largest_file(n_bytes: int) -> Iterator[None]:
 def test_full_disk_then_the_same_command_goes_on(tmp_path: Path, recipe: dict[str, Any], evermix: Call) -> None:
     """Full in the ledger, the token store, the weights, and the optimiser state; then there is room."""
     path = write_recipe(tmp_path, changed(short(recipe), "corpus.store", str(tmp_path / "p" / "tokens")))
-    for n_bytes in (2_000, 40_000, 300_000, 700_000):
+    for n_bytes in (2_000, 40_000, 200_000, 400_000):
         with largest_file(n_bytes):
             outcome = evermix("run", path)
         assert "Hint: free some space" in error_line(outcome)

@@ -35,7 +35,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Callable[...
     content |= {
         "domains": [prose, code],
         "model": {"rung": "0.05M"},
-        "training": {"tokens": 8 * 4 * 32, "batch_sequences": 4, "evaluations": 0, "checkpoints": 1},
+        "training": {"tokens": 13 * 4 * 32, "batch_sequences": 4, "evaluations": 0, "checkpoints": 1},
+        "decision": content["decision"] | {"at": None},
         "phases": [
             {"name": "base", "kind": "pretrain"},
             {"name": "noise", "add": [noise], "remove": ["code"], "tokens": 5 * 4 * 32},
@@ -122,7 +123,8 @@ def test_what_does_not_fit_is_one_line(compared: Compared, arguments: tuple[str,
 
 def test_a_recipe_without_phases_has_three_arms(tiny_recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     content = tiny_recipe(tmp_path / "project") | {"model": {"rung": "0.05M"}}
-    content["training"] = {"tokens": 8 * 4 * 32, "batch_sequences": 4, "evaluations": 0, "checkpoints": 1}
+    content["training"] = {"tokens": 13 * 4 * 32, "batch_sequences": 4, "evaluations": 0, "checkpoints": 1}
+    content["decision"] = content["decision"] | {"at": None}
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps(content))
     ended = evermix("compare", recipe, "--arms", "natural,uniform", "--json")

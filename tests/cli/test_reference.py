@@ -22,6 +22,8 @@ def test_keys_limits_and_defaults_are_told() -> None:
     assert "amount > 0" in rows["training.tokens"]
     assert "`wsd` or `cosine`" in rows["training.schedule"]
     assert "number > 0, < 1" in rows["decision.probes.budget"]
-    assert "`[0.4]`" in rows["decision.at"]
+    assert "`[0.9]`" in rows["decision.probes.purities"]
+    assert "| list of number > 0, < 1 |  | decision points" in rows["decision.at"]
+    assert "default: 0.4 by probes" in rows["decision.at"]
     assert "list of text" in rows["domains[].files"]
     assert "base" not in rows

@@ -24,6 +24,11 @@ from tests.lifecycle.killing import begin, comparable, run_recipe
 
 Make = Callable[..., dict[str, Any]]
 Finished = tuple[dict[str, Any], RunResult]
+Pieces = list[tuple[int, int]]
+REGULAR = [20, 30, 40, 48, 60]  # steps of the curve: thirds, the decision, where the decay begins
+ENDS = [9, 11, 13, 15, 18, 22, 25, 30]  # of the experiment's segments, which begin at step 8 and grow
+OWN: Pieces = [(120, 192), (192, 240)]  # rows from the decision on, cut again where the decay begins
+NATURAL: Pieces = [(0, 192), (192, 240)]  # an arm that has nothing in common with others
 
 
 def _run(content: dict[str, Any]) -> RunResult:
@@ -37,19 +42,51 @@ def _phase(result: RunResult, arm: str) -> PhaseResult:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Make) -> Finished:
-    """A recipe with every mode cross-checked, and its result."""
+    """A recipe that decides as is the default, by an experiment within the run, and its result."""
     content = tiny_recipe(tmp_path_factory.mktemp("run") / "project", arms=["natural", "uniform", "evermix"])
-    content["decision"] = content["decision"] | {"cross_checks": True}
     content["constraints"] = {"floor": 0.01}
     return content, _run(content)
 
 
-def test_result_says_what_was_decided_and_what_it_cost(finished: Finished) -> None:
-    content, result = finished
+@pytest.fixture(scope="module")
+def probed(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The same by probes on the way, with every mode cross-checked."""
+    content = finished[0] | {"project": str(tmp_path_factory.mktemp("probed") / "project")}
+    content["decision"] = content["decision"] | {"mode": "probe-law", "cross_checks": True}
+    return content, _run(content)
+
+
+@pytest.fixture(scope="module", params=["finished", "probed"])
+def either(request: pytest.FixtureRequest) -> Finished:
+    """By experiments within the run, and by probes."""
+    found: Finished = request.getfixturevalue(request.param)
+    return found
+
+
+def test_result_says_what_was_decided_and_what_it_cost(either: Finished) -> None:
+    content, result = either
     written = json.loads((Path(content["project"]) / "result.json").read_text())
     assert {key: value for key, value in written.items() if key != "seal"} == result.to_json()
     assert list(result.arms) == ["natural", "uniform", "evermix"]
     assert not result.has_phases
+    (decision,) = result.decisions
+    arm = _phase(result, "evermix")
+    assert arm.decisions == (decision,)
+    assert arm.mixture == decision.mixture
+    assert arm.compute.flops == pytest.approx(sum(part.flops for part in arm.compute.by_part.values()))
+    n = result.model.non_embedding + result.model.output_projection
+    assert arm.n_tokens == 60 * 4 * 32
+    assert arm.compute.by_part["training"].flops == 6 * n * arm.n_tokens
+    assert sum(arm.tokens.values()) == arm.n_tokens
+    losses = [score.loss_nats for score in arm.per_domain.values()]
+    assert arm.means.perplexity == pytest.approx(np.mean(np.exp(losses)))
+    assert arm.means_over_all.perplexity == pytest.approx(arm.means.perplexity)
+    pieces = [8, *REGULAR] if decision.mode == "in-run" else REGULAR
+    assert [point.n_tokens for point in arm.curve] == [step * 128 for step in pieces]
+
+
+def test_probes_are_counted_and_every_mode_is_asked(probed: Finished) -> None:
+    result = probed[1]
     (decision,) = result.decisions
     assert decision.mode == "probe-law"
     assert decision.evidence == "probes"
@@ -59,37 +96,55 @@ def test_result_says_what_was_decided_and_what_it_cost(finished: Finished) -> No
         shares = np.array(list(mode.mixture.values()))
         assert shares.sum() == pytest.approx(1)
         assert shares.min() >= 0.01 - 1e-6
-    arm = _phase(result, "evermix")
-    assert arm.decisions == (decision,)
-    assert arm.mixture == decision.mixture
-    assert arm.compute.flops == pytest.approx(sum(part.flops for part in arm.compute.by_part.values()))
     n = result.model.non_embedding + result.model.output_projection
-    assert arm.n_tokens == 60 * 4 * 32
-    assert arm.compute.by_part["training"].flops == 6 * n * arm.n_tokens
-    assert arm.compute.by_part["probes"].flops == 4 * n * 4 * 5 * 4 * 32
-    assert sum(arm.tokens.values()) == arm.n_tokens
-    losses = [score.loss_nats for score in arm.per_domain.values()]
-    assert arm.means.perplexity == pytest.approx(np.mean(np.exp(losses)))
-    assert arm.means_over_all.perplexity == pytest.approx(arm.means.perplexity)
-    assert [point.n_tokens for point in arm.curve] == [20 * 128, 30 * 128, 40 * 128, 48 * 128, 60 * 128]
+    assert _phase(result, "evermix").compute.by_part["probes"].flops == 4 * n * 4 * 5 * 4 * 32
 
 
-def test_tokens_follow_the_schedule_exactly(finished: Finished) -> None:
-    arm = _phase(finished[1], "evermix")
-    assert [part.start_row for part in arm.schedule] == [0, 30 * 4]
+def test_an_experiment_costs_what_it_reads(finished: Finished) -> None:
+    content, result = finished
+    (decision,) = result.decisions
+    assert decision.mode == decision.evidence == "in-run"
+    assert [segment.step for segment in decision.segments] == [8, *ENDS]
+    assert set(decision.responses) == {"code", "prose", "noise"}
+    assert decision.expected is not None
+    assert decision.modes == decision.probes == {}
+    for shares in (decision.mixture, *(segment.mixture for segment in decision.segments)):
+        assert sum(shares.values()) == pytest.approx(1)
+        assert min(shares.values()) >= 0.01 - 1e-6
+    n = result.model.non_embedding + result.model.output_projection
+    parts = _phase(result, "evermix").compute.by_part
+    assert set(parts) == {"training", "evaluation"}
+    ((phase,),) = plan(Recipe.model_validate(content)).phases
+    read = len(decision.segments) * 3 * phase.evaluation_sequences * 32
+    assert parts["evaluation"].flops == decision.compute.flops == 2 * n * read
+
+
+def test_tokens_follow_the_schedule_exactly(either: Finished) -> None:
+    arm = _phase(either[1], "evermix")
+    starts = [part.start_row for part in arm.schedule]
+    assert starts == [0, *(4 * step for step in ([8, *ENDS] if arm.decisions[0].mode == "in-run" else [30]))]
+    sizes = np.diff([*starts, 60 * 4])
     for name, n_tokens in arm.tokens.items():
-        wanted = sum(part.mixture.get(name, 0.0) * 30 * 128 for part in arm.schedule)
+        wanted = sum(part.mixture.get(name, 0.0) * size * 32 for part, size in zip(arm.schedule, sizes, strict=True))
         assert abs(n_tokens - wanted) <= 2 * 32
 
 
-def test_uniform_and_evermix_share_their_beginning(finished: Finished) -> None:
-    content, result = finished
+@pytest.mark.parametrize(
+    ("made", "uniform", "evermix"),
+    [
+        ("probed", OWN, OWN),  # what they have in common is there once
+        ("finished", NATURAL, [(0, 32), (32, 120), *OWN]),  # the experiment is one piece
+    ],
+)
+def test_uniform_and_evermix_share_their_beginning_where_probes_decide(
+    made: str, uniform: Pieces, evermix: Pieces, request: pytest.FixtureRequest
+) -> None:
+    content, result = request.getfixturevalue(made)
     ledger = Ledger(Path(content["project"]) / "ledger.sqlite")
     segments = [entry.payload for entry in ledger.entries("segment")]
     ends = [(each["start_row"], each["end_row"]) for each in segments]
-    own = [(120, 192), (192, 240)]  # cut again where the decay begins
-    natural = [(0, 192), (192, 240)]  # has none in common with the others
-    assert sorted(ends) == sorted([(0, 120), *natural, *own, *own])
+    common = [(0, 120)] if made == "probed" else []
+    assert sorted(ends) == sorted([*common, *NATURAL, *uniform, *evermix])
     (outcome,) = ledger.entries("outcome")
     assert outcome.payload["realised_loss_nats"] == result.decisions[0].realised_loss_nats
     losses = {name: score.loss_nats for name, score in _phase(result, "evermix").per_domain.items()}
@@ -263,7 +318,7 @@ def test_text_that_has_changed_is_taken_only_if_that_is_accepted(
     own.write_bytes((text_folder / "code.jsonl").read_bytes())
     content = tiny_recipe(tmp_path / "project", arms=["uniform"])
     content["domains"][0]["files"] = [str(own)]
-    content["training"] = content["training"] | {"tokens": 4 * 4 * 32}
+    content["training"] = content["training"] | {"tokens": 13 * 4 * 32}
     first = _run(content)
     lines = own.read_text().splitlines(keepends=True)
     sizes = [len(json.loads(line)["text"].encode()) for line in lines]
@@ -287,19 +342,31 @@ def test_text_that_has_changed_is_taken_only_if_that_is_accepted(
     assert _run(content).domains[0].n_bytes < 20_000, "what the recipe itself changes needs no word"
 
 
-def test_several_decision_points(tmp_path: Path, tiny_recipe: Make) -> None:
+@pytest.mark.parametrize("mode", ["in-run", "probe-law"])
+def test_several_decision_points(tmp_path: Path, tiny_recipe: Make, mode: str) -> None:
     content = tiny_recipe(tmp_path / "p", arms=["evermix"])
-    content["decision"] = content["decision"] | {"at": [0.4, 0.7]}
-    first, second = _run(content).decisions
+    content["decision"] = content["decision"] | {"mode": mode, "at": [0.4, 0.7], "experiments": {"budget": 0.3}}
+    result = _run(content)
+    first, second = result.decisions
     assert [first.at_step, second.at_step] == [24, 42]
-    blend = {n: (24 * first.old[n] + 18 * first.mixture[n]) / 42 for n in first.old}
-    assert second.old == pytest.approx(blend)
+    schedule = _phase(result, "evermix").schedule
+    ends = [*(part.start_row for part in schedule[1:]), 60 * 4]
+    for decision in (first, second):
+        rows = {name: 0.0 for name in decision.old}
+        for part, end in zip(schedule, ends, strict=True):
+            for name, share in part.mixture.items():
+                rows[name] += share * max(0, min(end, 4 * decision.at_step) - part.start_row)
+        assert decision.old == pytest.approx({name: n / (4 * decision.at_step) for name, n in rows.items()})
+    if mode == "probe-law":
+        blend = {n: (24 * first.old[n] + 18 * first.mixture[n]) / 42 for n in first.old}
+        assert second.old == pytest.approx(blend)
 
 
 @pytest.mark.parametrize("phases", [[], [{"name": "first", "kind": "pretrain"}]])
 def test_probes_at_every_purity_on_the_way(tmp_path: Path, tiny_recipe: Make, phases: list[dict[str, Any]]) -> None:
     content = tiny_recipe(tmp_path / "p", arms=["evermix"], model={"rung": "0.05M"})
-    content["decision"]["probes"] = content["decision"]["probes"] | {"purities": [0.3, 0.9]}
+    probes = content["decision"]["probes"] | {"purities": [0.3, 0.9]}
+    content["decision"] = content["decision"] | {"mode": "probe-law", "probes": probes}
     (decision,) = _run(content | ({"phases": phases} if phases else {})).decisions
     names = ("code", "prose", "noise")
     assert set(decision.probes) == {"old", *(f"{name}@{purity:g}" for name in names for purity in (0.3, 0.9))}
@@ -328,8 +395,8 @@ def test_input_that_cannot_work(
         _run(tiny_recipe(tmp_path / "p") | changes)
 
 
-def test_plan_agrees_with_the_run(finished: Finished) -> None:
-    content, result = finished
+def test_plan_agrees_with_the_run(either: Finished) -> None:
+    content, result = either
     planned = plan(Recipe.model_validate(content))
     ((phase,),) = planned.phases
     uniform, evermix = _phase(result, "uniform"), _phase(result, "evermix")
@@ -337,15 +404,22 @@ def test_plan_agrees_with_the_run(finished: Finished) -> None:
     assert planned.n_parameters == result.model.non_embedding + result.model.output_projection
     assert planned.arms["uniform"].flops == uniform.compute.flops
     assert planned.arms["evermix"].flops_by_part is not None
-    assert planned.arms["evermix"].flops_by_part["probes"] == evermix.compute.by_part["probes"].flops
-    assert list(phase.decided_at) == [result.decisions[0].at_step]
-    assert phase.n_probes == len(result.decisions[0].probes)
+    (decision,) = result.decisions
+    evidence = "evaluation" if decision.mode == "in-run" else "probes"
+    assert planned.arms["evermix"].flops_by_part[evidence] == evermix.compute.by_part[evidence].flops
+    assert list(phase.decided_at) == [decision.at_step]
+    assert phase.n_probes == len(decision.probes)
+    assert phase.n_segments == len(decision.segments[1:])
 
 
 def test_guards_and_named_mixtures_hold_for_probes_too(tmp_path: Path, tiny_recipe: Make) -> None:
     """No loss is predicted to be worse than at the natural mixture by more than the tolerance; one guard binds."""
     free = tiny_recipe(tmp_path / "free", arms=["evermix"])
-    free["decision"] = free["decision"] | {"kl": 0.0, "compare": {"mine": {"code": 0.5, "prose": 0.5}}}
+    free["decision"] = free["decision"] | {
+        "mode": "probe-law",
+        "kl": 0.0,
+        "compare": {"mine": {"code": 0.5, "prose": 0.5}},
+    }
     free["objective"] = {"weights": {"prose": 1.0}}
     (loose,) = _run(free).decisions
     assert set(loose.predicted_objective) == {"chosen", "so far", "start", "natural", "uniform", "mine"}

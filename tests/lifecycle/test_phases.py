@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from evermix.lifecycle.evidence.modes import MODES
 from evermix.lifecycle.progress import Reporter
 from evermix.recipe import Recipe
 from evermix.reports.answer import RunView
-from evermix.results import PhaseResult, RunResult
+from evermix.results import Decision, PhaseResult, RunResult
 from tests.lifecycle.killing import comparable, kill_at
 
 Make = Callable[..., dict[str, Any]]
@@ -233,19 +234,30 @@ def test_replay_auto_recomputes_what_promises_to_pay(life: Make, tmp_path: Path)
 
 
 def test_retention_lowers_the_share_of_what_is_new(life: Make, tmp_path: Path) -> None:
-    """The constraint is the only difference, so the old domain's predicted loss obeys it and the new share falls."""
+    """The constraint is the only difference, so the old domain's predicted loss obeys it and the new share falls.
+
+    It is half-way between what the free optimum and what the best mixture for the old domain alone would let it rise.
+    """
     free = life(tmp_path / "free", replay={"recompute": "none"})
     free["phases"] = [{"name": "base", "tokens": 300 * 4 * 32}, free["phases"][1]]
     free["training"] = free["training"] | {"learning_rate": 1e-2}
     free["decision"] = {"kl": 0.0, "probes": {"steps": 20, "rank": 4, "evaluation_sequences": 16}}
-    (loose,) = _rows(_run(free), "evermix")[1].decisions
-    rise = loose.predicted_loss_nats["prose"] - loose.base_loss_nats["prose"]
-    least = loose.probes["code@0.1"].loss_nats["prose"] - loose.base_loss_nats["prose"]
+
+    def decided(name: str, **changes: Any) -> Decision:
+        content = free | {"project": str(tmp_path / name)} | changes
+        if name != "free":  # the same base and probes
+            shutil.copytree(tmp_path / "free" / "runs", tmp_path / name / "runs")
+        (decision,) = _rows(_run(content), "evermix")[1].decisions
+        return decision
+
+    loose = decided("free")
+    gentle = decided("gentle", objective={"weights": {"prose": 1.0}})
+    assert gentle.probes == loose.probes
+    rise, least = (made.predicted_loss_nats["prose"] - made.base_loss_nats["prose"] for made in (loose, gentle))
     assert rise > max(least, 0)
     assert loose.ceilings is None
     allowed = (rise + max(least, 0)) / 2
-    held = _run(free | {"project": str(tmp_path / "held"), "retention": {"max_rise": allowed}})
-    (decision,) = _rows(held, "evermix")[1].decisions
+    decision = decided("held", retention={"max_rise": allowed})
     assert decision.ceilings == pytest.approx({"prose": decision.base_loss_nats["prose"] + allowed})
     assert decision.predicted_loss_nats["prose"] <= decision.base_loss_nats["prose"] + allowed + 1e-6
     assert decision.new_share < loose.new_share

@@ -99,13 +99,29 @@ def test_probes_of_every_phase(replay: dict[str, Any], mode: str, n_probes: list
 
 def test_a_pretraining_over_several_domains_is_decided_on_the_way() -> None:
     domains = [{"name": name, "files": f"{name}.txt"} for name in ("a", "x")]
-    planned = plan(recipe(domains=domains, decision={"at": [0.25, 0.5], "probes": {"steps": 5}}))
+    asked = {"mode": "probe-law", "at": [0.25, 0.5], "probes": {"steps": 5}}
+    planned = plan(recipe(domains=domains, decision=asked))
     assert planned.phases[0][0].n_probes == 3
     assert planned.phases[0][0].decided_at == (5, 10)
     assert [phase.decided_at for phase in planned.phases[0][1:]] == [(0,), (0,)]
     parts = planned.arms["evermix"].tokens_by_part
     assert parts["prefix"] == pytest.approx(0.25 * 20 * ROWS * LENGTH)
     assert parts["probes"] == (2 * 3 + 2 + 2) * 5 * ROWS * LENGTH
+
+
+def test_a_pretraining_over_several_domains_is_decided_by_experiments_within_it() -> None:
+    """Those at a and b, and probes before the later phases; what is read is planned, and no training is added."""
+    domains = [{"name": name, "files": f"{name}.txt"} for name in ("a", "x")]
+    probes = {"steps": 5, "evaluation_sequences": 8}
+    planned = plan(recipe(domains=domains, decision={"at": [0.5], "probes": probes}))
+    first, *later = planned.phases[0]
+    assert (first.n_probes, first.n_segments, first.decided_at) == (0, 8, (10 + 1,))  # steps 3 to 11
+    assert [(phase.n_probes, phase.n_segments, phase.decided_at) for phase in later] == [(2, 0, (0,))] * 2
+    parts, trained = planned.arms["evermix"].tokens_by_part, planned.arms["uniform"].tokens_by_part
+    assert {part: parts[part] for part in trained} == trained
+    assert parts["probes"] == (2 + 2) * 5 * ROWS * LENGTH
+    read = 9 * first.evaluation_sequences * 2 + 3 * 8 * 3 + 3 * 8 * 4
+    assert parts["evaluation"] == read * LENGTH
 
 
 def test_without_the_size_of_the_model_tokens_are_planned() -> None:

@@ -45,7 +45,8 @@ def test_experiments_follow_each_other_and_end_before_the_decay(n_steps: int, m:
     assert all(b > a for a, b in pairwise(steps))
     assert all(len(ends) == 8 for ends in found.experiments)
     assert steps[-1] <= 0.8 * n_steps + 1
-    assert found.n_measurements == len(steps)
+    assert found.n_measurements == (len(steps) if found.experiments else 0)
+    assert bool(found.experiments) != found.expected.stays
 
 
 def test_segments_grow_with_the_run_and_each_experiment_reaches_as_much_further() -> None:
@@ -69,7 +70,16 @@ def test_reading_stays_within_its_budget_of_the_training() -> None:
 
 def test_a_short_run_is_decided_once_because_it_cannot_pay_for_more() -> None:
     assert len(planned(2_000, 10).experiments) == 1
-    assert len(planned(2_000, 10, experiments={"budget": 0.1}).experiments) == 2
+    assert len(planned(2_000, 5, experiments={"budget": 0.05}).experiments) == 2
+
+
+def test_where_reading_costs_more_than_it_promises_the_start_stays() -> None:
+    tiny = planned(60, 4)
+    assert (tiny.experiments, tiny.decided_at, tiny.n_measurements) == ((), (), 0)
+    assert tiny.expected.stays
+    assert tiny.expected.gain <= tiny.expected.cost
+    assert planned(60, 4, at=[0.5]).decided_at == (30,)
+    assert planned(20_000, 10).expected.gain > 1 > planned(20_000, 10).expected.cost
 
 
 def test_decision_points_that_are_given_end_experiments() -> None:
@@ -93,6 +103,9 @@ def test_probes_and_single_domains_have_no_experiments() -> None:
         (100, {"experiments": {"levels": [0.5, 0.5]}}, "levels must differ"),
         (100, {"experiments": {"levels": [0.5, -1.0]}}, "greater than 0"),
         (100, {"at": []}, "there must be decision points"),
+        (100, {"at": [0.05]}, "an experiment of 8 segments must have as many steps before step 5"),
+        (100, {"at": [0.3, 0.35]}, "before step 35 .it has 5"),
+        (100, {"at": [0.9]}, "before the learning rate decays, at step 80 .the last is 90"),
     ],
 )
 def test_experiments_that_cannot_be_are_refused(n_steps: int, decision: dict[str, Any], said: str) -> None:

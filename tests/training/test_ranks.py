@@ -43,7 +43,9 @@ def test_two_ranks_equal_one_process(tiny_recipe: Callable[..., dict[str, object
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONWARNINGS": "ignore"}
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join((str(root), str(root / "src")))  # this source, whatever is installed
+    environment = os.environ | {"PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
     command += ["-m", "tests.training.test_ranks", str(store.folder), str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

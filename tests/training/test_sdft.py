@@ -337,4 +337,5 @@ def test_divergence_is_named_though_the_student_must_write(
 def test_a_progress_without_counts_is_written_as_before(store: TokenStore, tmp_path: Path) -> None:
     train_segment(new_model(store), store, segment_of(store, 4), tmp_path)
     record = json.loads((tmp_path / "checkpoint-4" / "evermix_progress.json").read_text())
-    assert set(record) == {"curve", "seconds", "seal"}
+    assert set(record) == {"curve", "measured", "seconds", "seal"}
+    assert record["measured"] == []

@@ -76,6 +76,7 @@ def _phase(recipe: Recipe, phase: Phase) -> PhasePlan:
         return described.model_copy(
             update={
                 "decided_at": experiments.decided_at,
+                "expected": experiments.expected,
                 "n_segments": sum(map(len, experiments.experiments)),
                 "evaluation_sequences": experiments.evaluation_sequences,
             }

@@ -28,6 +28,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -56,7 +57,7 @@ def load_model(source: str | Path) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_pretrained(
             str(source), use_safetensors=True, dtype="float32", trust_remote_code=False
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise _not_loadable(source, error) from error
     model.config.use_cache = False
     return model
@@ -68,6 +69,8 @@ def _not_loadable(source: str | Path, error: Exception) -> CheckpointError:
             f"{source}: a checkpoint must not need code of its own, which evermix never runs",
             hint="take a model whose architecture transformers knows, or convert it to one",
         )
+    if isinstance(error, StrictDataclassError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # which value is wrong; the error itself names the function that saw it
     first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return CheckpointError(
         f"{source}: a checkpoint must be a folder with config.json and safetensors, or a hub name ({first_line})",
@@ -89,7 +92,7 @@ def config_at_hand(name: str, base: Path) -> PreTrainedConfig | None:
         return None
     try:
         return AutoConfig.from_pretrained(str(local), trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         raise _not_loadable(local, error) from error
 
 

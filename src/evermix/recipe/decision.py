@@ -297,8 +297,8 @@ class DecisionRecipe(ProposalRecipe):
     )
     mode: Mode = Field(
         "in-run",
-        description="in-run: a pretraining is decided by experiments within it, and what follows it by probe-law; the "
-        "others are of probes, and say what stands for the trained model",
+        description="in-run: a pretraining is decided by experiments within it, and what follows it (or is decided by "
+        "tasks) by probe-law; the others are of probes, and say what stands for the trained model",
     )
     by: Literal["loss", "tasks", "accuracy"] = Field(
         "loss",

@@ -184,8 +184,8 @@ class Recipe(Model):
 
     @property
     def decides_in_run(self) -> bool:
-        """Whether a pretraining is decided by experiments within it."""
-        return self.method == "op-mix" and self.decision.mode == "in-run"
+        """Whether a pretraining is decided by experiments within it; by tasks it is by probes, which answer them."""
+        return self.method == "op-mix" and self.decision.mode == "in-run" and self.decision.by == "loss"
 
     @property
     def keeps_study(self) -> bool:
@@ -347,8 +347,22 @@ class Recipe(Model):
             message = f"must pay for at least {least} steps of {per_step} tokens, for {what}"
             raise LocatedError(budget, f"{message} (it pays for {total})")
         ends = [*(max(1, round(fraction * total)) for fraction in at), total]
+        if self.decides_in_run:
+            self._check_experiments(first, ends[:-1])
         if len(set(ends)) != len(ends):
             message = f"must fall on different steps before the end, step {total} (they fall on {ends[:-1]})"
+            raise LocatedError(("decision", "at"), message)
+
+    def _check_experiments(self, first: Phase, ends: Sequence[int]) -> None:
+        """Where decision points are given: segments enough before each, and none while the learning rate decays."""
+        segments, begin = self.decision.experiments.segments, self.decision.experiments.begin
+        starts = [max(1, round((begin or 0) * first.n_steps)), *ends]
+        for start, end in zip(starts, ends, strict=False):
+            if end - start < segments:
+                message = f"an experiment of {segments} segments must have as many steps before step {end}"
+                raise LocatedError(("decision", "at"), f"{message} (it has {max(end - start, 0)})")
+        if ends and ends[-1] > first.fork_step:
+            message = f"must fall before the learning rate decays, at step {first.fork_step} (the last is {ends[-1]})"
             raise LocatedError(("decision", "at"), message)
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Results: what came of a recipe, as frozen values that console, report, comparison and benchmarks read."""
 
 from evermix.results.compute import APART, Compute, ComputePart
+from evermix.results.plan import Expectation
 from evermix.results.proposal import ProposalView
 from evermix.results.run_result import (
     ArmResult,
@@ -9,7 +10,6 @@ from evermix.results.run_result import (
     DomainInfo,
     DomainScore,
     ErrorRates,
-    Expectation,
     Means,
     Measurement,
     ModelInfo,

@@ -7,11 +7,30 @@ from typing import Any
 from evermix.results.record import Record, Shares
 
 
+class Expectation(Record):
+    """What a decision is expected to gain over staying with the mixture in force, in percent of the objective.
+
+    Attributes:
+        gain, low, high: the mean and 90% of the draws.
+        probability: of a gain.
+        cost: what the decision has cost, as the gain of as many more tokens.
+        stays: whether the mixture in force is kept, because no gain is expected.
+    """
+
+    gain: float
+    low: float
+    high: float
+    probability: float
+    cost: float = 0.0
+    stays: bool = False
+
+
 class PhasePlan(Record):
     """A phase: its domains and length, and what arm evermix decides in it.
 
     Attributes:
         decided_at: steps of the phase before which a mixture is decided; empty where nothing is.
+        expected: of deciding within the run, before anything is known of it; None with other evidence.
         n_segments: of all experiments within the run; 0 with other evidence.
         n_probes, steps_per_probe: of one decision by probes; 0 with other evidence.
         evaluation_sequences: held-out ones per domain, of a segment or a probe.
@@ -28,6 +47,7 @@ class PhasePlan(Record):
     n_steps: int
     n_tokens: int
     decided_at: tuple[int, ...] = ()
+    expected: Expectation | None = None
     n_segments: int = 0
     n_probes: int = 0
     steps_per_probe: int = 0

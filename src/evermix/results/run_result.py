@@ -16,6 +16,7 @@ from evermix.files import MOVE_AWAY, read_json, read_record, write_record
 from evermix.notebook import html_table
 from evermix.objective import Quantity
 from evermix.results.compute import Compute
+from evermix.results.plan import Expectation
 from evermix.results.proposal import ProposalView
 from evermix.results.record import Record, Shares
 from evermix.results.swarm import SwarmRecord
@@ -139,24 +140,6 @@ class ResponseRecord(Record):
     slope: float
     low: float
     high: float
-
-
-class Expectation(Record):
-    """What a decision is expected to gain over staying with the mixture in force, in percent of the objective.
-
-    Attributes:
-        gain, low, high: the mean and 90% of the draws.
-        probability: of a gain.
-        cost: what the decision has cost, as the gain of as many more tokens.
-        stays: whether the mixture in force is kept, because no gain is expected.
-    """
-
-    gain: float
-    low: float
-    high: float
-    probability: float
-    cost: float = 0.0
-    stays: bool = False
 
 
 class ProbeRecord(Record):

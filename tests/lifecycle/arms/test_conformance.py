@@ -30,6 +30,9 @@ DECIDED_BY: dict[str, str] = {"probes": "evermix"} | {
     arm.evidence: arm.name for arm in ARMS.values() if isinstance(arm, DecidedArm) and arm.name in OF_PHASES
 }
 
+BEFORE_PHASES = [name for name, kind in EVIDENCE.items() if kind.before_phases]
+"""Of evidence on the way: tests/lifecycle/test_in_run.py."""
+
 
 def test_recipes_and_results_know_every_one() -> None:
     assert set(get_args(Arm)) == set(ARMS)
@@ -90,7 +93,7 @@ def reached(either: tuple[RunResult, Make]) -> tuple[RunContext, ModelState]:
     return context, outcome.state
 
 
-@pytest.mark.parametrize("name", EVIDENCE)
+@pytest.mark.parametrize("name", BEFORE_PHASES)
 def test_evidence_asks_for_nothing_where_nothing_is_to_be_decided(
     name: EvidenceName, reached: tuple[RunContext, ModelState]
 ) -> None:
@@ -101,7 +104,7 @@ def test_evidence_asks_for_nothing_where_nothing_is_to_be_decided(
     assert evidence.estimate(context.recipe, phases[0]) == []
 
 
-@pytest.mark.parametrize("name", EVIDENCE)
+@pytest.mark.parametrize("name", BEFORE_PHASES)
 def test_a_decision_is_made_once_and_says_what_it_stands_on(
     name: EvidenceName, reached: tuple[RunContext, ModelState], either: tuple[RunResult, Make]
 ) -> None:
@@ -131,7 +134,7 @@ def test_a_decision_is_made_once_and_says_what_it_stands_on(
     assert trained_on.model_copy(update=unrealised) == first
 
 
-@pytest.mark.parametrize("name", EVIDENCE)
+@pytest.mark.parametrize("name", BEFORE_PHASES)
 def test_measuring_again_observes_the_same(name: EvidenceName, reached: tuple[RunContext, ModelState]) -> None:
     context, state = reached
     evidence = EVIDENCE[name]

@@ -54,6 +54,8 @@ class Evermix(Arm):
         evidence, phase = context.recipe.decided_by, phases[-1]
         if evidence == "probes" and phase.recipe.kind == "pretrain":
             planned = timetable(context.recipe, phase)
+            if planned is not None and not planned.experiments:
+                return on_mixture(context, state, phase, context.named_mixture(phase))
             return _on_the_way(context, state, phase) if planned is None else _in_run(context, state, phase, planned)
         return _before(context, state, phases, self.name, evidence)
 

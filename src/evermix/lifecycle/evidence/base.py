@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -146,9 +146,15 @@ class Measured(Protocol):
 
 
 class Evidence(ABC):
-    """A kind of evidence: what it decides about, what it measures, and what that will cost."""
+    """A kind of evidence: what it decides about, what it measures, and what that will cost.
+
+    Attributes:
+        name: in results.
+        before_phases: whether it can decide before a phase; else only on the way through one, which the arm asks for.
+    """
 
     name: EvidenceName
+    before_phases: ClassVar[bool] = True
 
     def request(
         self, context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str

@@ -9,6 +9,7 @@ is asked of the same slopes, drawn from all that they leave open: with no expect
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,13 @@ class InRunEvidence(Evidence):
     """Segments of the run itself."""
 
     name: EvidenceName = "in-run"
+    before_phases = False
+
+    def request(
+        self, context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str
+    ) -> DecisionRequest | None:
+        """None: nothing is known before a phase."""
+        return None
 
     def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
         """When and on how much text is measured."""

@@ -14,24 +14,28 @@ trained on, 2 N per token read) pays for q rows of held-out text per domain and 
 
     2 M m q <= B 6 b S,   4 <= q
 
-Later experiments are left out, the last first, for as long as q would be under 8.
+Where deciding is not expected to be worth its reading (worth.py), there is none, unless decision points are given.
+Later experiments are left out, the last first, for as long as q would be under 8; none of those that are asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from evermix.lifecycle.evidence.worth import expected_before
 from evermix.lifecycle.work import READING, TRAINING, Work
 from evermix.recipe import Recipe
 from evermix.recipe.decision import ExperimentRecipe
-from evermix.recipe.phases import Phase
+from evermix.recipe.phases import Phase, base_name
+from evermix.results import Expectation
 
 _GROWTH = 2.4
 _BEGIN, _EARLIEST = 0.13, 0.04
 _ROWS_PER_DOMAIN = 50
 _LEAST_SEQUENCES, _ENOUGH_SEQUENCES = 4, 8
+_NOTHING = Expectation(gain=0.0, low=0.0, high=0.0, probability=0.0)
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,16 @@ class Timetable:
 
     Attributes:
         begin: up to which it trains on the start.
-        experiments: per experiment, the steps at which its segments end; at the last of each is decided.
+        experiments: per experiment, the steps at which its segments end; at the last of each is decided. None at all
+            where deciding is not expected to be worth what it costs.
         evaluation_sequences: held-out sequences per domain read at every measurement.
+        expected: of deciding, before anything is known of the run.
     """
 
     begin: int
     experiments: tuple[tuple[int, ...], ...]
     evaluation_sequences: int
+    expected: Expectation
 
     @property
     def decided_at(self) -> tuple[int, ...]:
@@ -56,7 +63,7 @@ class Timetable:
     @property
     def n_measurements(self) -> int:
         """At the beginning of the first experiment, and at every segment's end."""
-        return 1 + sum(map(len, self.experiments))
+        return 1 + sum(map(len, self.experiments)) if self.experiments else 0
 
     def work(self, recipe: Recipe, phase: Phase) -> list[Work]:
         """What reading for decisions costs."""
@@ -75,15 +82,30 @@ def timetable(recipe: Recipe, phase: Phase) -> Timetable | None:
         points = points[:1]
     experiments, start = list[tuple[int, ...]](), begin
     for point in points:
-        ends = _ends(start, point, asked.segments)
-        if ends[-1] > last and experiments:
-            break
-        experiments.append(ends)
-        start = ends[-1]
-    while len(experiments) > 1 and _affordable(recipe, phase, len(experiments)) < _ENOUGH_SEQUENCES:
-        experiments.pop()
+        experiments.append(_ends(start, point, asked.segments))
+        start = experiments[-1][-1]
+    n = len(experiments)
+    while recipe.decision.at is None and n > 1 and _affordable(recipe, phase, n) < _ENOUGH_SEQUENCES:
+        n -= 1
+    del experiments[n:]
     wished = asked.evaluation_sequences or max(_LEAST_SEQUENCES, _affordable(recipe, phase, len(experiments)))
-    return Timetable(begin, tuple(experiments), min(wished, recipe.corpus.heldout_sequences))
+    found = Timetable(begin, tuple(experiments), min(wished, recipe.corpus.heldout_sequences), _NOTHING)
+    expected = _expected(recipe, phase, found)
+    stays = expected.stays and recipe.decision.at is None
+    return replace(
+        found, experiments=() if stays else found.experiments, expected=expected.model_copy(update={"stays": stays})
+    )
+
+
+def _expected(recipe: Recipe, phase: Phase, planned: Timetable) -> Expectation:
+    """Of deciding over the start; sizes of domains are not known yet, so a natural start counts as uniform."""
+    names = [base_name(label) for label in phase.domains]
+    asked, start = recipe.domain_weights or {}, recipe.start if isinstance(recipe.start, dict) else {}
+    weights = np.array([asked.get(name, 0.0) for name in names] if asked else [1.0] * len(names))
+    shares = np.array([start.get(name, 0.0) for name in names] if start else [1.0] * len(names))
+    read = planned.n_measurements * planned.evaluation_sequences * len(names)
+    part = READING * read / (TRAINING * phase.n_rows)
+    return expected_before(tuple(weights / weights.sum()), tuple(np.maximum(shares, 1e-4) / shares.sum()), part)
 
 
 def _begin(asked: ExperimentRecipe, phase: Phase, at: tuple[float, ...] | None) -> int:
