@@ -99,7 +99,7 @@ def test_commented_defaults_are_the_defaults(data: Path, tmp_path: Path) -> None
     simple = ("  # path:", "  # checkpoint:", "  # store:", "  # gradient_accumulation:", "  # schedule:", "  # warmup")
     simple += ("  # decay_fraction:", "  # weight_decay:", "  # clip_norm:", "  # evaluations:", "  # checkpoints:")
     simple += ("  # workers:", "  # heldout", "  # candidates:", "  # gradient_eval", "  # floors:", "  # caps:")
-    simple += ("  # fixed:", "  # probes:", "  #   ")
+    simple += ("  # fixed:", "  # probes:", "  # experiments:", "  #   ", "  # trunk:")
     simple += (
         "  # by:",
         "  # groups:",

@@ -34,7 +34,7 @@ _RUNGS = (
 )
 _TOKENS_PER_PARAMETER = 20
 _MAX_EPOCHS = 4
-_LEAST_STEPS = 10  # that the recipe loads; so little text decides nothing
+_LEAST_STEPS = 14  # that the recipe loads, its amounts rounded; so little text decides nothing
 
 
 @dataclass(frozen=True)

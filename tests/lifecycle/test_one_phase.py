@@ -75,9 +75,9 @@ def test_result_says_what_was_decided_and_what_it_cost(either: Finished) -> None
     assert arm.mixture == decision.mixture
     assert arm.compute.flops == pytest.approx(sum(part.flops for part in arm.compute.by_part.values()))
     n = result.model.non_embedding + result.model.output_projection
-    assert arm.n_tokens == 60 * 4 * 32
-    assert arm.compute.by_part["training"].flops == 6 * n * arm.n_tokens
-    assert sum(arm.tokens.values()) == arm.n_tokens
+    assert arm.n_tokens == pytest.approx(60 * 4 * 32)
+    assert arm.compute.by_part["training"].flops == pytest.approx(6 * n * arm.n_tokens)
+    assert sum(arm.tokens.values()) == 60 * 4 * 32
     losses = [score.loss_nats for score in arm.per_domain.values()]
     assert arm.means.perplexity == pytest.approx(np.mean(np.exp(losses)))
     assert arm.means_over_all.perplexity == pytest.approx(arm.means.perplexity)
@@ -126,7 +126,7 @@ def test_tokens_follow_the_schedule_exactly(either: Finished) -> None:
     sizes = np.diff([*starts, 60 * 4])
     for name, n_tokens in arm.tokens.items():
         wanted = sum(part.mixture.get(name, 0.0) * size * 32 for part, size in zip(arm.schedule, sizes, strict=True))
-        assert abs(n_tokens - wanted) <= 2 * 32
+        assert abs(n_tokens - wanted) <= len(starts) * 32
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_text_that_has_changed_is_taken_only_if_that_is_accepted(
     own.write_bytes((text_folder / "code.jsonl").read_bytes())
     content = tiny_recipe(tmp_path / "project", arms=["uniform"])
     content["domains"][0]["files"] = [str(own)]
-    content["training"] = content["training"] | {"tokens": 13 * 4 * 32}
+    content |= {"training": content["training"] | {"tokens": 13 * 4 * 32}, "decision": {}}
     first = _run(content)
     lines = own.read_text().splitlines(keepends=True)
     sizes = [len(json.loads(line)["text"].encode()) for line in lines]
@@ -352,7 +352,7 @@ def test_several_decision_points(tmp_path: Path, tiny_recipe: Make, mode: str) -
     schedule = _phase(result, "evermix").schedule
     ends = [*(part.start_row for part in schedule[1:]), 60 * 4]
     for decision in (first, second):
-        rows = {name: 0.0 for name in decision.old}
+        rows = dict.fromkeys(decision.old, 0.0)
         for part, end in zip(schedule, ends, strict=True):
             for name, share in part.mixture.items():
                 rows[name] += share * max(0, min(end, 4 * decision.at_step) - part.start_row)

@@ -233,6 +233,11 @@ class Phase:
         return self.n_steps - self.training.decay_steps(self.n_steps)
 
     @property
+    def own_fork(self) -> int:
+        """`fork_step` of the phase as long as the recipe says."""
+        return self.own_steps - self.training.decay_steps(self.own_steps)
+
+    @property
     def off_trunk(self) -> Phase:
         """The same without a trunk: what it is judged by is all there is."""
         return replace(self, on_trunk=False)

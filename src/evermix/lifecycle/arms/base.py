@@ -93,13 +93,15 @@ def on_mixture(context: RunContext, state: ModelState, phase: Phase, mixture: Mi
     """The outcome of training a phase on one mixture over its domains.
 
     Where probes decide on the way, the start is trained in pieces that end where they decide: arms that begin alike
-    share them, and the weights are the same. Not within a branch: a trunk beside it would be there for that alone.
+    share them, and the weights are the same. Not within a branch: a trunk beside it would be there for that alone. A
+    phase that is lengthened is cut where the recipe's own begins to decay, too: up to there they are the same.
     """
     over_all, course = context.over_all(mixture), Course.begin(state, phase)
     shared = context.recipe.decided_by == "probes" and phase.recipe.kind == "pretrain"
     is_start = mixture == context.named_mixture(phase)
     shared = shared and timetable(context.recipe, phase) is None
     ends = decided_at(context.recipe, phase) if shared and is_start else ()
+    ends = (*ends, phase.own_fork) if phase.extra_steps else ends
     if phase.on_trunk:
         ends = tuple(end for end in ends if end <= phase.fork_step)
     for end in (*ends, phase.n_steps):
