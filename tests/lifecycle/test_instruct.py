@@ -212,10 +212,7 @@ def test_a_checkpoint_is_scored_before_the_first_phase(finished: Finished, life:
     project, rows = Path(finished["plain"][0]["project"]), _of(finished, "plain")
     recipe = life(tmp_path / "project")
     recipe["model"] = {"checkpoint": str(next((project / "runs" / rows[-1].model_id).glob("checkpoint-*")))}
-    (corpus,) = Ledger(project / "ledger.sqlite").entries("corpus")
-    tokenizers = Path(recipe["corpus"]["store"]).glob("tokenizer-*.json")
-    used = next(file for file in tokenizers if load_tokenizer(file).fingerprint == corpus.payload["tokenizer"])
-    recipe["tokenizer"] = {"path": str(used)}
+    recipe["tokenizer"] = {"path": str(_tokenizer_of(finished["plain"][0]))}
     recipe["phases"] = recipe["phases"][1:]
     recipe["domains"] = []
     result = _run(recipe)
@@ -250,7 +247,7 @@ def test_every_generation_is_planned_counted_and_stays(life: Make, tmp_path: Pat
     parts, n_prompts = row.compute.by_part, STEPS * BATCH
     learnt = parts["prefix"].n_tokens + parts["decay"].n_tokens
     (asked,) = {learnt, parts["generation"].n_tokens}  # conversations alone
-    tokenizer = load_tokenizer(next(Path(recipe["corpus"]["store"]).glob("tokenizer-*.json")))
+    tokenizer = load_tokenizer(_tokenizer_of(recipe))
     files = Path(recipe["phases"][0]["add"][0]["files"][0]).read_text().splitlines()
     shortest = min(map(len, tokenizer.encode_batch([json.loads(line)["prompt"] for line in files])))
     assert asked >= 3 * n_prompts * (shortest + 1)  # each writes one token at least
@@ -260,6 +257,13 @@ def test_every_generation_is_planned_counted_and_stays(life: Make, tmp_path: Pat
         _run(recipe | {"phases": [changed]})
     planned = {g: _planned(recipe, generations=g) for g in (1, 3)}
     assert planned[3] == 3 * planned[1] > 0
+
+
+def _tokenizer_of(recipe: dict[str, Any]) -> Path:
+    """The file of the tokenizer that a project has used; its store may hold those of others."""
+    (corpus,) = Ledger(Path(recipe["project"]) / "ledger.sqlite").entries("corpus")
+    files = Path(recipe["corpus"]["store"]).glob("tokenizer-*.json")
+    return next(file for file in files if load_tokenizer(file).fingerprint == corpus.payload["tokenizer"])
 
 
 def _planned(recipe: dict[str, Any], **distillation: int) -> float:

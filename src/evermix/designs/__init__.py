@@ -9,6 +9,7 @@ from evermix.designs.adaptive import (
     choose_next,
     posterior_of,
 )
+from evermix.designs.balanced import balanced_design
 from evermix.designs.dirichlet import DirichletOptions, dirichlet_candidates, dirichlet_design
 from evermix.designs.feasible import SwarmRules
 from evermix.designs.nested import LevelOptions, nested_design, nested_prior
@@ -26,6 +27,7 @@ __all__ = [
     "StoppingRule",
     "SwarmRules",
     "adaptive_design",
+    "balanced_design",
     "candidate_pool",
     "choose_next",
     "dirichlet_candidates",
