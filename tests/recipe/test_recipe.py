@@ -67,8 +67,14 @@ def test_fingerprint_ignores_the_project_folder(tmp_path: Path) -> None:
         (GOOD + "decision: {at: [0.5, 0.2]}\n", r"r\.yaml:9: decision\.at: .*they must increase \(at: \[0\.5, 0\.2\]"),
         (GOOD + "decision: {at: [0.2, 0.2]}\n", r"r\.yaml:9: decision\.at: .*they must increase \(at: \[0\.2, 0\.2\]"),
         (GOOD + "decision: {at: []}\n", r"r\.yaml:9: decision\.at: there must be decision points"),
-        (GOOD + "decision: {experiments: {segments: 10}}\n", r"r\.yaml:9: decision\.experiments\.segments: must be a mul"),
-        (GOOD + "decision: {experiments: {levels: [1, 1]}}\n", r"r\.yaml:9: decision\.experiments\.levels: levels must"),
+        (
+            GOOD + "decision: {experiments: {segments: 10}}\n",
+            r"r\.yaml:9: decision\.experiments\.segments: must be a mul",
+        ),
+        (
+            GOOD + "decision: {experiments: {levels: [1, 1]}}\n",
+            r"r\.yaml:9: decision\.experiments\.levels: levels must",
+        ),
         (GOOD + "arms: [evermix, evermix]\n", "arms must be unique"),
         ("- a\n", "must be a mapping of keys, got 'list'"),
         ("a: [\n", r"r\.yaml:2: the text must be valid YAML"),
@@ -235,9 +241,15 @@ def test_a_swarm_is_pulled_towards_the_start_if_it_says_so(tmp_path: Path) -> No
     [
         (GOOD + "decision: {law: power-link}\n", r"decision\.law: belongs to decisions by a swarm"),
         (GOOD.replace("1.5M", "4096"), r"training\.tokens: a run must have at least 2 steps: 16 rows in batches of 16"),
-        (GOOD.replace("1.5M", "12288") + "decision: {mode: probe-law}\n", r"training\.tokens: .* least 4 steps of 4096 to"),
+        (
+            GOOD.replace("1.5M", "12288") + "decision: {mode: probe-law}\n",
+            r"training\.tokens: .* least 4 steps of 4096 to",
+        ),
         (GOOD.replace("1.5M", "49152"), r"training\.tokens: must pay for at least 13 steps of 4096 tokens, .*for 12\)"),
-        (GOOD + "decision: {at: [0.5, 0.501], mode: gradient}\n", r"decision\.at: must fall on different steps before the"),
+        (
+            GOOD + "decision: {at: [0.5, 0.501], mode: gradient}\n",
+            r"decision\.at: must fall on different steps before the",
+        ),
         (GOOD + "decision: {at: [0.5, 0.501]}\n", r"decision\.at: an experiment of 8 segments must have as many steps"),
         (GOOD + "decision: {at: [0.9]}\n", r"decision\.at: must fall before the learning rate decays"),
         (GOOD + "decision: {resamples: 9}\n", r"decision\.resamples: belongs to decisions by a swarm"),

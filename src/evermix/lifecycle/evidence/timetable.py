@@ -116,7 +116,8 @@ def _begin(asked: ExperimentRecipe, phase: Phase, at: tuple[float, ...] | None) 
     growth = _GROWTH ** (1 / asked.segments) - 1
     long_enough = _ROWS_PER_DOMAIN * len(phase.domains) / (phase.batch_rows * growth)
     wished = min(_BEGIN * S, max(_EARLIEST * S, long_enough))
-    return max(1, min(max(round(wished), 2 * warmup), round(first / _GROWTH), round(_BEGIN * S)))
+    latest = min(round(first / _GROWTH), first - asked.segments, round(_BEGIN * S))
+    return max(1, min(max(round(wished), 2 * warmup), latest))
 
 
 def _last_step(phase: Phase) -> int:
