@@ -95,6 +95,7 @@ def recipe(seed: int, method: Method, examples: int) -> Recipe:
                 "evaluations": 0,
                 "checkpoints": 0,
                 "precision": "bfloat16",
+                "trunk": False,  # as it was measured
             },
             "constraints": {"floor": 0.01},
             "phases": [

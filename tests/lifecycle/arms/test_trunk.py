@@ -102,8 +102,7 @@ def test_with_a_trunk_and_without_the_beginning_is_the_same(rows: Rows, rows_ane
 def test_decisions_are_made_from_the_trunk(lived: tuple[Path, RunResult], rows: Rows) -> None:
     probed = {entry.payload["base"] for entry in Ledger(lived[0] / "ledger.sqlite").entries("probe")}
     trunks = {row.record["trunk"] for row in rows["evermix"][:2]}
-    assert trunks <= probed
-    assert not {row.model_id for row in rows["evermix"]} & probed
+    assert probed == trunks | {row.model_id for row in rows["lora-merge"][:2]}  # which has none
 
 
 @pytest.mark.parametrize("is_last", [True, False])
