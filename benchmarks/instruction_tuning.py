@@ -174,6 +174,7 @@ def _content(cell: Cell, size: Size, folder: Path) -> dict[str, Any]:
             "evaluations": 0,
             "checkpoints": 1,
             "precision": "bfloat16",
+            "trunk": False,
         },
         "constraints": {"floor": 0.01},
         "phases": [

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import evermix as em
+from evermix.executors.job import PROGRESS_FILE
 from evermix.ledger import Project
 from evermix.lifecycle.context import RunContext, open_context
 from evermix.lifecycle.course import Course
@@ -141,7 +142,8 @@ def test_killed_within_an_experiment_it_goes_on_to_the_same_result(
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(str(content).replace("'", '"').replace("False", "false").replace("True", "true"))
     for n in (2, 4):  # checkpoints that were written before
-        kill_when(recipe, lambda n=n: len(list((tmp_path / "killed").glob("runs/*/checkpoint-*/progress.json"))) >= n)
+        pattern = f"runs/*/checkpoint-*/{PROGRESS_FILE}"
+        assert kill_when(recipe, lambda n=n, p=pattern: len(list((tmp_path / "killed").glob(p))) >= n)
     resumed = em.run(Recipe.load(recipe))
     assert comparable(resumed.arms) == comparable(made[1].arms)
 

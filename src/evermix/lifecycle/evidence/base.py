@@ -209,6 +209,14 @@ def guard_of(context: RunContext, request: DecisionRequest, asked: GuardRecipe) 
     return NoRegression(reference, asked.tolerance, asked.metrics, asked.absolute)
 
 
+def named_references(context: RunContext, request: DecisionRequest) -> dict[str, Mixture]:
+    """Start, natural, uniform and the recipe's own mixtures to compare with, but for those that name other domains."""
+    asked: dict[str, str | dict[str, float]] = {name: name for name in ("start", "natural", "uniform")}
+    there = set(map(base_name, request.phase.domains))
+    asked |= {name: shares for name, shares in context.recipe.decision.compare.items() if there >= set(shares)}
+    return {name: context.named_mixture(request.phase, each) for name, each in asked.items()}
+
+
 def decides(phase: Phase) -> bool:
     """Whether there are new domains beside known ones in a phase."""
     return bool(phase.number and phase.new and phase.known)

@@ -23,7 +23,16 @@ from evermix.laws.base import MixingLaw
 from evermix.laws.response import Estimate, ResponseLaw
 from evermix.lifecycle.components import MixtureComponents
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.evidence.base import DecisionRequest, Evidence, finite, guard_of, named, positive, prior_of
+from evermix.lifecycle.evidence.base import (
+    DecisionRequest,
+    Evidence,
+    finite,
+    guard_of,
+    named,
+    named_references,
+    positive,
+    prior_of,
+)
 from evermix.lifecycle.evidence.timetable import Timetable, timetable
 from evermix.lifecycle.state import Measuring, ModelState
 from evermix.lifecycle.work import Work
@@ -172,7 +181,7 @@ class SegmentsMeasured:
             slopes = law.drawn_slopes(_DRAWS, np.random.default_rng([context.recipe.seed, request.at_step]))
             expected = _expected(law, found, in_force, slopes, self._spent(context, request))
         mixture = in_force if expected.stays else found.mixture
-        references = {"chosen": mixture, "so far": in_force, "start": context.named_mixture(request.phase)}
+        references = {"chosen": mixture, "so far": in_force, **named_references(context, request)}
         objective = found.problem.objective
         values = {name: finite(float(objective.value(law.predict(m.weights)))) for name, m in references.items()}
         return Decision(
@@ -190,6 +199,7 @@ class SegmentsMeasured:
             expected=expected,
             predicted_loss_nats=named(names, law.predict(mixture.weights)),
             predicted_objective=values,
+            ceilings=_ceilings(found, names),
             assessment_absent=found.assessment_absent,
             compute=self.compute + Compute.of("evaluation", 0.0, 0.0, time.monotonic() - started),
         )
@@ -263,6 +273,14 @@ def _problem(context: RunContext, state: ModelState, request: DecisionRequest, l
         ceilings=ceilings if guards else None,
         seed=context.recipe.seed + request.phase.number + request.at_step,
     )
+
+
+def _ceilings(found: LawDecision, names: tuple[str, ...]) -> dict[str, float] | None:
+    """Greatest loss that the guards allow, of each domain that has one; None without guards."""
+    most = found.problem.ceilings
+    if most is None:
+        return None
+    return {name: float(value) for name, value in zip(names, most, strict=True) if np.isfinite(value)}
 
 
 def _expected(law: ResponseLaw, found: LawDecision, in_force: Mixture, slopes: Floats, spent: float) -> Expectation:

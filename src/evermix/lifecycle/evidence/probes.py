@@ -24,7 +24,16 @@ from evermix.errors import ConvergenceError
 from evermix.ledger import content_hash
 from evermix.lifecycle.components import MixtureComponents
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.evidence.base import CountedTask, DecisionRequest, Evidence, finite, guard_of, named, prior_of
+from evermix.lifecycle.evidence.base import (
+    CountedTask,
+    DecisionRequest,
+    Evidence,
+    finite,
+    guard_of,
+    named,
+    named_references,
+    prior_of,
+)
 from evermix.lifecycle.evidence.modes import MODES
 from evermix.lifecycle.evidence.probe_budget import (
     ProbeNeeds,
@@ -407,16 +416,10 @@ def _mode_compute(context: RunContext, part: str, outcome: ModeOutcome, seconds:
 def _references(context: RunContext, request: DecisionRequest, chosen: Mixture) -> dict[str, Mixture]:
     """Mixtures whose predictions stand beside the chosen one's, over the components.
 
-    Where domains keep a fixed ratio, natural and uniform are no mixtures of the components; a mixture that names a
-    domain of another phase is left out.
+    Where domains keep a fixed ratio, natural and uniform are no mixtures of the components.
     """
     found = {"chosen": chosen, "so far": request.components.old_shares}
-    if request.components.space is None:
-        asked: dict[str, str | dict[str, float]] = {name: name for name in ("start", "natural", "uniform")}
-        there = set(map(base_name, request.phase.domains))
-        asked |= {name: shares for name, shares in context.recipe.decision.compare.items() if there >= set(shares)}
-        found |= {name: context.named_mixture(request.phase, each) for name, each in asked.items()}
-    return found
+    return found if request.components.space is not None else found | named_references(context, request)
 
 
 def _record(
