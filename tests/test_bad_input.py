@@ -344,7 +344,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "config of no model": (lambda c: (c / "config.json").write_text("{}"), "config"),
     "other shape": (
         lambda c: (c / "config.json").write_text(
-            (c / "config.json").read_text().replace('"hidden_size": 48', '"hidden_size": 32')
+            (c / "config.json").read_text().replace('"hidden_size": 48', '"hidden_size": 24')
         ),
         "checkpoint",
     ),
@@ -717,7 +717,8 @@ def largest_file(n_bytes: int) -> Iterator[None]:
 
 def test_full_disk_then_the_same_command_goes_on(tmp_path: Path, recipe: dict[str, Any], evermix: Call) -> None:
     """Full in the ledger, the token store, the weights, and the optimiser state; then there is room."""
-    path = write_recipe(tmp_path, changed(short(recipe), "corpus.store", str(tmp_path / "p" / "tokens")))
+    content = changed(short(recipe), "corpus.store", str(tmp_path / "p" / "tokens"))
+    path = write_recipe(tmp_path, changed(content, "model.rung", "0.2M"))
     for n_bytes in (2_000, 40_000, 300_000, 700_000):
         with largest_file(n_bytes):
             outcome = evermix("run", path)
