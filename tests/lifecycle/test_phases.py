@@ -173,8 +173,14 @@ def test_killed_in_any_phase_it_goes_on(finished: Finished, life: Make, tmp_path
     assert comparable(resumed.to_json()["arms"]) == comparable(finished[1].to_json()["arms"])
 
 
-def test_every_mode_is_asked_beside_the_one_that_decides(life: Make, tmp_path: Path) -> None:
+def _take_up(finished: dict[str, Any], project: Path) -> None:
+    """Let a project begin with what another one has trained; it holds for whoever would train the same."""
+    shutil.copytree(Path(finished["project"]) / "runs", project / "runs")
+
+
+def test_every_mode_is_asked_beside_the_one_that_decides(finished: Finished, life: Make, tmp_path: Path) -> None:
     content = life(tmp_path / "project")
+    _take_up(finished[0], tmp_path / "project")
     content["decision"] = content["decision"] | {"cross_checks": True}
     for row in _rows(_run(content), "evermix")[1:]:
         (decision,) = row.decisions
@@ -201,9 +207,10 @@ def test_every_mode_is_asked_beside_the_one_that_decides(life: Make, tmp_path: P
     ],
 )
 def test_every_mode_decides_over_what_is_recomputed(
-    life: Make, tmp_path: Path, mode: str, recomputed: Any, components: set[str]
+    finished: Finished, life: Make, tmp_path: Path, mode: str, recomputed: Any, components: set[str]
 ) -> None:
     content = life(tmp_path / "project", replay={"recompute": recomputed})
+    _take_up(finished[0], tmp_path / "project")
     content["decision"] = content["decision"] | {"mode": mode}
     rows = _rows(_run(content), "evermix")
     (decision,) = rows[2].decisions
@@ -226,7 +233,8 @@ def test_the_horizon_moves_predictions_away_from_the_base(life: Make, tmp_path: 
     assert 0 < near < far
 
 
-def test_replay_auto_recomputes_what_promises_to_pay(life: Make, tmp_path: Path) -> None:
+def test_replay_auto_recomputes_what_promises_to_pay(finished: Finished, life: Make, tmp_path: Path) -> None:
+    _take_up(finished[0], tmp_path / "project")
     rows = _rows(_run(life(tmp_path / "project", replay={"recompute": "auto"})), "evermix")
     (decision,) = rows[2].decisions
     assert set(decision.recomputed) <= {"code"}

@@ -6,12 +6,13 @@ Conversion of GGUF: weights against the quantised model itself, the tokenizer ag
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+from evermix.corpora import Archive
 from evermix.corpus.tokenizer import load_tokenizer
 from evermix.errors import CheckpointError
 from evermix.ledger import Project
@@ -37,6 +39,7 @@ from evermix.models.loading import (
     resolve_checkpoint,
 )
 from evermix.recipe import Recipe
+from tests.lifecycle.killing import begin
 from tests.models.tiny_gguf import CONTROL, TEXTS, gguf
 
 regex = pytest.importorskip("regex")
@@ -154,35 +157,42 @@ def test_cut_and_missing_files_are_made_anew(tiny: RegistryModel, tmp_path: Path
         assert cached_model(tiny, tmp_path / missing) is None
 
 
-PREPARING = """
-import sys
-from pathlib import Path
-from evermix.corpora import Archive
-from evermix.models.loading import RegistryModel, prepare_model
-model = RegistryModel("tiny", "", "CC0-1.0", Archive("tiny-model", "1.0", sys.argv[1]))
-prepare_model(model, Path(sys.argv[2]), lambda line: print(line, flush=True))
-"""
+def prepare(sha256: str, cache: Path, environment: dict[str, str], said: Path, pause: str | None) -> None:
+    """Prepare the model and write each step down; stand still for a minute at the step that is called `pause`."""
+    os.environ.update(environment)
+    model = RegistryModel("tiny", "", "CC0-1.0", Archive("tiny-model", "1.0", sha256))
+    with said.open("w", encoding="utf-8", buffering=1) as steps:
+
+        def tell(line: str) -> None:
+            print(line, file=steps)
+            if pause is not None and pause in line:
+                time.sleep(60)
+
+        prepare_model(model, cache, tell)
 
 
-def started(model: RegistryModel, cache: Path) -> subprocess.Popen[str]:
-    """Another process that prepares the model and says each step."""
-    command = [sys.executable, "-c", PREPARING, model.archive.sha256, str(cache)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def started(model: RegistryModel, cache: Path, said: Path, pause: str | None = None) -> BaseProcess:
+    """Another process that prepares the model and says each step in a file."""
+    said.touch()
+    return begin(prepare, model.archive.sha256, cache, dict(os.environ), said, pause)
 
 
 def test_two_processes_convert_once(tiny: RegistryModel, tmp_path: Path) -> None:
-    workers = [started(tiny, tmp_path / "cache") for _ in range(2)]
-    said = "".join(worker.communicate()[0] for worker in workers)
-    assert [worker.returncode for worker in workers] == [0, 0]
-    assert said.count("converting") == 1
+    said = [tmp_path / f"said {k}" for k in range(2)]
+    workers = [started(tiny, tmp_path / "cache", file) for file in said]
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert "".join(file.read_text() for file in said).count("converting") == 1
 
 
 def test_a_killed_conversion_leaves_nothing_that_counts(tiny: RegistryModel, tmp_path: Path) -> None:
-    with started(tiny, tmp_path / "cache") as worker:
-        assert worker.stdout is not None
-        assert any("converting" in line for line in worker.stdout)  # no child is writing any more
-        worker.kill()
-    assert worker.returncode == -signal.SIGKILL
+    worker = started(tiny, tmp_path / "cache", tmp_path / "said", pause="converting")
+    while worker.is_alive() and "converting" not in (tmp_path / "said").read_text():
+        time.sleep(0.01)  # after that no child is writing any more
+    worker.kill()
+    worker.join()
+    assert worker.exitcode == -signal.SIGKILL
     assert any(".tmp-" in name for name in names(tmp_path / "cache"))
     assert cached_model(tiny, tmp_path / "cache") is None
     folder = prepare_model(tiny, tmp_path / "cache")
