@@ -184,7 +184,8 @@ def summary(rows: list[Row]) -> list[Row]:
                 found = gains(rows, label, length, objective, against)
                 if found:
                     mean, error = harness.mean_and_error(found)
-                    line[f"percent_under_{against}"] = {"mean": mean, "standard_error": error, "seeds": len(found)}
+                    known = error if len(found) > 1 else None
+                    line[f"percent_under_{against}"] = {"mean": mean, "standard_error": known, "seeds": len(found)}
             lines.append(line)
     return lines
 
@@ -207,7 +208,10 @@ def targets(rows: list[Row], lines: list[Row]) -> list[Target]:
         here = [row for row in rows if (row["set"], row["length"]) == (label, length)]
         part = 100 * max(row["decision_flops_part"] for row in here if row["arm"] == "evermix")
         found.append(Target(f"set {label}, {length}: FLOPs of deciding", part, 1.0, "% of training", at_least=False))
-        loss, _ = harness.mean_and_error([-g for g in gains(rows, label, length, "all", "uniform", ALONE)])
+        alone = gains(rows, label, length, "all", "uniform", ALONE)
+        if not alone:
+            continue
+        loss, _ = harness.mean_and_error([-gain for gain in alone])
         found.append(Target(f"set {label}, {length}: lost by experimenting", loss, 0.5, "%", at_least=False))
     return found
 
@@ -223,10 +227,16 @@ def markdown_table(rows: list[Row]) -> str:
     order = lambda row: (list(LENGTHS).index(row["length"]), OBJECTIVES.index(row["objective"]), row["set"])  # noqa: E731
     for row in sorted(shown, key=order):
         cells = [row[f"percent_under_{against}+compute"] for against in ("uniform", "natural")]
-        gained = " | ".join(f"{cell['mean']:.1f}% ± {cell['standard_error']:.1f}" for cell in cells)
+        gained = " | ".join(map(quoted, cells))
         length, seeds = f"{LENGTHS[row['length']] / 1e6:.1f}M", cells[0]["seeds"]
         lines.append(f"| {names[row['objective']]} | {row['set']} | {length} | {seeds} | {gained} |")
     return "\n".join(lines)
+
+
+def quoted(cell: dict[str, float | None]) -> str:
+    """`5.1% ± 0.4`, or without an error where there is one seed."""
+    error = cell["standard_error"]
+    return f"{cell['mean']:.1f}%" if error is None else f"{cell['mean']:.1f}% ± {error:.1f}"
 
 
 def main() -> None:

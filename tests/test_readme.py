@@ -25,7 +25,6 @@ def test_numbers_of_the_readme_are_those_of_the_tables() -> None:
     """Every measured gain that it claims stands in a table of docs/results.md, which the results are compared with."""
     claimed = re.findall(r"\d+\.\d% ± \d\.\d", (ROOT / "README.md").read_text(encoding="utf-8"))
     tables = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert len(claimed) == 4
     assert [gain for gain in claimed if f"| {gain} |" not in tables] == []
 
 
