@@ -50,6 +50,8 @@ class Shrunk:
             phase |= {key: 16 * 4 * n for key, n in (("tokens", 32), ("examples", 1)) if key in phase}
         for task in self.content.get("tasks", []):
             task |= {"file": str(self.sums), "max_items": 4, "max_new_tokens": 4}
+        if "swarm" not in self.content and "instruct" not in path.name:
+            self.content["decision"] = {**self.content.get("decision", {}), "at": [0.6]}  # of 16 steps: ten
         if "swarm" in self.content:
             self.content["swarm"] |= {"tokens": 8 * 4 * 32, "batch_sequences": 4, "evaluation_sequences": 8, "runs": 6}
             self.content["decision"] = {"law": "power-link", "resamples": 5}

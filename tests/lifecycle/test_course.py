@@ -26,6 +26,7 @@ def make(tiny_recipe: Make, tmp_path: Path) -> Make:
     def recipe(n_steps: int, **training: Any) -> dict[str, Any]:
         content = tiny_recipe(tmp_path / "project", model={"rung": "0.05M"}, arms=["uniform"])
         content["training"] = {"tokens": n_steps * ROWS, "batch_sequences": 4, "evaluations": 0, **training}
+        content["decision"]["mode"] = "probe-law"
         return content
 
     return recipe
