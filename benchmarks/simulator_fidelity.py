@@ -25,6 +25,7 @@ from evermix.laws.response import ResponseLaw
 from evermix.ledger import Project
 from evermix.lifecycle.context import RunContext, open_context
 from evermix.lifecycle.course import Course
+from evermix.lifecycle.evidence.base import on_the_way
 from evermix.lifecycle.evidence.in_run import InRunEvidence
 from evermix.lifecycle.evidence.modes import MODES
 from evermix.lifecycle.evidence.probes import ProbeEvidence, decision_problem
@@ -110,14 +111,16 @@ def measure(set_under_test: harness.DomainSetUnderTest, seed: int) -> list[dict[
 def by_segments(context: RunContext, begun: Course) -> ResponseLaw:
     """The law of the experiment that the model has gone through."""
     evidence = InRunEvidence()
-    request = evidence.request_at(context, begun.state, begun.phase, "evermix")
+    start = context.named_mixture(begun.phase)
+    request = on_the_way(context, begun.state, begun.phase, start, "evermix")
     return evidence.measure(context, begun.state, request).law(context, request)
 
 
 def by_probes(context: RunContext, begun: Course, points: np.ndarray) -> dict[str, np.ndarray]:
     """mode -> predicted losses of mixtures, by probes of the model as it is."""
     evidence = ProbeEvidence()
-    request = evidence.request_on_the_way(context, begun.state, begun.phase, "evermix")
+    start = context.named_mixture(begun.phase)
+    request = evidence.request_on_the_way(context, begun.state, begun.phase, start, "evermix")
     problem = decision_problem(context, begun.state, request, evidence.measure(context, begun.state, request).measured)
     return {mode: np.asarray(decide(problem).predict(points)) for mode, decide in MODES.items()}
 

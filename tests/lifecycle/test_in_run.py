@@ -17,6 +17,7 @@ from evermix.ledger import Project
 from evermix.lifecycle.context import RunContext, open_context
 from evermix.lifecycle.course import Course
 from evermix.lifecycle.deciding import decide
+from evermix.lifecycle.evidence.base import on_the_way
 from evermix.lifecycle.evidence.in_run import InRunEvidence
 from evermix.lifecycle.evidence.timetable import timetable
 from evermix.lifecycle.progress import Reporter
@@ -124,7 +125,7 @@ def test_a_decision_is_made_once_and_again_the_same(tmp_path: Path, tiny_recipe:
     course = Course.begin(ModelState.initial(context), phase)
     course = course.through(context, [(context.over_all(start), planned.begin)], measuring)
     course = course.through(context, evidence.experiment(context, course.state, phase, start, 0), measuring)
-    request = evidence.request_at(context, course.state, phase, "of this test")
+    request = on_the_way(context, course.state, phase, start, "of this test")
     n_entries = len(list(context.project.ledger.entries("decision")))
     again = decide(context, evidence, course.state, request)
     assert len(list(context.project.ledger.entries("decision"))) == n_entries == 1
@@ -159,11 +160,33 @@ def test_rules_hold_in_every_segment(tmp_path: Path, tiny_recipe: Make) -> None:
 
 
 def test_the_mixture_in_force_stays_where_no_gain_is_expected(tmp_path: Path, tiny_recipe: Make) -> None:
+    """Rules that leave one mixture leave nothing to gain: it stays in every digit."""
+    start = {"code": 0.5, "prose": 0.3, "noise": 0.2}
+    rules = {"fixed": start, "max_epochs": None}
+    content = tiny_recipe(
+        tmp_path / "project", decision={"at": [0.5]}, start=start, constraints=rules, arms=["evermix"]
+    )
+    (decision,) = last_phase(em.run(Recipe.model_validate(content))).decisions
+    assert decision.expected is not None
+    assert (decision.expected.gain, decision.expected.stays) == (0.0, True)
+    assert decision.mixture == start
+    assert decision.status.startswith("the mixture in force stays")
+
+
+def test_a_strong_pull_keeps_the_start(tmp_path: Path, tiny_recipe: Make) -> None:
     content = tiny_recipe(tmp_path / "project", decision={"at": [0.5], "kl_weight": 1e9}, arms=["evermix"])
     (decision,) = last_phase(em.run(Recipe.model_validate(content))).decisions
-    assert decision.mixture == pytest.approx(dict.fromkeys(decision.mixture, 1 / 3), abs=0.02)
-    assert decision.expected is not None
-    assert abs(decision.expected.gain) < 0.1
+    assert decision.mixture == pytest.approx(dict.fromkeys(decision.mixture, 1 / 3), abs=1e-4)
+
+
+def test_what_rules_forbid_does_not_stay(tmp_path: Path, tiny_recipe: Make) -> None:
+    """The start is above a cap: however little a change promises, it is left; without an experiment too."""
+    rules = {"caps": {"noise": 0.2}, "max_epochs": None}
+    for number, decision in enumerate(({"at": [0.5], "kl_weight": 1e9}, {})):
+        content = tiny_recipe(tmp_path / str(number), decision=decision, constraints=rules, arms=["evermix"])
+        phase = last_phase(em.run(Recipe.model_validate(content)))
+        assert len(phase.decisions) == len(decision.get("at", ()))
+        assert phase.mixture["noise"] == pytest.approx(0.2, abs=1e-6)
 
 
 def test_tasks_are_decided_by_probes(tmp_path: Path, tiny_recipe: Make) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from evermix.errors import RecipeError
 from evermix.lifecycle.evidence.timetable import Timetable, timetable
 from evermix.recipe import Recipe
-from evermix.recipe.decision import least_steps
+from evermix.recipe.decision_points import least_steps
 
 LENGTH, BATCH = 16, 4
 
@@ -102,6 +102,8 @@ def test_probes_and_single_domains_have_no_experiments() -> None:
         (100, {"experiments": {"segments": 9}}, "multiple of the 4 levels"),
         (100, {"experiments": {"levels": [0.5, 0.5]}}, "levels must differ"),
         (100, {"experiments": {"levels": [0.5, -1.0]}}, "greater than 0"),
+        (100, {"mode": "probe-law", "experiments": {"segments": 8}}, "belongs to decision.mode in-run"),
+        (100, {"cross_checks": True}, "compares decisions by probes"),
         (100, {"at": []}, "there must be decision points"),
         (100, {"at": [0.05]}, "an experiment of 8 segments must have as many steps before step 5"),
         (100, {"at": [0.3, 0.35]}, "before step 35 .it has 5"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
+import numpy as np
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from evermix.constraints import Bounds, Constraints, GroupTotal
@@ -35,6 +36,8 @@ from evermix.tasks import Task, open_tasks
 from evermix.training.evaluation import HeldoutText
 from evermix.training.sdft import TEACHER_SEQUENCES
 from evermix.version import TRAINING_VERSION
+
+_SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,16 @@ class RunContext:
         spent = history.spent[[self.rows.index(name) for name in names]]
         constraints = Constraints(rules.max_epochs, 0.0, floors, caps, fixed, there)
         return constraints.bounds(self.leaves(names), n_rows, spent)
+
+    def within_rules(self, history: DataHistory, mixture: Mixture, n_rows: int) -> Mixture:
+        """The nearest mixture (in KL) that `n_rows` more may use; the very same, where the rules allow it.
+
+        Raises:
+            ConstraintError: if no mixture is allowed.
+        """
+        nearest = self.bounds(history, mixture.domains.names, (), n_rows).clip(mixture.weights)
+        is_allowed = np.abs(nearest - mixture.weights).max() < _SAME
+        return mixture if is_allowed else Mixture(mixture.domains, nearest)
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:

@@ -243,11 +243,6 @@ class ExperimentRecipe(Model):
         return self
 
 
-def least_steps(segments: int) -> int:
-    """Steps that a pretraining must have for an experiment: its segments and two before them, in four fifths."""
-    return -(-5 * (segments + 2) // 4)
-
-
 class ProposalRecipe(Model):
     """From observations to a mixture."""
 

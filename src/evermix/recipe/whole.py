@@ -23,8 +23,8 @@ from evermix.recipe.decision import (
     ObjectiveRecipe,
     ProposalRecipe,
     StudyRecipe,
-    least_steps,
 )
+from evermix.recipe.decision_points import check_decision_points
 from evermix.recipe.measured import SwarmRecipe, TaskRecipe
 from evermix.recipe.parts import (
     CorpusRecipe,
@@ -221,6 +221,11 @@ class Recipe(Model):
                     message = f"belongs to {decisions} (this recipe's method: {self.method})"
                     raise LocatedError((section, given[0]), message)
         check_trunk(self.phases, self.training)
+        if "experiments" in self.decision.model_fields_set and not self.decides_in_run:
+            raise LocatedError(("decision", "experiments"), "belongs to decision.mode in-run, by loss")
+        if self.decision.cross_checks and self.decides_in_run and not self.phases and "lora-merge" not in self.arms:
+            message = "compares decisions by probes: set decision.mode to one of theirs (in-run has no probes)"
+            raise LocatedError(("decision", "cross_checks"), message)
         if not self.phases:
             wrong = next((arm for arm in self.arms if arm in _ARMS_OF_PHASES), None)
             if wrong is not None:
@@ -330,40 +335,13 @@ class Recipe(Model):
                     ("replay", "recompute"), f"unknown domain '{name}' (known: {', '.join(sorted(known))})"
                 )
         for order in self.phase_orders:
-            self._check_decision_points(self.timeline(order)[0])
+            first = self.timeline(order)[0]
+            decides = {"evermix", "lora-merge"} & {*self.arms}
+            if first.recipe.kind == "pretrain" and len(first.domains) > 1 and decides and "probes" in self.evidence:
+                budget = ("training", "tokens") if not self.phases else ("phases", 0, "tokens")
+                per_step = first.batch_rows * self.corpus.sequence_length
+                check_decision_points(self.decision, first, self.decides_in_run, budget, per_step)
         return self
-
-    def _check_decision_points(self, first: Phase) -> None:
-        """In a pretraining: steps enough for every segment, and every decision of probes at a step of its own."""
-        if first.recipe.kind != "pretrain" or "probes" not in self.evidence or len(first.domains) < 2:
-            return
-        budget = ("training", "tokens") if not self.phases else ("phases", 0, "tokens")
-        total, segments = first.n_steps, self.decision.experiments.segments
-        at = (self.decision.at or ()) if self.decides_in_run else self.decision.probed_at
-        least = least_steps(segments) if self.decides_in_run else 2 * (len(at) + 1)
-        if total < least:
-            per_step = first.batch_rows * self.corpus.sequence_length
-            what = f"an experiment of {segments} segments" if self.decides_in_run else f"{len(at)} decisions on the way"
-            message = f"must pay for at least {least} steps of {per_step} tokens, for {what}"
-            raise LocatedError(budget, f"{message} (it pays for {total})")
-        ends = [*(max(1, round(fraction * total)) for fraction in at), total]
-        if self.decides_in_run:
-            self._check_experiments(first, ends[:-1])
-        if len(set(ends)) != len(ends):
-            message = f"must fall on different steps before the end, step {total} (they fall on {ends[:-1]})"
-            raise LocatedError(("decision", "at"), message)
-
-    def _check_experiments(self, first: Phase, ends: Sequence[int]) -> None:
-        """Where decision points are given: segments enough before each, and none while the learning rate decays."""
-        segments, begin = self.decision.experiments.segments, self.decision.experiments.begin
-        starts = [max(1, round((begin or 0) * first.n_steps)), *ends]
-        for start, end in zip(starts, ends, strict=False):
-            if end - start < segments:
-                message = f"an experiment of {segments} segments must have as many steps before step {end}"
-                raise LocatedError(("decision", "at"), f"{message} (it has {max(end - start, 0)})")
-        if ends and ends[-1] > first.fork_step:
-            message = f"must fall before the learning rate decays, at step {first.fork_step} (the last is {ends[-1]})"
-            raise LocatedError(("decision", "at"), message)
 
     @model_validator(mode="after")
     def _sums_fit(self) -> Self:

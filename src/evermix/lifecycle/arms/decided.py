@@ -11,6 +11,7 @@ from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.course import Course
 from evermix.lifecycle.deciding import decide
 from evermix.lifecycle.evidence import EVIDENCE
+from evermix.lifecycle.evidence.base import on_the_way
 from evermix.lifecycle.evidence.in_run import InRunEvidence
 from evermix.lifecycle.evidence.probe_budget import decided_at
 from evermix.lifecycle.evidence.probes import ProbeEvidence
@@ -54,8 +55,6 @@ class Evermix(Arm):
         evidence, phase = context.recipe.decided_by, phases[-1]
         if evidence == "probes" and phase.recipe.kind == "pretrain":
             planned = timetable(context.recipe, phase)
-            if planned is not None and not planned.experiments:
-                return on_mixture(context, state, phase, context.named_mixture(phase))
             return _on_the_way(context, state, phase) if planned is None else _in_run(context, state, phase, planned)
         return _before(context, state, phases, self.name, evidence)
 
@@ -142,15 +141,20 @@ def _before(
 
 
 def _in_run(context: RunContext, state: ModelState, phase: Phase, planned: Timetable) -> PhaseOutcome:
-    """The start, then experiments around what was decided last, with a decision after each; then the last decided."""
+    """The start, then experiments around what was decided last, with a decision after each; then the last decided.
+
+    Without any experiment it is all trained on the start, as far as the rules allow.
+    """
     evidence, decisions, mixture = InRunEvidence(), list[Decision](), context.named_mixture(phase)
+    if not planned.experiments:
+        return on_mixture(context, state, phase, context.within_rules(state.history, mixture, phase.n_rows))
     measuring = evidence.measuring(context, phase)
     before = [(context.over_all(mixture), planned.begin)]
     course = Course.begin(state, phase).through(context, before, measuring)
     for number in range(len(planned.experiments)):
         segments = evidence.experiment(context, course.state, phase, mixture, number)
         course = course.through(context, segments, measuring)
-        request = evidence.request_at(context, course.state, phase, Evermix.name)
+        request = on_the_way(context, course.state, phase, mixture, Evermix.name)
         decisions.append(decide(context, evidence, course.state, request))
         mixture = decided_mixture(context, phase, decisions[-1])
     over_all = context.over_all(mixture)
@@ -169,7 +173,7 @@ def _on_the_way(context: RunContext, state: ModelState, phase: Phase) -> PhaseOu
     for end in (*at, phase.n_steps):
         course = course.on(context, context.over_all(mixture), end, "training" if decisions else None)
         if end < phase.n_steps:
-            request = probes.request_on_the_way(context, course.state, phase, Evermix.name)
+            request = probes.request_on_the_way(context, course.state, phase, mixture, Evermix.name)
             decisions.append(decide(context, probes, course.state, request))
             mixture = decided_mixture(context, phase, decisions[-1])
     outcome = trained(state, course, context.over_all(mixture))

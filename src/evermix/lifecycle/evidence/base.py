@@ -52,6 +52,7 @@ class DecisionRequest:
         n_rows: that the answer is for.
         prior: what KL pulls towards, over the leaves.
         label: for the reader.
+        in_force: of a decision on the way, the mixture that is trained on until then, over the leaves.
         purities: of probes; `every_purity`: where several domains are probed, each at all of them.
         own_probes: whether recomputed domains have probes of their own.
         n_decisions: of the phase, which share the budget of probes.
@@ -67,6 +68,7 @@ class DecisionRequest:
     prior: Mixture
     label: str
     at_step: int = 0
+    in_force: Mixture | None = None
     purities: tuple[float, ...] = ()
     every_purity: bool = False
     own_probes: bool = False
@@ -185,6 +187,21 @@ class Evidence(ABC):
     @abstractmethod
     def estimate(self, recipe: Recipe, phase: Phase) -> list[Work]:
         """What a decision at the beginning of a phase will cost; nothing where there is none to make."""
+
+
+def on_the_way(context: RunContext, state: ModelState, phase: Phase, in_force: Mixture, arm: str) -> DecisionRequest:
+    """Within a pretraining: every domain's share for the rest of it."""
+    components = MixtureComponents.of_all(context, state.history, phase.domains)
+    return DecisionRequest(
+        arm,
+        phase,
+        components,
+        phase.n_rows - state.step * phase.batch_rows,
+        prior_of(context, phase, components),
+        f"in {phase.name} at step {state.step}",
+        at_step=state.step,
+        in_force=in_force,
+    )
 
 
 def prior_of(context: RunContext, phase: Phase, components: MixtureComponents) -> Mixture:

@@ -21,7 +21,6 @@ from evermix.designs.balanced import balanced_design
 from evermix.domains import DomainSet
 from evermix.laws.base import MixingLaw
 from evermix.laws.response import Estimate, ResponseLaw
-from evermix.lifecycle.components import MixtureComponents
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.evidence.base import (
     DecisionRequest,
@@ -31,7 +30,6 @@ from evermix.lifecycle.evidence.base import (
     named,
     named_references,
     positive,
-    prior_of,
 )
 from evermix.lifecycle.evidence.timetable import Timetable, timetable
 from evermix.lifecycle.state import Measuring, ModelState
@@ -87,27 +85,13 @@ class InRunEvidence(Evidence):
         asked, ends = context.recipe.decision.experiments, _planned(context.recipe, phase).experiments[number]
         levels = asked.later_levels if number and asked.later_levels is not None else asked.levels
         rng = np.random.default_rng([context.recipe.seed, phase.number, number])
-        bounds = context.bounds(state.history, phase.domains, (), phase.n_rows - state.step * phase.batch_rows)
-        drawn = balanced_design(centre, len(ends), levels, rng)
-        allowed = [Mixture(centre.domains, bounds.clip(mixture.weights)) for mixture in drawn]
+        drawn, n_rows = balanced_design(centre, len(ends), levels, rng), phase.n_rows - state.step * phase.batch_rows
+        allowed = [context.within_rules(state.history, mixture, n_rows) for mixture in drawn]
         return [(context.over_all(mixture), end) for mixture, end in zip(allowed, ends, strict=True)]
 
     def measuring(self, context: RunContext, phase: Phase) -> Measuring:
         """What is read at the end of every segment."""
         return Measuring(phase.domains, _planned(context.recipe, phase).evaluation_sequences)
-
-    def request_at(self, context: RunContext, state: ModelState, phase: Phase, arm: str) -> DecisionRequest:
-        """Every domain's share for the rest of the phase."""
-        components = MixtureComponents.of_all(context, state.history, phase.domains)
-        return DecisionRequest(
-            arm,
-            phase,
-            components,
-            phase.n_rows - state.step * phase.batch_rows,
-            prior_of(context, phase, components),
-            f"in {phase.name} at step {state.step}",
-            at_step=state.step,
-        )
 
     def measure(self, context: RunContext, state: ModelState, request: DecisionRequest) -> SegmentsMeasured:
         """What was measured on the way."""
@@ -144,12 +128,6 @@ class Segments:
     mixtures: Floats
     losses: Floats
 
-    @property
-    def centre(self) -> Floats:
-        """The mean mixture of its own segments, shape (domains,)."""
-        mean: Floats = self.mixtures[1:].mean(axis=0)
-        return mean
-
 
 @dataclass(frozen=True)
 class SegmentsMeasured:
@@ -175,11 +153,12 @@ class SegmentsMeasured:
         """The optimum of the law of responses, or the mixture in force where no gain is expected of a change."""
         started, names = time.monotonic(), request.phase.domains
         with context.reporter.part("decision", f"deciding {request.label}", None):
-            law = self.law(context, request)
+            law, in_force = self.law(context, request), _in_force(request)
             found = decide_by_law(_problem(context, state, request, law))
-            in_force = Mixture.normalised(request.components.components, self.experiments[-1].centre)
             slopes = law.drawn_slopes(_DRAWS, np.random.default_rng([context.recipe.seed, request.at_step]))
             expected = _expected(law, found, in_force, slopes, self._spent(context, request))
+            if expected.gain <= 0 and _may_stay(context, state, request, found):
+                expected = expected.model_copy(update={"stays": True})
         mixture = in_force if expected.stays else found.mixture
         references = {"chosen": mixture, "so far": in_force, **named_references(context, request)}
         objective = found.problem.objective
@@ -209,7 +188,7 @@ class SegmentsMeasured:
         total = float(context.mean_length(context.over_all(request.prior)) * request.phase.n_rows)
         earlier, law = None, ResponseLaw()
         for each in self.experiments:
-            law = ResponseLaw(request.components.own, each.tokens, total, each.centre, earlier=earlier)
+            law = ResponseLaw(request.components.own, each.tokens, total, _in_force(request).weights, earlier=earlier)
             law.fit(Runs.of(each.mixtures, each.losses))
             found = law.response_
             earlier = Estimate(found.value, np.hypot(found.error, _AGEING * found.value))
@@ -234,6 +213,18 @@ class SegmentsMeasured:
             for number, each in enumerate(self.experiments)
             for step, tokens, mixture, losses in zip(each.steps, each.tokens, each.mixtures, each.losses, strict=True)
         )
+
+
+def _in_force(request: DecisionRequest) -> Mixture:
+    assert request.in_force is not None, "it is a decision on the way"
+    return request.in_force
+
+
+def _may_stay(context: RunContext, state: ModelState, request: DecisionRequest, found: LawDecision) -> bool:
+    """Whether the rules and guards allow the mixture in force for the rest."""
+    in_force, most = _in_force(request), found.problem.ceilings
+    is_guarded = most is None or bool((found.problem.law.predict(in_force.weights) <= most).all())
+    return is_guarded and context.within_rules(state.history, in_force, request.n_rows) is in_force
 
 
 def _planned(recipe: Recipe, phase: Phase) -> Timetable:
@@ -295,7 +286,7 @@ def _expected(law: ResponseLaw, found: LawDecision, in_force: Mixture, slopes: F
     cost = 100 * (1 - float(objective.value(now - spent * law.fall_per_log_token) / objective.value(now)))
     low, high = np.percentile(gains, _INTERVAL).tolist()
     gain, probability = float(gains.mean()), float((gains > 0).mean())
-    return Expectation(gain=gain, low=low, high=high, probability=probability, cost=cost, stays=gain <= 0)
+    return Expectation(gain=gain, low=low, high=high, probability=probability, cost=cost)
 
 
 def _responses(law: ResponseLaw, names: tuple[str, ...], slopes: Floats) -> dict[str, ResponseRecord]:

@@ -32,6 +32,7 @@ from evermix.lifecycle.evidence.base import (
     guard_of,
     named,
     named_references,
+    on_the_way,
     prior_of,
 )
 from evermix.lifecycle.evidence.modes import MODES
@@ -94,22 +95,17 @@ class ProbeEvidence(Evidence):
             tasks=counted_tasks(context, phase),
         )
 
-    def request_on_the_way(self, context: RunContext, state: ModelState, phase: Phase, arm: str) -> DecisionRequest:
+    def request_on_the_way(
+        self, context: RunContext, state: ModelState, phase: Phase, in_force: Mixture, arm: str
+    ) -> DecisionRequest:
         """Within a pretraining: every domain's share for the rest of it."""
-        recipe = context.recipe
-        components = MixtureComponents.of_all(context, state.history, phase.domains)
-        return DecisionRequest(
-            arm,
-            phase,
-            components,
-            phase.n_rows - state.step * phase.batch_rows,
-            prior_of(context, phase, components),
-            f"in {phase.name} at step {state.step}",
-            at_step=state.step,
-            purities=recipe.decision.probes.purities,
+        decision = context.recipe.decision
+        return replace(
+            on_the_way(context, state, phase, in_force, arm),
+            purities=decision.probes.purities,
             every_purity=True,
             own_probes=True,
-            n_decisions=len(recipe.decision.probed_at),
+            n_decisions=len(decision.probed_at),
             tasks=counted_tasks(context, phase),
         )
 
