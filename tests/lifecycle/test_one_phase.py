@@ -345,7 +345,7 @@ def test_text_that_has_changed_is_taken_only_if_that_is_accepted(
 @pytest.mark.parametrize("mode", ["in-run", "probe-law"])
 def test_several_decision_points(tmp_path: Path, tiny_recipe: Make, mode: str) -> None:
     content = tiny_recipe(tmp_path / "p", arms=["evermix"])
-    content["decision"] = content["decision"] | {"mode": mode, "at": [0.4, 0.7], "experiments": {"budget": 0.3}}
+    content["decision"] = content["decision"] | {"mode": mode, "at": [0.4, 0.7]}
     result = _run(content)
     first, second = result.decisions
     assert [first.at_step, second.at_step] == [24, 42]
