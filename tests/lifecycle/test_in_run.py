@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 import evermix as em
@@ -23,6 +25,8 @@ from evermix.lifecycle.evidence.timetable import timetable
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.state import ModelState
 from evermix.recipe import Recipe
+from evermix.reports.decision_tables import decision_lines, responses_grid, segments_grid
+from evermix.reports.plans import print_plan
 from evermix.results import PhaseResult, RunResult
 from tests.lifecycle.killing import comparable, kill_when
 
@@ -91,6 +95,22 @@ def test_what_reading_costs_is_what_was_planned(made: tuple[dict[str, Any], RunR
     assert (phase.n_segments, phase.decided_at) == (16, (21, 42))
     read = sum(decision.compute.n_tokens for decision in last_phase(result).decisions)
     assert read == plan.arms["evermix"].tokens_by_part["evaluation"] == 17 * phase.evaluation_sequences * 3 * 32
+
+
+def test_tables_and_plan_show_segments_responses_and_what_is_expected(made: tuple[dict[str, Any], RunResult]) -> None:
+    decision = last_phase(made[1]).decisions[-1]
+    segments, responses = segments_grid(decision), responses_grid(decision)
+    assert segments is not None
+    assert len(segments.rows) == len(decision.segments) == 18
+    assert [row[0].text for row in segments.rows if "before it" in row[0].text] == ["1, before it", "2, before it"]
+    assert responses is not None
+    assert [row[0].text for row in responses.rows] == list(decision.responses)
+    assert any(line.startswith("Expected gain over the mixture in force: ") for line in decision_lines(decision))
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_plan(em.plan(Recipe.model_validate(made[0])), console)
+    shown = " ".join(console.export_text().split())
+    assert "before steps 21, 42: 16 segments of the run itself" in shown
+    assert "pretraining: deciding is expected to gain" in shown
 
 
 def test_measuring_and_pieces_change_no_weight(tmp_path: Path, tiny_recipe: Make) -> None:

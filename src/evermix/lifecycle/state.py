@@ -316,13 +316,14 @@ def _self_distillation(context: RunContext, phase: PhaseRecipe) -> SelfDistillat
 def _compute(context: RunContext, piece: Piece, n_tokens: float, record: Mapping[str, Any]) -> Compute:
     """What a training cost: `n_tokens` are expected of its rows; `record` is of the finished training."""
     counts, size = record.get("counts"), context.size
+    seconds = record["seconds"] - sum(point["seconds"] for point in record["measured"])  # booked by who decides
     if not counts:
-        return Compute.of(piece.part, size.training(n_tokens), n_tokens, record["seconds"])
+        return Compute.of(piece.part, size.training(n_tokens), n_tokens, seconds)
     learnt, written, taught = (counts[f"n_{name}_tokens"] for name in ("student", "generation", "teacher"))
     writing, teaching = counts["generation_seconds"], counts["teacher_seconds"]
     return Compute.sum(
         (
-            Compute.of(piece.part, size.training(learnt), learnt, max(record["seconds"] - writing - teaching, 0.0)),
+            Compute.of(piece.part, size.training(learnt), learnt, max(seconds - writing - teaching, 0.0)),
             Compute.of("generation", size.evaluation(written), written, writing),
             Compute.of("evaluation", size.evaluation(taught), taught, teaching),
         )

@@ -63,7 +63,8 @@ def decision_lines(decision: Decision) -> list[str]:
     if decision.affordable_probe_steps is not None:
         lines.append(f"Probes: {held_probes(decision.probe_steps, decision.affordable_probe_steps)}.")
     if decision.assessment_absent is not None:
-        lines.append(f"No intervals and warnings: {decision.assessment_absent}.")
+        lacks = "No intervals and warnings" if decision.expected is None else "Not resampled, no warnings"
+        lines.append(f"{lacks}: {decision.assessment_absent}.")
     return lines + (swarm_lines(decision.swarm) if decision.swarm is not None else [])
 
 
