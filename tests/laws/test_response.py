@@ -9,7 +9,8 @@ from scipy.optimize import approx_fprime
 
 from evermix.designs.balanced import balanced_levels
 from evermix.errors import NotFittedError, ObservationError
-from evermix.laws.response import Estimate, Horizon, ResponseLaw, pooled, shrunk
+from evermix.laws.horizon import Horizon
+from evermix.laws.response import Estimate, ResponseLaw, pooled, shrunk
 from evermix.observations.runs import Runs
 
 M, K = 6, 8

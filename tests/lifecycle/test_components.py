@@ -72,6 +72,27 @@ def test_several_components_have_a_probe_each_beside_old() -> None:
     assert found.own == (0, 1, 2, 3)
 
 
+@given(st.integers(0, 1000), st.sampled_from([(0.05, 0.15, 0.4, 0.9, 1.6, 2.9), (0.5, 1.5)]))
+def test_designed_probes_are_as_many_whatever_the_components(seed: int, levels: tuple[float, ...]) -> None:
+    """Over the leaves the bundle keeps its proportions; every component takes every level once."""
+    found = components({"a": 0.5, "b": 0.3, "c": 0.2})
+    centre = Mixture(found.components, [0.6, 0.4])
+    parts = found.designed(centre, len(levels), levels, seed)
+    assert len(parts) == len(levels)
+    for part in parts:
+        assert part.trained_on["a"] * 0.3 == pytest.approx(part.trained_on["b"] * 0.5)
+        assert part.shares["d"] == pytest.approx(part.trained_on["d"])
+    ratios = [part.shares["d"] / part.shares["old"] * 0.6 / 0.4 for part in parts]
+    assert np.prod(ratios) == pytest.approx(1), "the levels of both components are the same in another order"
+    assert len({part.name for part in parts}) == len(parts)
+
+
+def test_a_component_of_no_share_is_seen_by_designed_probes() -> None:
+    found = components({"a": 0.5, "b": 0.3, "c": 0.2})
+    parts = found.designed(Mixture(found.components, [1.0, 0.0]), 2, (0.5, 1.5), 0)
+    assert all(0 < part.shares["d"] < 0.2 for part in parts)
+
+
 def test_the_published_prior_is_half_of_the_bundle_and_half_new() -> None:
     """Half new, half old in its proportions: over the components the halves themselves."""
     found = components({"a": 0.5, "b": 0.3, "c": 0.2})

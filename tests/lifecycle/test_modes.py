@@ -54,7 +54,7 @@ def test_the_published_decision_of_a_midtraining(adapters: list[Path]) -> None:
     shares = [Mixture(COMPONENTS, [1 - u, u]) for u in PURITIES]
     probes = [
         Probe(
-            Component(f"new@{u:g}", mixture, mixture, u),
+            Component(f"new@{u:g}", mixture, mixture),
             folder,
             evaluate(_merged([folder], [1.0]), heldout).loss_nats,
             1,

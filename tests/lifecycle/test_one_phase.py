@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -365,7 +366,7 @@ def test_several_decision_points(tmp_path: Path, tiny_recipe: Make, mode: str) -
 @pytest.mark.parametrize("phases", [[], [{"name": "first", "kind": "pretrain"}]])
 def test_probes_at_every_purity_on_the_way(tmp_path: Path, tiny_recipe: Make, phases: list[dict[str, Any]]) -> None:
     content = tiny_recipe(tmp_path / "p", arms=["evermix"], model={"rung": "0.05M"})
-    probes = content["decision"]["probes"] | {"purities": [0.3, 0.9]}
+    probes = content["decision"]["probes"] | {"purities": [0.3, 0.9], "design": "pure"}
     content["decision"] = content["decision"] | {"mode": "probe-law", "probes": probes}
     (decision,) = _run(content | ({"phases": phases} if phases else {})).decisions
     names = ("code", "prose", "noise")
@@ -377,6 +378,27 @@ def test_probes_at_every_purity_on_the_way(tmp_path: Path, tiny_recipe: Make, ph
             assert shares == pytest.approx(expected)
     planned = plan(Recipe.model_validate(content | ({"phases": phases} if phases else {})))
     assert planned.phases[0][0].n_probes == len(decision.probes)
+
+
+def test_designed_probes_on_the_way(tmp_path: Path, tiny_recipe: Make) -> None:
+    """As many as the recipe says; every domain takes every level of the prior once, before the sum is made one."""
+    content = tiny_recipe(tmp_path / "p", arms=["evermix"], model={"rung": "0.05M"})
+    designed: dict[str, Any] = {"design": "designed", "number": 4, "levels": [0.1, 0.4, 1.2, 2.3]}
+    content["decision"] = content["decision"] | {
+        "mode": "probe-law",
+        "probes": content["decision"]["probes"] | designed,
+        "at": [0.4, 0.7],
+    }
+    first, second = _run(content).decisions
+    assert set(first.probes) == {f"mixture {number}" for number in range(1, 5)}
+    shares = np.array([list(probe.shares.values()) for probe in first.probes.values()])
+    levels = 3 * shares  # of a uniform prior, up to a factor per probe
+    in_least = {tuple(sorted(np.round(row / row.min(), 6))) for row in levels}
+    possible = itertools.product(designed["levels"], repeat=3)
+    assert in_least <= {tuple(sorted(np.round(np.array(row) / min(row), 6))) for row in possible}
+    assert len({tuple(probe.shares.values()) for probe in (*first.probes.values(), *second.probes.values())}) == 8
+    planned = plan(Recipe.model_validate(content))
+    assert planned.phases[0][0].n_probes == 4
 
 
 @pytest.mark.parametrize(

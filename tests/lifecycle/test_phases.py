@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from evermix.errors import DomainError, EvermixError, RecipeError
+from evermix.laws.horizon import Horizon, Moves, learnt
 from evermix.ledger import Ledger, Project
-from evermix.lifecycle import run
+from evermix.lifecycle import plan, run
 from evermix.lifecycle.context import open_context
 from evermix.lifecycle.evidence.modes import MODES
 from evermix.lifecycle.progress import Reporter
@@ -231,6 +233,34 @@ def test_the_horizon_moves_predictions_away_from_the_base(life: Make, tmp_path: 
     base = made[1.0].base_loss_nats["code"]
     near, far = (base - made[horizon].predicted_loss_nats["code"] for horizon in (1.0, 3.0))
     assert 0 < near < far
+
+
+def test_the_horizon_is_learnt_from_what_an_earlier_phase_did(finished: Finished) -> None:
+    """At first the recipe's; then by how far phase `code` moved its loss, on decision text that the next one reads."""
+    (first,), (second,) = (row.decisions for row in _rows(finished[1], "evermix")[1:])
+    assert first.horizon == {"prose": 2.0, "code": 2.0}
+    names = tuple(second.horizon or {})
+    assert names == ("code", "prose (2)", "noise")
+    base, then = first.base_loss_nats["code"], second.base_loss_nats["code"]
+    came = Moves({"code": (first.predicted_loss_nats["code"] - base) / 2.0}, {"code": then - base})
+    expected = learnt(Horizon(2.0, 0.35, 0.35), [came], names).factor
+    assert list((second.horizon or {}).values()) == pytest.approx(np.asarray(expected).tolist())
+    assert second.horizon != dict.fromkeys(names, 2.0)
+
+
+def test_merged_probes_are_pure_beside_designed_ones(finished: Finished, life: Make, tmp_path: Path) -> None:
+    """What is merged must lie in the span of the probes; what a law reads need not."""
+    _take_up(finished[0], tmp_path / "project")
+    content = life(tmp_path / "project", arms=["evermix", "lora-merge"])
+    designed = {"design": "designed", "number": 2, "levels": [0.2, 1.5]}
+    content["decision"] = content["decision"] | {"probes": content["decision"]["probes"] | designed}
+    result = _run(content)
+    by_law, merged = (_rows(result, arm)[2].decisions[0].probes for arm in ("evermix", "lora-merge"))
+    assert set(by_law) == {"mixture 1", "mixture 2"}
+    assert "old" in merged
+    assert {"prose (2)", "noise"} < set(merged)
+    counted = plan(Recipe.model_validate(content)).phases[0][2].n_probes
+    assert counted == 2
 
 
 def test_replay_auto_recomputes_what_promises_to_pay(finished: Finished, life: Make, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_accuracy_decides_against_the_losses() -> None:
     shares = [Mixture(domains, [0.9, 0.1]), Mixture(domains, [0.1, 0.9])]
     losses = [np.array([1.0, 2.0]), np.array([2.5, 2.0])]
     probes = [
-        Probe(Component(str(k), share, share, 0.9), Path(), loss, 100, 1.0)
+        Probe(Component(str(k), share, share), Path(), loss, 100, 1.0)
         for k, (share, loss) in enumerate(zip(shares, losses, strict=True))
     ]
     heldout = HeldoutText(domains, (torch.zeros((2, 8), dtype=torch.long),) * 2, np.array([10.0, 10.0]))

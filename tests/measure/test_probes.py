@@ -53,7 +53,7 @@ def test_components_are_old_and_each_domain_at_each_purity() -> None:
 def test_a_probe_learns_its_domain_and_is_its_adapter(store: TokenStore, base: Path, tmp_path: Path) -> None:
     heldout = HeldoutText.from_store(store, "decision", 8)
     noise = store.domains.index("noise")
-    component = Component("noise", Mixture.from_dict(store.domains, {"noise": 0.9, "code": 0.1}), noise, 0.9)
+    component = Component("noise", Mixture.from_dict(store.domains, {"noise": 0.9, "code": 0.1}), noise)
     probe = train_probe(base, store, component, SETTINGS, heldout, tmp_path / "p")
     before = evaluate(load_model(base), heldout).loss_nats
     assert probe.loss_nats[noise] < before[noise] - 0.05

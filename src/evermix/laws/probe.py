@@ -41,7 +41,8 @@ class ProbeLaw(PowerLinkLaw):
         own: per metric, the column of the domain it is the held-out loss of, or None for other metrics; None: no
             metric is of a domain.
         base: shape (metrics,), metrics of the model that the probes start from; None: probes are taken as they are.
-        horizon: h, how many times as far from the base as the probes' metrics those of the run will be.
+        horizon: h, how many times as far from the base as the probes' metrics those of the run will be; a number or
+            one per metric.
         is_rate: per metric, whether it is an error rate, which is not moved above 1; None: none is.
         prior_log_tau: prior mean of log tau of other domains. ridge: its weight.
         prior_a, prior_weight_a: prior on a (log scale) and its weight.
@@ -61,7 +62,7 @@ class ProbeLaw(PowerLinkLaw):
         self,
         own: Sequence[int | None] | None = None,
         base: npt.ArrayLike | None = None,
-        horizon: float = 1.0,
+        horizon: npt.ArrayLike = 1.0,
         is_rate: Sequence[bool] | None = None,
         prior_log_tau: float = -3.5,
         ridge: float = 0.3,
@@ -87,14 +88,15 @@ class ProbeLaw(PowerLinkLaw):
 
     def _at_horizon(self, runs: Runs) -> Runs:
         """Probes with their metrics moved on to the horizon; never below half of the probe's."""
+        horizon: Floats = np.asarray(self.horizon, dtype=np.float64)
         if self.base is None:
-            if self.horizon != 1:
+            if (horizon != 1).any():
                 raise ObservationError("a horizon needs the metrics of the base", received=self.horizon)
             return runs
         base: Floats = np.asarray(self.base, dtype=np.float64)
         is_rate = np.zeros(runs.n_metrics, dtype=bool) if self.is_rate is None else np.array(self.is_rate)
-        for what, array in (("base", base), ("is_rate", is_rate)):
-            if array.shape != (runs.n_metrics,):
+        for what, array in (("base", base), ("is_rate", is_rate), ("horizon", horizon)):
+            if array.shape != (runs.n_metrics,) and not (array is horizon and not array.ndim):
                 raise ObservationError(f"{what} must have one entry per metric, {runs.n_metrics}", received=array.shape)
-        moved = np.maximum(base + self.horizon * (runs.values - base), runs.values / 2)
+        moved = np.maximum(base + horizon * (runs.values - base), runs.values / 2)
         return replace(runs, values=np.where(is_rate, np.minimum(moved, 1.0), moved))

@@ -14,9 +14,10 @@ segment, which may lie on the first plateau:
 
     y_k = c_0' + c_1' x_k - r' z_k,   F = -c_1' log(T / t_K),   T the tokens of the whole run
 
-and the slope until the end is the geometric mean of response and fall, brought to h times the mean response:
+and the slope until the end is the geometric mean of response and fall, brought to h times the mean response, h a number
+or one per domain (`laws/horizon.py`):
 
-    b = g sqrt(r F),   g such that mean log b = mean log(h r), over domains
+    b = g h sqrt(r F),   g such that mean log b = mean log(h r), over domains
 
 That slope is uncertain, and it may be quite wrong: a domain that seems to be learnt may lie on a plateau that it leaves
 later (pronunciations did, at a fifth of a run, and then answered ten times as strongly). So b has a distribution: with
@@ -44,29 +45,13 @@ from scipy.special import logsumexp
 
 from evermix.errors import ObservationError
 from evermix.laws.base import Floats, MixingLaw, weighted
+from evermix.laws.horizon import Horizon
 from evermix.observations.runs import Runs
 
 _LEAST_RESPONSE = 0.02  # in the metric's unit per log share: a domain that seems not to answer is still heard
 _LEAST_FALL = 0.03  # in the metric's unit
 _LEAST_VARIANCE = 1e-4  # of responses between domains
 _OF_THE_TREND = 3  # terms
-
-
-@dataclass(frozen=True)
-class Horizon:
-    """How many times as far as a segment the rest of a run moves a loss, and how well that is known.
-
-    Attributes:
-        factor: h.
-        shared_sd, own_sd: standard deviations of log h: what is the same for all domains, and of each beside it.
-        late: q_1, the chance of a late learner per log of tokens to come. late_slope: of such, in nats per log share.
-    """
-
-    factor: float = 2.2
-    shared_sd: float = 0.35
-    own_sd: float = 0.35
-    late: float = 0.1
-    late_slope: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -152,10 +137,10 @@ class ResponseLaw(MixingLaw):
         n, m = table.mixtures.shape
         self.own_ = self._own(table.values.shape[1], m)
         self.centre_ = self._centre(table.mixtures)
-        z, x = self._logs(table.mixtures), self._times(n)
+        z, x = self.logs(table.mixtures), self._times(n)
         fits = [_fit(y, z[:, i], x) for i, y in enumerate(table.values.T)]
         self.level_, self.noise_, self.objective_, r, r_error, F, F_error = np.array(fits).T
-        self.fall_ = Estimate(F * self._log_rest(), F_error * self._log_rest())
+        self.fall_ = Estimate(F * self.log_rest, F_error * self.log_rest)
         self.response_ = shrunk(
             Estimate(r, r_error) if self.earlier is None else pooled(Estimate(r, r_error), self.earlier)
         )
@@ -167,7 +152,7 @@ class ResponseLaw(MixingLaw):
 
     def predict(self, P: npt.ArrayLike) -> Floats:
         """Metrics at mixtures, (..., domains) -> (..., metrics)."""
-        u = self._logs(self._mixtures(P))
+        u = self.logs(self._mixtures(P))
         result: Floats = self.level_ + logsumexp(-self.slopes_ * u[..., None], axis=-1, b=self.weights_)
         return result
 
@@ -208,13 +193,13 @@ class ResponseLaw(MixingLaw):
     @property
     def fall_per_log_token(self) -> Floats:
         """-c_1', shape (metrics,), at least 0: what more tokens are worth, in the metric's unit per log of tokens."""
-        rest = self._log_rest()
+        rest = self.log_rest
         found: Floats = np.maximum(self.fall_.value, 0.0) / rest if rest > 0 else np.zeros(self.n_metrics_)
         return found
 
     def at_slopes(self, P: npt.ArrayLike, slopes: Floats) -> Floats:
         """Metrics at mixtures, were the slopes others: (domains,) and (n, metrics) -> (n, metrics)."""
-        return self.level_ - slopes * self._logs(self._mixtures(P))
+        return self.level_ - slopes * self.logs(self._mixtures(P))
 
     def _own(self, n_metrics: int, m: int) -> npt.NDArray[np.intp]:
         own = np.arange(n_metrics) if self.own is None else np.array(self.own, dtype=np.intp)
@@ -245,14 +230,15 @@ class ResponseLaw(MixingLaw):
         x: Floats = np.log(tokens / tokens[-1])
         return x
 
-    def _log_rest(self) -> float:
-        """log(T / t_K); 0 without a trend."""
+    @property
+    def log_rest(self) -> float:
+        """log(T / t_K), T the tokens of the whole run and t_K those of its segments; 0 without a trend."""
         if self.tokens is None or self.total_tokens is None:
             return 0.0
         return float(np.log(self.total_tokens / np.asarray(self.tokens, dtype=np.float64)[-1]))
 
-    def _logs(self, mixtures: Floats) -> Floats:
-        """z at mixtures, (..., domains) -> (..., metrics)."""
+    def logs(self, mixtures: Floats) -> Floats:
+        """log((p_own + e) / (s_own + e)) at mixtures, (..., domains) -> (..., metrics)."""
         e = self.minimum_share
         result: Floats = np.log((mixtures[..., self.own_] + e) / (self.centre_[self.own_] + e))
         return result
@@ -262,8 +248,9 @@ class ResponseLaw(MixingLaw):
         r = np.maximum(r, _LEAST_RESPONSE)
         if self.tokens is None:
             return r
-        both = np.sqrt(r * np.maximum(F, _LEAST_FALL))
-        wanted = np.log((self.horizon or Horizon()).factor * r).mean()
+        factor = (self.horizon or Horizon()).factor
+        both = factor * np.sqrt(r * np.maximum(F, _LEAST_FALL))
+        wanted = np.log(factor * r).mean()
         slopes: Floats = both * np.exp(wanted - np.log(both).mean())
         return slopes
 
@@ -285,11 +272,11 @@ class ResponseLaw(MixingLaw):
         return sd
 
     def _late_probability(self) -> float:
-        return float(min((self.horizon or Horizon()).late * self._log_rest(), 0.5))
+        return float(min((self.horizon or Horizon()).late * self.log_rest, 0.5))
 
     def _moments(self, p: Floats) -> tuple[Floats, Floats]:
         """Mean and variance of b over the terms' parts of f at one mixture, both (metrics,)."""
-        logs = np.log(self.weights_) - self.slopes_ * self._logs(p)[:, None]
+        logs = np.log(self.weights_) - self.slopes_ * self.logs(p)[:, None]
         parts = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
         mean = (parts * self.slopes_).sum(axis=1)
         return mean, (parts * self.slopes_**2).sum(axis=1) - mean**2

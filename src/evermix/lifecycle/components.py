@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+
 from evermix.constraints import Bounds
+from evermix.designs.balanced import balanced_design
 from evermix.domain_updates import CollapsedSpace
 from evermix.domains import DomainSet
 from evermix.lifecycle.context import RunContext
@@ -16,6 +19,7 @@ from evermix.mixture import Mixture
 from evermix.recipe.phases import Phase
 
 OLD = "old"
+_LEAST_SEEN = 0.05  # of a design's centre, for components that it leaves out
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,31 @@ class MixtureComponents:
             for purity in asked
             for name in probed
         ]
-        return (Component(OLD, self.used, self.old_shares, 0.0), *found)
+        return (Component(OLD, self.used, self.old_shares), *found)
 
     def _part(self, domain: str, purity: float, name: str) -> Component:
         mixture = self.used.blend(Mixture.from_dict(self.leaves, {domain: 1.0}), purity)
-        return Component(name, mixture, self.shares_of(mixture), purity)
+        return Component(name, mixture, self.shares_of(mixture))
+
+    def designed(self, centre: Mixture, n: int, levels: tuple[float, ...], seed: int) -> tuple[Component, ...]:
+        """What designed probes are trained on: mixtures in which every component takes every level equally often.
+
+        Their number does not grow with that of the components.
+
+        Args:
+            centre: over the components; one of no share gets an even part of a twentieth, so that it is seen.
+            n, levels: see `designs.balanced_design`.
+            seed: of the levels that are drawn.
+
+        Raises:
+            MixtureError: on levels or n out of range.
+        """
+        if centre.weights.min() <= 0:
+            centre = centre.blend(Mixture.uniform(self.components), _LEAST_SEEN)
+        drawn = balanced_design(centre, n, levels, np.random.default_rng(seed))
+        return tuple(
+            Component(f"mixture {number}", self.expand(shares), shares) for number, shares in enumerate(drawn, 1)
+        )
 
     def shares_of(self, mixture: Mixture) -> Mixture:
         """The components' totals of a mixture of leaves."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from evermix.lifecycle.assembling import PhaseResults, assemble, phase_result
 from evermix.lifecycle.changes import check_unchanged, note_begun
 from evermix.lifecycle.context import RunContext, open_context, over_every_text
 from evermix.lifecycle.equal_compute import Entrant, entrants, estimate, in_turn, phases_of
+from evermix.lifecycle.evidence import EVIDENCE
 from evermix.lifecycle.known_text import note_text
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.scoring import check_tasks, score_before
@@ -139,7 +141,7 @@ def go_through(
         with context.reporter.stage(", ".join(places), n_tokens[number]):
             outcome = ARMS[entrant.arm].run(context, state, phases[: number + 1])
             rows.append(phase_result(context, entrant.name, order, phase, outcome, rows))
-        state = outcome.state
+        state = replace(outcome.state, decisions=(*state.decisions, *outcome.decisions))
     return rows
 
 
@@ -157,7 +159,7 @@ def _decide_without_training(context: RunContext) -> tuple[Decision, ...]:
     if context.swarm_project is None:
         return ()
     first: Sequence[Phase] = context.orders[0][:1]
-    evidence = context.recipe.decided_by
+    evidence = EVIDENCE[context.recipe.decided_by]
     decision = decide_before(context, ModelState.initial(context), first, Evermix.name, evidence)
     return () if decision is None else (decision,)
 

@@ -29,7 +29,7 @@ from evermix.mixture import Mixture
 from evermix.models.loading import load_model
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase, PhaseRecipe
-from evermix.results import Compute, CurvePoint, Measurement
+from evermix.results import Compute, CurvePoint, Decision, Measurement
 from evermix.tasks.prompts import PromptEncoder
 from evermix.training.sdft import SelfDistillation, TeacherPrompt, sdft_trainer
 from evermix.training.segment import (
@@ -57,6 +57,7 @@ class ModelState:
         step: optimiser steps since its optimiser began; 0 where the next phase begins with a new one.
         curve: loss curve of its phase.
         measured: losses that decisions of its phase stand on.
+        decisions: that earlier phases have followed, in order.
     """
 
     run_id: str
@@ -65,6 +66,7 @@ class ModelState:
     step: int = 0
     curve: tuple[CurvePoint, ...] = ()
     measured: tuple[Measurement, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
     @classmethod
     def initial(cls, context: RunContext) -> ModelState:

@@ -50,13 +50,11 @@ class Component:
         name: of its domain, or `old`.
         trained_on: what its probe is trained on, over the text's domains.
         shares: the same over what a decision shares out: these domains, or bundles of them.
-        purity: u of `u * domain + (1 - u) * old`; 0 for `old` itself.
     """
 
     name: str
     trained_on: Mixture
     shares: Mixture
-    purity: float
 
 
 @dataclass(frozen=True)
@@ -85,11 +83,11 @@ class Probe:
 
 def components(old: Mixture, purities: Sequence[float]) -> list[Component]:
     """`old` first, then for each purity one component per domain, in domain order."""
-    found = [Component("old", old, old, 0.0)]
+    found = [Component("old", old, old)]
     for purity in purities:
         for j, name in enumerate(old.domains.names):
             blended = old.blend(Mixture(old.domains, np.eye(len(old.domains))[j]), purity)
-            found.append(Component(name if len(purities) == 1 else f"{name}@{purity:g}", blended, blended, purity))
+            found.append(Component(name if len(purities) == 1 else f"{name}@{purity:g}", blended, blended))
     return found
 
 

@@ -22,6 +22,7 @@ Groups = dict[Name, tuple[Name, ...] | dict[Name, tuple[Name, ...]]]
 PriorName = Literal["auto", "natural", "uniform", "start", "half-new", "swarm"]
 Mode = Literal["in-run", "probe-law", "interpolation", "gradient"]
 ProbeMode = Literal["probe-law", "interpolation", "gradient"]
+ProbeDesign = Literal["auto", "pure", "designed"]
 Kl = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"]
 
 
@@ -182,12 +183,28 @@ class GuardRecipe(Model):
     metrics: tuple[Name, ...] | None = Field(None, description="default: every metric")
 
 
+Level = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
+
+
 class ProbeRecipe(Model):
     """LoRA probes of the current model (arXiv 2605.15220; METHODS 2.1)."""
 
     budget: Fraction = Field(0.14, description="part of the run's training FLOPs that all decisions may spend")
     steps: Annotated[int, Field(ge=1)] | None = Field(
         None, description="steps of one probe; default: what the budget allows, from 5 to 200"
+    )
+    design: ProbeDesign = Field(
+        "auto",
+        description="what probes are trained on: pure, a domain each; designed, a mixture each, balanced over domains, "
+        "so that their number does not grow with them; auto: designed where that is fewer in mode probe-law",
+    )
+    number: Annotated[int, Field(ge=2, le=64)] = Field(
+        6, description="of designed probes, a multiple of the number of levels"
+    )
+    levels: tuple[Level, ...] = Field(
+        (0.05, 0.15, 0.4, 0.9, 1.6, 2.9),
+        min_length=2,
+        description="of every domain's share in designed probes, in its own of the prior",
     )
     purities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.9,), min_length=1, description="shares of the domain in its probes; the rest is the mixture used so far"
@@ -203,8 +220,18 @@ class ProbeRecipe(Model):
         "allows",
     )
 
+    @model_validator(mode="after")
+    def _blocks(self) -> Self:
+        _check_blocks("levels", self.levels, "number", self.number)
+        return self
 
-Level = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
+
+def _check_blocks(key: str, levels: tuple[float, ...], n_key: str, n: int) -> None:
+    """That n mixtures can be made in which every domain takes every level equally often."""
+    if len(set(levels)) != len(levels):
+        raise LocatedError((key,), f"levels must differ (given: {list(levels)})")
+    if n % len(levels):
+        raise LocatedError((n_key,), f"must be a multiple of the {len(levels)} {key} (given: {n})")
 
 
 class ExperimentRecipe(Model):
@@ -235,11 +262,8 @@ class ExperimentRecipe(Model):
     @model_validator(mode="after")
     def _blocks(self) -> Self:
         for key, levels in (("levels", self.levels), ("later_levels", self.later_levels)):
-            if levels is not None and len(set(levels)) != len(levels):
-                raise LocatedError((key,), f"levels must differ (given: {list(levels)})")
-            if levels is not None and self.segments % len(levels):
-                message = f"must be a multiple of the {len(levels)} {key} (given: {self.segments})"
-                raise LocatedError(("segments",), message)
+            if levels is not None:
+                _check_blocks(key, levels, "segments", self.segments)
         return self
 
 
@@ -319,10 +343,19 @@ class DecisionRecipe(ProposalRecipe):
         """Where probes decide on the way."""
         return self.at or (0.4,)
 
+    def designs_probes(self, n_pure: int) -> bool:
+        """Whether probes are trained on designed mixtures, where pure ones would be so many."""
+        if self.probe_mode != "probe-law":
+            return False
+        return self.probes.design == "designed" or (self.probes.design == "auto" and n_pure > self.probes.number)
+
     @model_validator(mode="after")
     def _increasing(self) -> Self:
         if self.at is not None and (not self.at or list(self.at) != sorted(set(self.at))):
             raise LocatedError(("at",), f"there must be decision points, and they must increase (at: {list(self.at)})")
+        if self.probes.design == "designed" and self.probe_mode != "probe-law":
+            message = f"mode {self.mode} interpolates between pure probes; take auto or pure, or mode probe-law"
+            raise LocatedError(("probes", "design"), f"{message} (given: designed)")
         return self
 
 

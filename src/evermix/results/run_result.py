@@ -183,6 +183,8 @@ class Decision(Record):
         prior: what KL pulled towards, over the components.
         kl_weight, kl_source: its weight in the objective's unit per nat, and where it comes from.
         base_loss_nats, probes, probe_tokens: empty where there were no probes.
+        horizon: per metric, how many times as far as probes or segments the training was taken to move it; None where
+            it was not asked.
         probe_steps: of each probe; affordable_probe_steps: that the budget would have paid for, where probes were held
             to fewer; else None.
         segments, responses: of experiments within the run, up to the decision; per domain, how its loss answers.
@@ -222,6 +224,7 @@ class Decision(Record):
     binding: tuple[str, ...] = ()
     status: str = ""
     base_loss_nats: dict[str, float] = {}
+    horizon: dict[str, float] | None = None
     probes: dict[str, ProbeRecord] = {}
     probe_tokens: int = 0
     probe_steps: int = 0

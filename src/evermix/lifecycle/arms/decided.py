@@ -10,7 +10,7 @@ from evermix.lifecycle.arms.base import Arm, PhaseOutcome, on_mixture, trained
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.course import Course
 from evermix.lifecycle.deciding import decide
-from evermix.lifecycle.evidence import EVIDENCE
+from evermix.lifecycle.evidence import EVIDENCE, Evidence
 from evermix.lifecycle.evidence.base import on_the_way
 from evermix.lifecycle.evidence.in_run import InRunEvidence
 from evermix.lifecycle.evidence.probe_budget import decided_at
@@ -100,7 +100,7 @@ class BestRunArm(DecidedArm):
     def run(self, context: RunContext, state: ModelState, phases: Sequence[Phase]) -> PhaseOutcome:
         """The decision is made as by arm evermix; what is trained on is the best run's mixture."""
         phase = phases[-1]
-        decision = decide_before(context, state, phases, self.name, self.evidence)
+        decision = decide_before(context, state, phases, self.name, EVIDENCE[self.evidence])
         comparison = None if decision is None or decision.proposal is None else decision.proposal.comparison
         best = None if comparison is None or BEST_RUN not in comparison else comparison[BEST_RUN].mixture
         if decision is None or best is None:
@@ -115,10 +115,9 @@ class BestRunArm(DecidedArm):
 
 
 def decide_before(
-    context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str, evidence: EvidenceName
+    context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str, kind: Evidence
 ) -> Decision | None:
     """The decision before the last of the phases; None where there is nothing to decide."""
-    kind = EVIDENCE[evidence]
     request = kind.request(context, state, phases, arm)
     return None if request is None else decide(context, kind, state, request)
 
@@ -133,7 +132,7 @@ def _before(
 ) -> PhaseOutcome:
     """Decide before the last of the phases, and train it on that; on the recipe's start where nothing is decided."""
     phase = phases[-1]
-    decision = decide_before(context, state, phases, arm, evidence)
+    decision = decide_before(context, state, phases, arm, EVIDENCE[evidence])
     if decision is None:
         return on_mixture(context, state, phase, context.named_mixture(phase))
     outcome = on_mixture(context, state, phase, decided_mixture(context, phase, decision))

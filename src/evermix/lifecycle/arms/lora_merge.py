@@ -28,7 +28,7 @@ from evermix.ledger import content_hash
 from evermix.lifecycle.arms.base import Arm, PhaseOutcome
 from evermix.lifecycle.arms.decided import Evermix, decide_before
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.evidence import EVIDENCE
+from evermix.lifecycle.evidence.probes import ProbeEvidence
 from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.work import Work
 from evermix.measure.interpolation import Adapter, Interpolation
@@ -43,6 +43,7 @@ from evermix.results import Decision
 Floats = npt.NDArray[np.float64]
 _CHECKPOINT = "merged"
 _ROUNDING = 1e-12
+_PROBES = ProbeEvidence(to_be_merged=True)
 
 
 class LoraMerge(Arm):
@@ -54,7 +55,7 @@ class LoraMerge(Arm):
         """Decide the last phase's mixture, and merge the probes at it."""
         phase = phases[-1]
         is_pretraining = phase.recipe.kind == "pretrain"
-        decision = None if is_pretraining else decide_before(context, state, phases, self.name, "probes")
+        decision = None if is_pretraining else decide_before(context, state, phases, self.name, _PROBES)
         if decision is None:
             return Evermix().run(context, state, (*phases[:-1], phase.by_itself))
         probes = _probes(context, state, decision)
@@ -84,7 +85,7 @@ class LoraMerge(Arm):
     def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:
         """The probes are the training, where there are any before a phase."""
         if phases[-1].recipe.kind != "pretrain":
-            work = EVIDENCE["probes"].estimate(recipe, phases[-1])
+            work = _PROBES.estimate(recipe, phases[-1])
             if work:
                 return work
         return Evermix().estimate(recipe, (*phases[:-1], phases[-1].by_itself))
@@ -116,9 +117,9 @@ def adapter_weights(decision: Decision) -> Floats:
 
 def _train_again(context: RunContext, state: ModelState, phases: Sequence[Phase]) -> None:
     """The probes of a decision that are damaged; it stands, for they come out as they were."""
-    request = EVIDENCE["probes"].request(context, state, phases, LoraMerge.name)
+    request = _PROBES.request(context, state, phases, LoraMerge.name)
     assert request is not None  # there is a decision
-    EVIDENCE["probes"].measure(context, state, request)
+    _PROBES.measure(context, state, request)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class DecisionRequest:
         in_force: of a decision on the way, the mixture that is trained on until then, over the leaves.
         purities: of probes; `every_purity`: where several domains are probed, each at all of them.
         own_probes: whether recomputed domains have probes of their own.
+        to_be_merged: whether probes must be pure, as they are merged in the end.
         n_decisions: of the phase, which share the budget of probes.
         horizon: how many times as far as a probe the training moves a loss.
         tasks: that it is for; none: it is for the objective over decision text.
@@ -72,6 +73,7 @@ class DecisionRequest:
     purities: tuple[float, ...] = ()
     every_purity: bool = False
     own_probes: bool = False
+    to_be_merged: bool = False
     n_decisions: int = 1
     horizon: float = 1.0
     tasks: tuple[CountedTask, ...] = ()

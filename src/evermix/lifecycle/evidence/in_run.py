@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from evermix.deciding.by_law import LawDecision, LawProblem, decide_by_law
 from evermix.designs.balanced import balanced_design
 from evermix.domains import DomainSet
 from evermix.laws.base import MixingLaw
+from evermix.laws.horizon import Horizon, Moves, learnt
 from evermix.laws.response import Estimate, ResponseLaw
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.evidence.base import (
@@ -45,6 +47,7 @@ from evermix.results.run_result import EvidenceName
 Floats = npt.NDArray[np.float64]
 KL = 0.5  # in spreads of the predicted objective
 _DRAWS = 1000
+_TREND_ERROR = 0.3  # standard deviation, of the mean fall that was foretold
 _AGEING = 0.5  # of a response: the standard error that it gains from one experiment to the next
 _INTERVAL = (5, 95)  # percent
 _NOT_RESAMPLED = "segments of one run are no independent runs: intervals are of slopes drawn from what they leave open"
@@ -184,15 +187,21 @@ class SegmentsMeasured:
         )
 
     def law(self, context: RunContext, request: DecisionRequest) -> ResponseLaw:
-        """That of the last experiment; the responses of earlier ones are its prior."""
+        """That of the last experiment: what earlier ones found is its prior, what came of them its horizon."""
         total = float(context.mean_length(context.over_all(request.prior)) * request.phase.n_rows)
-        earlier, law = None, ResponseLaw()
+        names, horizon, moves = request.phase.domains, Horizon(), list[Moves]()
+        before: ResponseLaw | None = None
         for each in self.experiments:
-            law = ResponseLaw(request.components.own, each.tokens, total, _in_force(request).weights, earlier=earlier)
-            law.fit(Runs.of(each.mixtures, each.losses))
-            found = law.response_
-            earlier = Estimate(found.value, np.hypot(found.error, _AGEING * found.value))
-        return law
+            centre = _in_force(request).weights if each is self.experiments[-1] else each.mixtures[1:].mean(axis=0)
+            fitted = partial(_fitted, request, each, total, centre, None if before is None else _aged(before.response_))
+            law = fitted(horizon)
+            if before is not None:
+                moves.append(_came_of(before, law, names))
+                horizon = learnt(Horizon(), moves, names)
+                law = fitted(horizon)
+            before = law
+        assert before is not None, "it is decided after an experiment"
+        return before
 
     def _spent(self, context: RunContext, request: DecisionRequest) -> float:
         """FLOPs of reading, as a part of the phase's training."""
@@ -225,6 +234,33 @@ def _may_stay(context: RunContext, state: ModelState, request: DecisionRequest, 
     in_force, most = _in_force(request), found.problem.ceilings
     is_guarded = most is None or bool((found.problem.law.predict(in_force.weights) <= most).all())
     return is_guarded and context.within_rules(state.history, in_force, request.n_rows) is in_force
+
+
+def _fitted(
+    request: DecisionRequest, seen: Segments, total: float, centre: Floats, earlier: Estimate | None, horizon: Horizon
+) -> ResponseLaw:
+    law = ResponseLaw(request.components.own, seen.tokens, total, centre, horizon, earlier)
+    return law.fit(Runs.of(seen.mixtures, seen.losses))
+
+
+def _aged(response: Estimate) -> Estimate:
+    """What an experiment has found, as the next one may rely on it."""
+    return Estimate(response.value, np.hypot(response.error, _AGEING * response.value))
+
+
+def _came_of(before: ResponseLaw, after: ResponseLaw, names: tuple[str, ...]) -> Moves:
+    """What the change of mixture between two experiments foretold by the end of the second, and what came.
+
+    With t of T tokens seen by the first and t' by the second, a part w = log(t'/t) / log(T/t) of the way, the slope is
+    (1 - w) + w h of what it is at a horizon of 1:
+        l' - l + w F = -((1 - w) + w h) (b / h) log(p'/p) + c,   F the fall that was foretold until the end
+    """
+    way = 1 - after.log_rest / before.log_rest
+    slope = before.slope_ / (before.horizon or Horizon()).factor
+    moved = -slope * (before.logs(after.centre_) - before.logs(before.centre_))
+    fall = way * np.maximum(before.fall_.value, 0.0)
+    realised = after.level_ - before.level_ + fall - (1 - way) * moved
+    return Moves(named(names, way * moved), named(names, realised), _TREND_ERROR * float(fall.mean()))
 
 
 def _planned(recipe: Recipe, phase: Phase) -> Timetable:

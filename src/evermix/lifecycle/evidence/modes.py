@@ -53,7 +53,7 @@ def decide_by_probe_law(problem: DecisionProblem) -> ModeOutcome:
     measured = problem.measured
     tasks_are_rates = measured.tasks is not None and measured.tasks.are_rates
     is_rate = [tasks_are_rates and i >= len(measured.base_loss_nats) for i in range(len(measured.base_values))]
-    law = ProbeLaw(problem.own, measured.base_values, problem.horizon, is_rate)
+    law = ProbeLaw(problem.own, measured.base_values, problem.horizon.factor, is_rate)
     runs = measured.observations.in_canonical_order()
     law.fit(Runs.of(runs.weights, runs.values))
     return _solved(problem, law, "probe-law", np.random.default_rng(problem.seed))

@@ -103,11 +103,11 @@ class PlannedProbes:
     work: list[Work]
 
 
-def planned_probes(recipe: Recipe, phase: Phase) -> PlannedProbes | None:
-    """The probes of a phase; None where nothing is decided.
+def planned_probes(recipe: Recipe, phase: Phase, to_be_merged: bool = False) -> PlannedProbes | None:
+    """The probes of a phase; None where nothing is decided. To be merged they must be pure.
 
-    A single domain that is probed has a probe per purity; several have one each, beside one of what was learnt before;
-    on the way of a pretraining at every purity.
+    Designed probes are as many as the recipe says. Of pure ones a single domain that is probed has one per purity;
+    several have one each, beside one of what was learnt before; on the way of a pretraining at every purity.
     """
     decision, on_the_way = recipe.decision, phase.recipe.kind == "pretrain"
     at = decided_at(recipe, phase)
@@ -121,6 +121,8 @@ def planned_probes(recipe: Recipe, phase: Phase) -> PlannedProbes | None:
         m = len(phase.new) + len(recomputed) + (len(recomputed) < len(phase.known))
         n_probed = len(phase.new) + (len(recomputed) if decision.probe_mode != "probe-law" else 0)
         n_probes = 1 + n_probed if n_probed > 1 else len(recipe.replay.purities)
+    if decision.designs_probes(n_probes) and not to_be_merged:
+        n_probes = decision.probes.number
     candidates = candidate_count(decision, m)
     needs = ProbeNeeds(n_probes, candidates, len(phase.domains), phase.batch_rows, phase.n_steps, len(at))
     planned = plan_probes(decision, needs, recipe.corpus.heldout_sequences)

@@ -1,27 +1,17 @@
-"""Evidence by probes of the model itself (OP-Mix, arXiv 2605.15220; METHODS 2): short LoRA trainings, a decision mode.
-
-With tasks that count, base and probes are scored on them too. With r of n answers right (or a mean score of r / n), the
-error rate that laws are fitted to is
-
-    (n - r + 1/2) / (n + 1)
-
-which is never 0 nor 1, as laws of positive quantities ask for.
-"""
+"""Evidence by probes of the model itself (OP-Mix, arXiv 2605.15220; METHODS 2): short LoRA trainings, and a mode."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from transformers import PreTrainedModel
 
 from evermix.errors import ConvergenceError
-from evermix.ledger import content_hash
+from evermix.laws.horizon import Horizon
 from evermix.lifecycle.components import MixtureComponents
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.evidence.base import (
@@ -36,42 +26,45 @@ from evermix.lifecycle.evidence.base import (
     prior_of,
 )
 from evermix.lifecycle.evidence.modes import MODES
+from evermix.lifecycle.evidence.outcomes import learnt_from, learnt_horizon
 from evermix.lifecycle.evidence.probe_budget import (
-    ProbeNeeds,
     candidate_count,
-    plan_probes,
     planned_probes,
     recomputed_domains,
 )
-from evermix.lifecycle.evidence.probed import DecisionProblem, ModeOutcome, ProbeMeasurement, TaskMeasurement
-from evermix.lifecycle.scoring import accuracy_of, score_on_tasks
+from evermix.lifecycle.evidence.probed import DecisionProblem, ModeOutcome, ProbeMeasurement
+from evermix.lifecycle.evidence.probing import probe_all, probe_compute, with_answers
+from evermix.lifecycle.scoring import accuracy_of
 from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.work import Work
-from evermix.measure.probes import Component, Probe, ProbeSettings, load_probe, train_probe
 from evermix.mixture import Mixture
-from evermix.models.loading import load_to_score
 from evermix.objective import Objective
 from evermix.observations import Observations
-from evermix.recipe import ProbeRecipe, Recipe, TrainingRecipe
+from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase, base_name
 from evermix.results import Compute, Decision, ProbeRecord
 from evermix.results.run_result import ErrorRates, EvidenceName, ModeRecord
-from evermix.training.evaluation import evaluate
-from evermix.training.segment import StepReport
-from evermix.version import TRAINING_VERSION
 
 Floats = npt.NDArray[np.float64]
 _RECOMPUTING_IS_WORTH = 1e-3  # of the predicted objective: what one domain's share of its own must gain
 
 
 class ProbeEvidence(Evidence):
-    """LoRA probes of the current model."""
+    """LoRA probes of the current model.
+
+    Args:
+        to_be_merged: whether the probes themselves are merged in the end, and so must be pure.
+    """
 
     name: EvidenceName = "probes"
 
+    def __init__(self, to_be_merged: bool = False) -> None:
+        self.to_be_merged = to_be_merged
+
     def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
-        """Mode interpolation: that the points between two probes reach from the one to the other."""
-        return ["from probe to probe"] if context.recipe.decision.probe_mode == "interpolation" else []
+        """That interpolated points reach from probe to probe; what is merged; what the horizon is learnt from."""
+        between = ["from probe to probe"] if context.recipe.decision.probe_mode == "interpolation" else []
+        return between + ["to be merged"] * request.to_be_merged + learnt_from(state.decisions)
 
     def request(
         self, context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str
@@ -92,6 +85,7 @@ class ProbeEvidence(Evidence):
             purities=recipe.replay.purities,
             own_probes=recipe.decision.probe_mode != "probe-law",
             horizon=recipe.replay.horizon,
+            to_be_merged=self.to_be_merged,
             tasks=counted_tasks(context, phase),
         )
 
@@ -111,15 +105,15 @@ class ProbeEvidence(Evidence):
 
     def measure(self, context: RunContext, state: ModelState, request: DecisionRequest) -> ProbesMeasured:
         """Train every probe that is not finished yet, one after the other, and score it."""
-        measured = _probe_all(context, state, request)
+        measured = probe_all(context, state, request)
         if not request.tasks:
-            return ProbesMeasured(measured, _probe_compute(measured))
-        with_tasks, answering = _with_answers(context, measured, request.tasks)
-        return ProbesMeasured(with_tasks, _probe_compute(measured) + answering)
+            return ProbesMeasured(measured, probe_compute(measured))
+        with_tasks, answering = with_answers(context, measured, request.tasks)
+        return ProbesMeasured(with_tasks, probe_compute(measured) + answering)
 
     def estimate(self, recipe: Recipe, phase: Phase) -> list[Work]:
         """Probes of all decisions of a phase, and what they and their mode read."""
-        planned = planned_probes(recipe, phase)
+        planned = planned_probes(recipe, phase, self.to_be_merged)
         return [] if planned is None else planned.work
 
 
@@ -162,137 +156,6 @@ def counted_tasks(context: RunContext, phase: Phase) -> tuple[CountedTask, ...]:
         if metric is not None and recipe.role == "fit" and recipe.weight > 0 and recipe.domain in there:
             found.append(CountedTask(recipe, task, metric.name, metric.maximised))
     return tuple(found)
-
-
-# Measuring
-
-
-def _probe_all(context: RunContext, state: ModelState, request: DecisionRequest) -> ProbeMeasurement:
-    decision, phase, components = context.recipe.decision, request.phase, request.components
-    parts = components.parts(request.purities, own_probes=request.own_probes, every_purity=request.every_purity)
-    everything = context.heldout(phase.domains, "decision")
-    needs = ProbeNeeds(
-        len(parts),
-        candidate_count(decision, len(components.components)),
-        len(phase.domains),
-        phase.batch_rows,
-        phase.n_steps,
-        request.n_decisions,
-    )
-    plan = plan_probes(decision, needs, min(len(ids) for ids in everything.sequences))
-    settings = _settings(decision.probes, plan.steps, phase.training, context.recipe.seed)
-    heldout = context.heldout(phase.domains, "decision", plan.evaluation_sequences)
-    probes = list[Probe]()
-    with context.reporter.part("probes", f"probing {request.label}", len(parts) * plan.steps) as report:
-        for number, part in enumerate(parts):
-            component = replace(part, trained_on=context.over_all(part.trained_on))
-            before = number * plan.steps
-            trained = _probe(context, state, component, settings, heldout, partial(_shifted, report, before))
-            probes.append(trained)
-            report(before + plan.steps)
-    size = context.size
-    return ProbeMeasurement(
-        state.run_id,
-        state.trained,
-        components.old_shares,
-        tuple(probes),
-        evaluate(load_to_score(state.trained), heldout).loss_nats,
-        heldout,
-        size.adapter_training(sum(probe.n_tokens for probe in probes)),
-        size.evaluation(heldout.n_tokens * (len(probes) + 1)),
-        sum(probe.seconds for probe in probes),
-        steps=plan.steps,
-        affordable_steps=plan.affordable_steps,
-    )
-
-
-def _settings(probes: ProbeRecipe, steps: int, training: TrainingRecipe, seed: int) -> ProbeSettings:
-    """How the probes of one decision are trained."""
-    return ProbeSettings(
-        steps=steps,
-        batch_sequences=training.batch_sequences,
-        learning_rate=training.learning_rate * probes.learning_rate_factor,
-        rank=probes.rank,
-        alpha=probes.alpha,
-        seed=seed + 1_000_003,
-        precision=training.precision,
-    )
-
-
-def _shifted(report: StepReport, before: int, step: int) -> None:
-    report(before + step)
-
-
-def _probe(
-    context: RunContext,
-    state: ModelState,
-    component: Component,
-    settings: ProbeSettings,
-    heldout: Any,
-    report: StepReport,
-) -> Probe:
-    probe_id = content_hash(
-        {
-            "training": TRAINING_VERSION,
-            "base": state.run_id,
-            "trained_on": {name: share.hex() for name, share in component.trained_on.as_dict.items() if share > 0},
-            "settings": asdict(settings),
-            "heldout": [len(ids) for ids in heldout.sequences],
-        }
-    )
-    folder = context.project.run_folder(f"probe-{probe_id}")
-    probe = train_probe(state.trained, context.store, component, settings, heldout, folder, report)
-    record = {
-        "component": component.name,
-        "base": state.run_id,
-        "steps": settings.steps,
-        "trained_on": component.trained_on.as_dict,
-        "loss_nats": dict(zip(heldout.domains.names, probe.loss_nats.tolist(), strict=True)),
-        "flops": context.size.adapter_training(probe.n_tokens),
-        "seconds": probe.seconds,
-    }
-    context.project.ledger.append("probe", probe_id, record)
-    return probe
-
-
-def _with_answers(
-    context: RunContext, measured: ProbeMeasurement, counted: Sequence[CountedTask]
-) -> tuple[ProbeMeasurement, Compute]:
-    """The measurement with the costs of base and probes on tasks, scored once and kept; and what that took."""
-    tasks, tokenizer = [each.task for each in counted], context.store.tokenizer
-    found = [score_on_tasks(context, measured.run_id, measured.checkpoint, tasks)]
-    for probe in measured.probes:
-        load = partial(load_probe, measured.checkpoint)
-        found.append(score_on_tasks(context, probe.adapter.parent.name, probe.adapter, tasks, load))
-    metrics = ([scores.metrics[each.metric] for each in counted] for scores in found)
-    costs = np.array([[_cost(e, m.value, m.n_items) for e, m in zip(counted, row, strict=True)] for row in metrics])
-
-    def measure(model: PreTrainedModel) -> Floats:
-        scores = [each.task.score(model, tokenizer)[each.metric] for each in counted]
-        return np.array([_cost(each, s.value, s.n_items) for each, s in zip(counted, scores, strict=True)])
-
-    n_tokens = sum(task.n_tokens(tokenizer) for task in tasks)
-    rates = all(each.is_accuracy for each in counted)
-    answers = TaskMeasurement(tuple(task.name for task in tasks), costs[0], costs[1:], measure, n_tokens, rates)
-    parts = [part for scores in found for part in scores.compute.by_part.values()]
-    computes = (Compute.of("evaluation", part.flops, part.n_tokens, part.seconds) for part in parts)
-    return replace(measured, tasks=answers), Compute.sum(computes)
-
-
-def _cost(counted: CountedTask, value: float, n_items: int) -> float:
-    """Lower is better: the module's error rate of an accuracy, any other metric as it is."""
-    return (n_items * (1 - value) + 0.5) / (n_items + 1) if counted.is_accuracy else value
-
-
-def _probe_compute(measured: ProbeMeasurement) -> Compute:
-    probe_tokens = sum(probe.n_tokens for probe in measured.probes)
-    read = measured.heldout.n_tokens * (len(measured.probes) + 1)
-    return Compute.of("probes", measured.flops_training, probe_tokens, measured.seconds) + Compute.of(
-        "evaluation", measured.flops_evaluation, read, 0.0
-    )
-
-
-# Concluding
 
 
 def _with_recomputed(
@@ -344,10 +207,18 @@ def decision_problem(
         context.recipe.seed + request.phase.number + request.at_step,
         request.own,
         _ceilings(context, request.phase, measured),
-        request.horizon,
+        _horizon(state, request, measured),
         decision.kl_weight,
         tuple(guard_of(context, request, guard) for guard in decision.guards),
     )
+
+
+def _horizon(state: ModelState, request: DecisionRequest, measured: ProbeMeasurement) -> Horizon:
+    """Per metric; before a phase learnt from what earlier phases have done to losses that probes had foretold."""
+    if request.at_step:
+        return Horizon(request.horizon)
+    base = named(request.phase.domains, measured.base_loss_nats)
+    return learnt_horizon(request.horizon, state.decisions, request.phase.number, base, measured.metrics)
 
 
 def _objective(context: RunContext, request: DecisionRequest) -> Objective:
@@ -443,6 +314,7 @@ def _record(
         binding=proposal.binding,
         status=proposal.status,
         base_loss_nats=named(names, measured.base_loss_nats),
+        horizon=_told(problem) if context.recipe.decision.probe_mode == "probe-law" else None,
         probes={
             probe.component.name: ProbeRecord(
                 shares=dict(probe.component.shares.as_dict), loss_nats=named(names, probe.loss_nats)
@@ -462,6 +334,12 @@ def _record(
         assessment_absent=outcome.assessment_absent,
         compute=compute,
     )
+
+
+def _told(problem: DecisionProblem) -> dict[str, float]:
+    """The horizon of every metric."""
+    metrics = problem.measured.metrics
+    return named(metrics, np.broadcast_to(problem.horizon.factor, len(metrics)))
 
 
 def _error_rates(measured: ProbeMeasurement, predicted: Floats) -> ErrorRates | None:
