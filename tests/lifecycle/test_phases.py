@@ -226,7 +226,8 @@ def test_the_horizon_moves_predictions_away_from_the_base(life: Make, tmp_path: 
     """At horizon h the fitted losses are base + h (probe - base): the prediction lies about h times as far away."""
     made = {}
     for horizon in (1.0, 3.0):
-        content = life(tmp_path / str(horizon), replay={"horizon": horizon, "recompute": "none"})
+        content = life(tmp_path / str(horizon), replay={"recompute": "none"})
+        content["decision"] = content["decision"] | {"probes": content["decision"]["probes"] | {"horizon": horizon}}
         content["phases"] = content["phases"][:2]
         (made[horizon],) = _rows(_run(content), "evermix")[1].decisions
     assert made[1.0].probes == made[3.0].probes

@@ -70,6 +70,7 @@ BASE: dict[str, Any] = {
 }
 SWARM = {**BASE, "method": "olmix", "arms": []}
 PHASES = {**BASE, "phases": [{"name": "base"}, {"name": "more", "training": {"schedule": "cosine"}}]}
+LATER = {**BASE, "phases": [{"name": "base", "kind": "pretrain"}, {"name": "more", "tokens": "5M"}]}
 TASK = {"name": "qa", "file": "qa.jsonl"}
 
 
@@ -106,8 +107,39 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (BASE, {"objective": {"group_weights": {"x": 1}}}, "objective.group_weights: group_weights need groups"),
     (BASE, {"tasks": [TASK | {"stop": ["."]}]}, "tasks.0.stop: a task of kind answer has no stop"),
     (SWARM, {"tasks": [TASK | {"domain": "c"}]}, "tasks.0.domain: "),
-    (BASE, {"replay": {"horizon": 3}}, "replay: belongs to a recipe with phases"),
+    (BASE, {"replay": {"evidence": "in-run"}}, "replay: belongs to a recipe with phases"),
     (BASE, {"retention": {"max_rise": 0.1}}, "retention: belongs to a recipe with phases"),
+    (
+        LATER,
+        {"replay": {"evidence": "in-run"}, "retention": {"max_rise": 0.1}},
+        "retention.max_rise: is held by probes, which know the losses before a phase: set replay.evidence to probes "
+        "(given: 0.1)",
+    ),
+    (
+        LATER,
+        {"replay": {"evidence": "in-run", "recompute": "none"}},
+        "replay.recompute: experiments decide the share of every domain",
+    ),
+    (
+        LATER,
+        {"replay": {"evidence": "in-run"}, "decision": {"mode": "gradient"}},
+        "replay.evidence: in-run belongs to decision.mode in-run",
+    ),
+    (
+        BASE,
+        {"decision": {"mode": "interpolation", "probes": {"design": "designed"}}},
+        "decision.probes.design: mode interpolation interpolates between pure probes",
+    ),
+    (
+        BASE,
+        {"decision": {"probes": {"number": 8}}},
+        "decision.probes.number: must be a multiple of the 6 levels (given: 8)",
+    ),
+    (
+        BASE,
+        {"decision": {"probes": {"levels": [0.5, 0.5, 1.5]}}},
+        "decision.probes.levels: levels must differ (given: [0.5, 0.5, 1.5])",
+    ),
     (BASE, {"decision": {"prior": "half-new"}}, "decision.prior: half-new belongs to decisions by probes in a recipe"),
     (BASE, {"orders": 2}, "orders: belongs to a recipe with phases"),
     (BASE, {"swarm": {"runs": 8}}, "swarm: belongs to method olmix"),

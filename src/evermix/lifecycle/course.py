@@ -35,7 +35,6 @@ class Course:
 
     Attributes:
         phase: which.
-        start: steps that the optimiser has done before the phase.
         state: the model there, on the trunk if there is one: what decisions are made from, and the next phase.
         branch: on a trunk, what has left it to decay; None before that.
         n_steps: trained, of trunk and branch together.
@@ -43,7 +42,6 @@ class Course:
     """
 
     phase: Phase
-    start: int
     state: ModelState
     branch: ModelState | None = None
     n_steps: int = 0
@@ -52,8 +50,12 @@ class Course:
     @classmethod
     def begin(cls, state: ModelState, phase: Phase) -> Course:
         """Nothing of the phase is trained yet."""
-        begun = replace(state, curve=(), measured=()) if phase.carries_on else state.with_new_optimizer()
-        return cls(phase, begun.step, begun)
+        return cls(phase, state.with_its_optimizer() if phase.carries_on else state.with_new_optimizer())
+
+    @property
+    def start(self) -> int:
+        """Steps that the optimiser has done before the phase."""
+        return self.state.began
 
     @property
     def judged(self) -> ModelState:
@@ -80,7 +82,7 @@ class Course:
         """
         course, phase, fork = self, self.phase, self.phase.fork_step
         part = part or part_of(context.recipe, phase)
-        if course.state.step - course.start < min(fork, end):
+        if course.state.phase_step < min(fork, end):
             course = course._along(context, mixture, min(fork, end), part)
         if end <= fork:
             return course

@@ -55,6 +55,7 @@ class ModelState:
         checkpoint: its folder; None for a model that was never trained.
         history: what it was trained on.
         step: optimiser steps since its optimiser began; 0 where the next phase begins with a new one.
+        began: at which of them its phase began.
         curve: loss curve of its phase.
         measured: losses that decisions of its phase stand on.
         decisions: that earlier phases have followed, in order.
@@ -64,6 +65,7 @@ class ModelState:
     checkpoint: Path | None
     history: DataHistory
     step: int = 0
+    began: int = 0
     curve: tuple[CurvePoint, ...] = ()
     measured: tuple[Measurement, ...] = ()
     decisions: tuple[Decision, ...] = ()
@@ -75,7 +77,16 @@ class ModelState:
 
     def with_new_optimizer(self) -> ModelState:
         """The same weights, to be trained on with a new optimiser."""
-        return replace(self, step=0, curve=(), measured=())
+        return replace(self, step=0, began=0, curve=(), measured=())
+
+    def with_its_optimizer(self) -> ModelState:
+        """The same weights at the beginning of a phase that goes on with the optimiser."""
+        return replace(self, began=self.step, curve=(), measured=())
+
+    @property
+    def phase_step(self) -> int:
+        """Optimiser steps since its phase began."""
+        return self.step - self.began
 
     @property
     def trained(self) -> Path:
@@ -178,8 +189,9 @@ def train(context: RunContext, state: ModelState, piece: Piece) -> tuple[ModelSt
     }
     context.project.ledger.append("segment", run_id, ledger_record)
     curve = (*state.curve, *_curve(context, state, piece, record))
-    measured = (*state.measured, *(Measurement.model_validate(point) for point in record["measured"]))
-    return ModelState(run_id, checkpoint, history, piece.end_step, curve, measured), compute
+    measured = (*state.measured, *_measured(context, state, piece, record))
+    trained = replace(state, run_id=run_id, checkpoint=checkpoint, history=history, curve=curve, measured=measured)
+    return replace(trained, step=piece.end_step, began=piece.first_step), compute
 
 
 def _history(context: RunContext, state: ModelState, piece: Piece) -> tuple[DataHistory, float]:
@@ -232,15 +244,26 @@ def _identity(context: RunContext, state: ModelState, piece: Piece) -> dict[str,
 def _curve(context: RunContext, state: ModelState, piece: Piece, record: Mapping[str, Any]) -> list[CurvePoint]:
     """The loss curve of a finished piece, steps and tokens counted from the beginning of the phase."""
     points = [CurvePoint.model_validate(point) for point in record["curve"]]
-    if not piece.first_step or not points:
-        return points
+    shift = _before_the_phase(context, state, piece) if points else {}
+    return [p.model_copy(update={key: getattr(p, key) - n for key, n in shift.items()}) for p in points]
+
+
+def _measured(context: RunContext, state: ModelState, piece: Piece, record: Mapping[str, Any]) -> list[Measurement]:
+    """What was measured in a finished piece, steps and tokens counted from the beginning of the phase."""
+    points = [Measurement.model_validate(point) for point in record["measured"]]
+    shift = _before_the_phase(context, state, piece) if points else {}
+    return [p.model_copy(update={key: getattr(p, key) - n for key, n in shift.items()}) for p in points]
+
+
+def _before_the_phase(context: RunContext, state: ModelState, piece: Piece) -> dict[str, int]:
+    """Steps that the optimiser had done before the phase, and their tokens."""
+    if not piece.first_step:
+        return {"step": 0, "n_tokens": 0}
     batch, schedule = piece.optimisation.batch_sequences, state.history.schedule
     assert schedule is not None  # there was a phase before
     began = state.history.n_rows - state.step * batch
     spent = schedule.sequences_spent(began + piece.first_step * batch) - schedule.sequences_spent(began)
-    before = round(float(spent @ context.store.mean_lengths))
-    shift = {"step": piece.first_step, "n_tokens": before}
-    return [p.model_copy(update={key: getattr(p, key) - n for key, n in shift.items()}) for p in points]
+    return {"step": piece.first_step, "n_tokens": round(float(spent @ context.store.mean_lengths))}
 
 
 def _train(context: RunContext, state: ModelState, piece: Piece, history: DataHistory, folder: Path) -> dict[str, Any]:

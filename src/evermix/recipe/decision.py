@@ -209,6 +209,11 @@ class ProbeRecipe(Model):
     purities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.9,), min_length=1, description="shares of the domain in its probes; the rest is the mixture used so far"
     )
+    horizon: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        2.0,
+        description="mode probe-law: the training moves every loss about so many times as far as probes do, until what "
+        "came of earlier phases tells more",
+    )
     rank: Annotated[int, Field(ge=1)] = Field(16, description="of the LoRA adapters")
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(32.0, description="of the LoRA adapters")
     learning_rate_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(

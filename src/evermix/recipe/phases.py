@@ -142,6 +142,7 @@ class RetentionRecipe(Model):
 
 
 Recompute = Literal["none", "auto", "all"]
+ReplayEvidence = Literal["probes", "in-run"]
 
 
 class ReplayRecipe(Model):
@@ -153,8 +154,10 @@ class ReplayRecipe(Model):
         "which they were learnt, as one virtual domain; auto: those that are predicted to be worth a share of "
         "their own get one (partial reuse); or the names of such domains",
     )
-    horizon: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
-        2.0, description="mode probe-law: a phase moves every loss about so many times as far as its probes do"
+    evidence: ReplayEvidence = Field(
+        "probes",
+        description="of phases after a pretraining. probes: of the model, before the phase; in-run: experiments within "
+        "it, on raw text, for long ones",
     )
     purities: tuple[Share, ...] = Field(
         (0.1, 0.9), min_length=1, description="shares of a single new domain in its probes; several get the last each"

@@ -187,6 +187,11 @@ class Recipe(Model):
         """Whether a pretraining is decided by experiments within it; by tasks it is by probes, which answer them."""
         return self.method == "op-mix" and self.decision.mode == "in-run" and self.decision.by == "loss"
 
+    def experiments_in(self, phase: Phase) -> bool:
+        """Whether a phase is decided by experiments within it: a pretraining, and where that is asked a midtraining."""
+        kinds = {"pretrain", "midtrain"} if self.replay.evidence == "in-run" else {"pretrain"}
+        return self.decides_in_run and len(phase.domains) > 1 and phase.recipe.kind in kinds
+
     @property
     def keeps_study(self) -> bool:
         """Whether the project keeps a study: a swarm decides one phase, whose domains may be updated."""
@@ -223,6 +228,7 @@ class Recipe(Model):
         check_trunk(self.phases, self.training)
         if "experiments" in self.decision.model_fields_set and not self.decides_in_run:
             raise LocatedError(("decision", "experiments"), "belongs to decision.mode in-run, by loss")
+        self._check_experiments_later()
         if self.decision.cross_checks and self.decides_in_run and not self.phases and "lora-merge" not in self.arms:
             message = "compares decisions by probes: set decision.mode to one of theirs (in-run has no probes)"
             raise LocatedError(("decision", "cross_checks"), message)
@@ -238,6 +244,19 @@ class Recipe(Model):
         if not self.arms and not self.keeps_study:
             raise LocatedError(("arms",), "at least one arm must be trained")
         return self
+
+    def _check_experiments_later(self) -> None:
+        """Experiments within later phases decide every share by its loss, and know nothing of before they began."""
+        if self.replay.evidence != "in-run":
+            return
+        if not self.decides_in_run:
+            raise LocatedError(("replay", "evidence"), "in-run belongs to decision.mode in-run, by loss")
+        if self.retention.max_rise is not None:
+            message = "is held by probes, which know the losses before a phase: set replay.evidence to probes"
+            raise LocatedError(("retention", "max_rise"), f"{message} (given: {self.retention.max_rise:g})")
+        if self.replay.recompute != "all":
+            message = "experiments decide the share of every domain: leave it all, or set replay.evidence to probes"
+            raise LocatedError(("replay", "recompute"), f"{message} (given: {self.replay.recompute})")
 
     @model_validator(mode="after")
     def _tasks_have_names_of_their_own(self) -> Self:

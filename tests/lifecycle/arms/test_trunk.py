@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import load_file
 
 from evermix.ledger import Ledger
+from evermix.lifecycle import plan, run
 from evermix.lifecycle.arms import ARMS
 from evermix.lifecycle.arms.base import PhaseOutcome
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.course import optimisation_of
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.state import ModelState, Piece, Stretch, train
+from evermix.recipe import Recipe
 from evermix.results import PhaseResult, RunResult
 from evermix.training.segment import LearningRate
 from tests.lifecycle.arms.conftest import opened
@@ -194,3 +196,29 @@ def test_a_later_phase_goes_on_with_what_agrees(unchanging: dict[str, Any]) -> N
     for phase, training in zip(unchanging["phases"][1:], own, strict=True):
         phase["training"] = training
     assert optimisers(go_through(opened(unchanging))) == ["new", "carried on", "new"]
+
+
+@pytest.mark.parametrize("trunk", [True, False])
+def test_a_later_phase_is_its_own_experiment(life: Make, tmp_path: Path, trunk: bool) -> None:
+    """Steps and tokens of its segments are counted from where the phase begins, on a trunk too."""
+    content = life(tmp_path / "project", arms=["evermix"], replay={"evidence": "in-run"})
+    content["training"] |= {"trunk": trunk}
+    content["phases"] = [{**content["phases"][0]}, {**content["phases"][1], "tokens": 60 * 4 * 32}]
+    experiments = {"segments": 8, "evaluation_sequences": 2}
+    content["decision"] |= {"mode": "in-run", "at": [0.6], "experiments": experiments}
+    result = run(Recipe.model_validate(content))
+    phase = result.arms["evermix"].orders[0][1]
+    (decision,) = phase.decisions
+    assert decision.evidence == "in-run"
+    assert decision.at_step == 36
+    steps = [segment.step for segment in decision.segments]
+    assert len(steps) == 9
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 36
+    per_step = decision.segments[-1].n_tokens / 36
+    assert [segment.n_tokens / segment.step for segment in decision.segments] == pytest.approx([per_step] * 9, rel=0.05)
+    assert [part.start_row // 4 for part in phase.schedule] == [0, *steps]
+    assert phase.mixture == pytest.approx(decision.mixture)
+    assert "probes" not in phase.compute.by_part
+    planned = plan(Recipe.model_validate(content)).phases[0][1]
+    assert planned.n_probes == 0

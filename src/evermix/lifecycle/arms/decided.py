@@ -42,9 +42,10 @@ class DecidedArm(Arm):
 
 
 class Evermix(Arm):
-    """The recipe's method: probes of the model itself (OP-Mix, arXiv 2605.15220), or a swarm of proxies (Olmix).
+    """The recipe's method: the run itself, probes of the model (OP-Mix, arXiv 2605.15220), or a swarm (Olmix).
 
-    A swarm decides before a phase, and so do probes, but for a pretraining: they decide on the way.
+    A swarm decides before a phase, and so do probes, but for a pretraining: that is decided on the way, as is a later
+    phase by experiments within it.
     """
 
     name, label, colour, mark = "evermix", "evermix", "#009E73", "o"
@@ -53,9 +54,11 @@ class Evermix(Arm):
     def run(self, context: RunContext, state: ModelState, phases: Sequence[Phase]) -> PhaseOutcome:
         """Decide the last phase's mixture, then train it; in a pretraining decide on the way."""
         evidence, phase = context.recipe.decided_by, phases[-1]
+        planned = timetable(context.recipe, phase)
+        if planned is not None:
+            return _in_run(context, state, phase, planned)
         if evidence == "probes" and phase.recipe.kind == "pretrain":
-            planned = timetable(context.recipe, phase)
-            return _on_the_way(context, state, phase) if planned is None else _in_run(context, state, phase, planned)
+            return _on_the_way(context, state, phase)
         return _before(context, state, phases, self.name, evidence)
 
     def estimate(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Work]:

@@ -57,7 +57,6 @@ class DecisionRequest:
         own_probes: whether recomputed domains have probes of their own.
         to_be_merged: whether probes must be pure, as they are merged in the end.
         n_decisions: of the phase, which share the budget of probes.
-        horizon: how many times as far as a probe the training moves a loss.
         tasks: that it is for; none: it is for the objective over decision text.
         earlier: phases before this one.
     """
@@ -75,7 +74,6 @@ class DecisionRequest:
     own_probes: bool = False
     to_be_merged: bool = False
     n_decisions: int = 1
-    horizon: float = 1.0
     tasks: tuple[CountedTask, ...] = ()
     earlier: tuple[Phase, ...] = ()
 
@@ -198,10 +196,10 @@ def on_the_way(context: RunContext, state: ModelState, phase: Phase, in_force: M
         arm,
         phase,
         components,
-        phase.n_rows - state.step * phase.batch_rows,
+        phase.n_rows - state.phase_step * phase.batch_rows,
         prior_of(context, phase, components),
-        f"in {phase.name} at step {state.step}",
-        at_step=state.step,
+        f"in {phase.name} at step {state.phase_step}",
+        at_step=state.phase_step,
         in_force=in_force,
     )
 

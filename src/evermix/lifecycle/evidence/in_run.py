@@ -88,7 +88,10 @@ class InRunEvidence(Evidence):
         asked, ends = context.recipe.decision.experiments, _planned(context.recipe, phase).experiments[number]
         levels = asked.later_levels if number and asked.later_levels is not None else asked.levels
         rng = np.random.default_rng([context.recipe.seed, phase.number, number])
-        drawn, n_rows = balanced_design(centre, len(ends), levels, rng), phase.n_rows - state.step * phase.batch_rows
+        drawn, n_rows = (
+            balanced_design(centre, len(ends), levels, rng),
+            phase.n_rows - state.phase_step * phase.batch_rows,
+        )
         allowed = [context.within_rules(state.history, mixture, n_rows) for mixture in drawn]
         return [(context.over_all(mixture), end) for mixture, end in zip(allowed, ends, strict=True)]
 
@@ -99,7 +102,7 @@ class InRunEvidence(Evidence):
     def measure(self, context: RunContext, state: ModelState, request: DecisionRequest) -> SegmentsMeasured:
         """What was measured on the way."""
         phase, planned = request.phase, _planned(context.recipe, request.phase)
-        done = [ends for ends in planned.experiments if ends[-1] <= state.step]
+        done = [ends for ends in planned.experiments if ends[-1] <= state.phase_step]
         starts = [planned.begin, *(ends[-1] for ends in done)]
         steps = [(start, *ends) for start, ends in zip(starts, done, strict=False)]
         n_read = len(steps[-1]) - (len(steps) > 1)  # where an experiment begins was read by the one before
@@ -273,7 +276,7 @@ def _segments(state: ModelState, request: DecisionRequest, steps: tuple[int, ...
     """What the model was trained on in the segments that end at these steps of the phase, and its losses there."""
     phase, schedule = request.phase, state.history.schedule
     assert schedule is not None, "the model was trained"
-    first = state.history.n_rows - state.step * phase.batch_rows
+    first = state.history.n_rows - state.phase_step * phase.batch_rows
     measured = {each.step: each for each in state.measured}
     rows = [first + step * phase.batch_rows - 1 for step in steps]
     mixtures = np.array([[schedule.mixture_at(row)[name] for name in phase.domains] for row in rows])

@@ -84,7 +84,6 @@ class ProbeEvidence(Evidence):
             f"before {phase.name}",
             purities=recipe.replay.purities,
             own_probes=recipe.decision.probe_mode != "probe-law",
-            horizon=recipe.replay.horizon,
             to_be_merged=self.to_be_merged,
             tasks=counted_tasks(context, phase),
         )
@@ -207,18 +206,19 @@ def decision_problem(
         context.recipe.seed + request.phase.number + request.at_step,
         request.own,
         _ceilings(context, request.phase, measured),
-        _horizon(state, request, measured),
+        _horizon(context, state, request, measured),
         decision.kl_weight,
         tuple(guard_of(context, request, guard) for guard in decision.guards),
     )
 
 
-def _horizon(state: ModelState, request: DecisionRequest, measured: ProbeMeasurement) -> Horizon:
+def _horizon(context: RunContext, state: ModelState, request: DecisionRequest, measured: ProbeMeasurement) -> Horizon:
     """Per metric; before a phase learnt from what earlier phases have done to losses that probes had foretold."""
+    by_itself = context.recipe.decision.probes.horizon
     if request.at_step:
-        return Horizon(request.horizon)
+        return Horizon(by_itself)
     base = named(request.phase.domains, measured.base_loss_nats)
-    return learnt_horizon(request.horizon, state.decisions, request.phase.number, base, measured.metrics)
+    return learnt_horizon(by_itself, state.decisions, request.phase.number, base, measured.metrics)
 
 
 def _objective(context: RunContext, request: DecisionRequest) -> Objective:

@@ -73,7 +73,7 @@ class Timetable:
 
 def timetable(recipe: Recipe, phase: Phase) -> Timetable | None:
     """The experiments of a phase; None where nothing is decided in it by such."""
-    if not recipe.decides_in_run or phase.recipe.kind != "pretrain" or len(phase.domains) < 2:
+    if not recipe.experiments_in(phase):
         return None
     asked, last = recipe.decision.experiments, _last_step(phase)
     begin = _begin(asked, phase, recipe.decision.at)
