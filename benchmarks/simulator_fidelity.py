@@ -11,6 +11,8 @@ compared later without training. A seed of a set takes about half an hour of one
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import harness
@@ -34,11 +36,19 @@ from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.scoring import score
 from evermix.lifecycle.state import ModelState, decision_steps
 from evermix.mixture import Mixture
-from evermix.recipe import DecisionRecipe, Recipe
+from evermix.recipe import DecisionRecipe, ProbeRecipe, Recipe
 from evermix.recipe.phases import Phase
 from evermix.results import DomainScore
 
 N_MIXTURES = 20
+MOST_INTERPOLATED = 10  # domains: beyond it interpolation takes as long as the truths
+BUDGET = 0.05  # of the run's FLOPs for the probes of every design
+DESIGNS: dict[str, dict[str, Any]] = {
+    "pure": {"design": "pure"},
+    "6 designed": {"design": "designed"},
+    "8 designed": {"design": "designed", "number": 8, "levels": [0.05, 0.12, 0.25, 0.5, 0.9, 1.4, 2.0, 2.8]},
+    "12 designed": {"design": "designed", "number": 12},
+}
 
 
 def truth_mixtures(domains: DomainSet, clean: list[str]) -> list[Mixture]:
@@ -89,7 +99,9 @@ def measure(set_under_test: harness.DomainSetUnderTest, seed: int) -> list[dict[
     begun, leaves = through_the_experiment(context, phase), context.leaves(phase.domains)
     mixtures, true = truth_mixtures(leaves, set_under_test.clean), []
     points = np.array([mixture.weights for mixture in mixtures])
-    predicted = {"in-run": by_segments(context, begun).predict(points), **by_probes(context, begun, points)}
+    predicted = {"in-run": by_segments(context, begun).predict(points), **by_designs(context, begun, points)}
+    if len(leaves) <= MOST_INTERPOLATED:
+        predicted |= by_probes(context, begun, points, [mode for mode in MODES if mode != "probe-law"])
     for number, mixture in enumerate(mixtures):
         scores = to_the_end(context, begun, mixture, "test")
         true.append([scores[name].loss_nats for name in phase.domains])
@@ -116,13 +128,24 @@ def by_segments(context: RunContext, begun: Course) -> ResponseLaw:
     return evidence.measure(context, begun.state, request).law(context, request)
 
 
-def by_probes(context: RunContext, begun: Course, points: np.ndarray) -> dict[str, np.ndarray]:
+def by_designs(context: RunContext, begun: Course, points: np.ndarray) -> dict[str, np.ndarray]:
+    """Mode probe-law, as what its probes are trained on -> predicted losses of mixtures; all at equal cost."""
+    found = {}
+    for name, asked in DESIGNS.items():
+        probes = ProbeRecipe.model_validate({"budget": BUDGET, **asked})
+        decision = context.recipe.decision.model_copy(update={"probes": probes})
+        other = replace(context, recipe=context.recipe.model_copy(update={"decision": decision}))
+        found[f"probe-law, {name}"] = by_probes(other, begun, points, ["probe-law"])["probe-law"]
+    return found
+
+
+def by_probes(context: RunContext, begun: Course, points: np.ndarray, modes: Sequence[str]) -> dict[str, np.ndarray]:
     """mode -> predicted losses of mixtures, by probes of the model as it is."""
     evidence = ProbeEvidence()
     start = context.named_mixture(begun.phase)
     request = evidence.request_on_the_way(context, begun.state, begun.phase, start, "evermix")
     problem = decision_problem(context, begun.state, request, evidence.measure(context, begun.state, request).measured)
-    return {mode: np.asarray(decide(problem).predict(points)) for mode, decide in MODES.items()}
+    return {mode: np.asarray(MODES[mode](problem).predict(points)) for mode in modes}
 
 
 def compare(predicted: np.ndarray, true: np.ndarray, domains: DomainSet, clean: list[str]) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from evermix.constraints import Bounds
+from evermix.designs.balanced import balanced_design
 from evermix.domains import DomainSet
+from evermix.laws.horizon import Horizon
 from evermix.laws.log_linear import LogLinearLaw
-from evermix.lifecycle.evidence.modes import decide_by_interpolation
+from evermix.lifecycle.evidence.modes import MODES, decide_by_interpolation
 from evermix.lifecycle.evidence.probed import DecisionProblem, ProbeMeasurement
 from evermix.measure.probes import Component, Probe
 from evermix.mixture import Mixture
@@ -81,6 +83,28 @@ def test_the_published_decision_of_a_midtraining(adapters: list[Path]) -> None:
     assert decided.kl_weight == 0.05
     assert decided.mixture["new"] == pytest.approx(line[cost.argmin()], abs=2e-3)
     assert 0.01 < decided.mixture["new"] < 0.99
+
+
+@pytest.mark.parametrize(("m", "h"), [(3, 1.0), (12, 1.0), (12, 3.0), (64, 2.0)])
+def test_six_designed_probes_find_the_optimum_of_planted_slopes(m: int, h: float) -> None:
+    """L_d = l_d - (b_d / h) log p_d after a probe: at horizon h the best for the mean loss has shares b_d / sum b."""
+    domains, rng = DomainSet([f"d{j}" for j in range(m)]), np.random.default_rng(m)
+    slopes, uniform = rng.uniform(0.1, 0.6, m), Mixture.uniform(domains)
+    drawn = balanced_design(uniform, 6, (0.05, 0.15, 0.4, 0.9, 1.6, 2.9), rng)
+    base = rng.uniform(3, 4, m)
+    losses = [base - slopes / h * np.log((each.weights + 1e-4) / (1 / m + 1e-4)) for each in drawn]
+    probes = [
+        Probe(Component(str(k), each, each), Path(), loss, 100, 1.0)
+        for k, (each, loss) in enumerate(zip(drawn, losses, strict=True))
+    ]
+    heldout = HeldoutText(domains, (torch.zeros((2, 8), dtype=torch.long),) * m, np.full(m, 10.0))
+    measured = ProbeMeasurement("base", Path(), uniform, tuple(probes), base, heldout, 0, 0, 0)
+    objective = Objective.from_dict(domains.names, None, "loss_nats")
+    free, own = Bounds(np.zeros(m), np.ones(m), ("",) * m), tuple(range(m))
+    sure = Horizon(h, 0.0, 0.0, 0.0)
+    problem = DecisionProblem(measured, objective, free, uniform, None, 20, 5, 0, own, horizon=sure, kl_weight=0.0)
+    found = MODES["probe-law"](problem).proposal.mixture
+    np.testing.assert_allclose(found.weights, slopes / slopes.sum(), atol=2e-3)
 
 
 def _merged(folders: list[Path], weights: list[float] | tuple[float, ...]) -> PreTrainedModel:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from evermix.lifecycle import plan
 from evermix.lifecycle.evidence.probe_budget import candidate_count, planned_probes
-from evermix.recipe import Recipe
+from evermix.recipe import ProbeRecipe, Recipe
 from evermix.reports.plans import print_plan
 
 _MODES = ["probe-law", "interpolation", "gradient"]
@@ -38,7 +38,7 @@ def test_decisions_stay_within_the_budget(mode: str, m: int, steps: int, n_decis
     evaluations = one.n_probes + 1 + extra
     spent = n_decisions * (4 * 16 * one.steps * one.n_probes + 2 * evaluations * m * one.evaluation_sequences)
     smallest = n_decisions * (4 * 16 * 5 * one.n_probes + 2 * evaluations * m * 4)
-    assert spent <= max(0.14 * 6 * 16 * steps, smallest)
+    assert spent <= max(ProbeRecipe().budget * 6 * 16 * steps, smallest)
     assert sum(work.flops_per_parameter_token * work.n_tokens for work in planned.work) == spent * 256
     assert 5 <= one.steps <= 200
     assert 4 <= one.evaluation_sequences <= 128
@@ -52,6 +52,7 @@ def test_what_holds_probes_to_200_steps_is_said() -> None:
         "corpus": {"sequence_length": 256, "heldout_sequences": 128},
         "training": {"tokens": 10_000 * 16 * 256, "batch_sequences": 16},
         "phases": [{"name": "one", "kind": "pretrain"}, {"name": "two", "add": [{"name": "b", "files": ["y"]}]}],
+        "decision": {"probes": {"budget": 0.14}},
     }
     planned = plan(Recipe.model_validate(recipe)).phases[0][1]
     console = Console(width=140, file=io.StringIO())

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from evermix.constraints import Constraints
 from evermix.domains import DomainSet
 from evermix.errors import TaskError
+from evermix.laws.horizon import Horizon
 from evermix.ledger import Ledger, Project
 from evermix.lifecycle import plan, run
 from evermix.lifecycle.evidence.modes import MODES
@@ -157,7 +158,9 @@ def test_accuracy_decides_against_the_losses() -> None:
         objective = Objective.from_dict(("a", "b", "t"), weights, "metric")
         bounds = Constraints(None, 0.01).bounds(domains, 100)
         own = (0, 1, 1)
-        problem = DecisionProblem(measured, objective, bounds, Mixture.uniform(domains), 0.5, 8, 3, 0, own, horizon=2.0)
+        problem = DecisionProblem(
+            measured, objective, bounds, Mixture.uniform(domains), 0.5, 8, 3, 0, own, horizon=Horizon(2.0)
+        )
         return MODES["probe-law"](problem).proposal.mixture["b"]
 
     assert share_of_b({"a": 1.0, "b": 1.0}) < 0.45

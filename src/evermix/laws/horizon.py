@@ -58,6 +58,20 @@ class Moves:
     trend_sd: float = 0.0
 
 
+def at_horizon(values: Floats, base: Floats, factor: float | Floats, is_rate: npt.ArrayLike = False) -> Floats:
+    """Metrics of experiments moved on: base + h (value - base), at least half of the value; an error rate at most 1.
+
+    Args:
+        values: shape (runs, metrics).
+        base: of the model that the experiments began from, shape (metrics,).
+        factor: h, a number or shape (metrics,).
+        is_rate: a flag, or shape (metrics,).
+    """
+    moved = np.maximum(base + factor * (values - base), values / 2)
+    result: Floats = np.where(is_rate, np.minimum(moved, 1.0), moved)
+    return result
+
+
 def learnt(prior: Horizon, moves: Sequence[Moves], names: Sequence[str]) -> Horizon:
     """The posterior of the horizon, for these domains in their order.
 

@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from evermix.errors import ObservationError
 from evermix.laws.base import Floats
+from evermix.laws.horizon import at_horizon
 from evermix.laws.power_link import PowerLinkLaw
 from evermix.observations.runs import Runs
 
@@ -98,5 +99,4 @@ class ProbeLaw(PowerLinkLaw):
         for what, array in (("base", base), ("is_rate", is_rate), ("horizon", horizon)):
             if array.shape != (runs.n_metrics,) and not (array is horizon and not array.ndim):
                 raise ObservationError(f"{what} must have one entry per metric, {runs.n_metrics}", received=array.shape)
-        moved = np.maximum(base + horizon * (runs.values - base), runs.values / 2)
-        return replace(runs, values=np.where(is_rate, np.minimum(moved, 1.0), moved))
+        return replace(runs, values=at_horizon(runs.values, base, horizon, is_rate))

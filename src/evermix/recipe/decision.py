@@ -189,7 +189,7 @@ Level = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
 class ProbeRecipe(Model):
     """LoRA probes of the current model (arXiv 2605.15220; METHODS 2.1)."""
 
-    budget: Fraction = Field(0.14, description="part of the run's training FLOPs that all decisions may spend")
+    budget: Fraction = Field(0.03, description="part of the run's training FLOPs that all decisions may spend")
     steps: Annotated[int, Field(ge=1)] | None = Field(
         None, description="steps of one probe; default: what the budget allows, from 5 to 200"
     )
