@@ -2,8 +2,9 @@
 
     python benchmarks/midtraining.py [--seeds 0 1 2] [--arms evermix uniform ...] [--on-trunk [evermix uniform ...]]
 
-It goes on where it stopped. `--arms` are trained with an optimiser of their own in every phase (`trunk: false`), as the
-targets were written for; `--on-trunk` are trained on a trunk, and stand in the rows as `evermix, on a trunk`.
+It goes on where it stopped. What was not measured this time stays in the result file as it was, with the version that
+measured it, and stands beside arms of the same version alone. `--arms` are trained with an optimiser of their own in
+every phase (`trunk: false`); `--on-trunk` are trained on a trunk, and stand in the rows as `evermix, on a trunk`.
 
 A 0.2M model learns Python and a dictionary first, then six domains one after the other, 400k tokens per stage. Judged
 after every stage: mean perplexity over all domains seen so far (the objective of every arm that decides), forgetting,
@@ -14,10 +15,11 @@ of decisions were chosen on seed 100, which has other domains and another base.
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 import numpy as np
-from harness import RUNS, Target, cost, mean_and_error, quoted_row, write_results
+from harness import RESULTS, RUNS, Target, cost, mean_and_error, quoted_row, write_results
 
 import evermix as em
 from evermix.recipe import Recipe
@@ -38,6 +40,7 @@ BASE = {
 BASELINES = ("natural", "uniform", "naive", "fixed-replay", "retrain", "oracle")
 MORE = ("mergemix", "lora-merge")  # not proxy-swarm: it costs 10,000 times the life
 ON_TRUNK = ("evermix", "uniform")
+TRUNK = ", on a trunk"
 
 
 def recipe(seed: int, arms: tuple[str, ...], *, trunk: bool = False) -> Recipe:
@@ -74,7 +77,7 @@ def measured(seed: int, arms: tuple[str, ...], on_trunk: tuple[str, ...]) -> dic
     off = em.run(recipe(seed, arms)).arms if arms else {}
     on = em.run(recipe(seed, on_trunk, trunk=True)).arms if on_trunk else {}
     found = {name: arm.orders[0] for name, arm in off.items()}
-    return found | {f"{name}, on a trunk": arm.orders[0] for name, arm in on.items()}
+    return found | {f"{name}{TRUNK}": arm.orders[0] for name, arm in on.items()}
 
 
 def rows_of(seed: int, found: dict[str, tuple[PhaseResult, ...]]) -> list[dict[str, Any]]:
@@ -83,6 +86,7 @@ def rows_of(seed: int, found: dict[str, tuple[PhaseResult, ...]]) -> list[dict[s
         {
             "seed": seed,
             "arm": arm,
+            "version": em.__version__,
             "stage": phase.phase,
             "number": phase.number,
             "new_share": phase.new_share,
@@ -114,17 +118,35 @@ def over_stages(rows: list[dict[str, Any]], arm: str, key: str, seed: int) -> li
     return [row[key] for row in rows if row["arm"] == arm and row["seed"] == seed and row["number"]]
 
 
-def gains(rows: list[dict[str, Any]], rival: str, seeds: list[int]) -> list[float]:
-    """Per seed: by how many percent evermix's mean perplexity is lower than a rival's, averaged over stages."""
+def gains(rows: list[dict[str, Any]], rival: str, seeds: list[int], ours: str = "evermix") -> list[float]:
+    """Per seed: by how many percent an arm's mean perplexity is lower than a rival's, averaged over stages."""
     found = []
     for seed in seeds:
-        ours, theirs = (np.array(over_stages(rows, arm, "mean_perplexity", seed)) for arm in ("evermix", rival))
-        found.append(float(100 * np.mean(1 - ours / theirs)))
+        ours_then, theirs = (np.array(over_stages(rows, arm, "mean_perplexity", seed)) for arm in (ours, rival))
+        found.append(float(100 * np.mean(1 - ours_then / theirs)))
     return found
 
 
+def on_trunk(rows: list[dict[str, Any]]) -> list[Target]:
+    """Against uniform on the same trunk with the same tokens, and the best arm at up to 1.1 times the compute."""
+    ours = f"evermix{TRUNK}"
+    there = [row for row in rows if row["arm"].endswith(TRUNK)]
+    if not there:
+        return []
+    seeds, version = sorted({row["seed"] for row in there}), there[0]["version"]
+    gain, error = mean_and_error(gains(rows, f"uniform{TRUNK}", seeds, ours))
+    what = "on a trunk: mean perplexity lower than of uniform on the same trunk, mean over stages"
+    targets = [Target(what, gain, 2.0, "%"), Target(f"{what}, less two standard errors", gain - 2 * error, 0.0, "%")]
+    others = dict.fromkeys(row["arm"] for row in rows if row["version"] == version and row["arm"] != ours)
+    spent = {arm: np.mean([flops_of(rows, arm, seed) for seed in seeds]) for arm in (ours, *others)}
+    near = [arm for arm in others if spent[arm] <= 1.1 * spent[ours]]
+    least = min(near, key=lambda arm: float(np.mean(gains(rows, arm, seeds, ours))))
+    what = f"on a trunk: mean perplexity lower than of the best other arm at up to 1.1 times the compute ({least})"
+    return [*targets, Target(what, float(np.mean(gains(rows, least, seeds, ours))), 0.0, "%")]
+
+
 def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
-    """The issue's targets, against baselines at equal compute where that was measured."""
+    """The issue's targets without a trunk, against baselines at equal compute where that was measured."""
     targets, names = [], [row["arm"] for row in rows]
     for rival in ("retrain", "fixed-replay", "uniform"):
         quoted = quoted_row(rival, names)
@@ -146,19 +168,25 @@ def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
     return targets
 
 
-def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """The lines of docs/phases.md: mean perplexity and compute of every arm, against evermix's."""
-    seeds = sorted({row["seed"] for row in rows})
+def markdown_table(rows: list[dict[str, Any]], ours: str = "evermix") -> str:
+    """The lines of docs/phases.md: mean perplexity and compute of every arm without a trunk, against evermix's."""
+    mine = [row for row in rows if row["arm"].endswith(TRUNK) == ours.endswith(TRUNK)]
+    seeds = sorted({row["seed"] for row in mine})
     lines = ["| arm | mean perplexity | cumulative compute |", "|---|---|---|"]
-    for arm in dict.fromkeys(row["arm"] for row in rows if row["arm"] != "evermix"):
+    for arm in dict.fromkeys(row["arm"] for row in mine if row["arm"] != ours):
         above = []
         for seed in seeds:
-            theirs, ours = (np.array(over_stages(rows, each, "mean_perplexity", seed)) for each in (arm, "evermix"))
-            above.append(float(100 * np.mean(theirs / ours - 1)))
-        spent = np.mean([flops_of(rows, arm, seed) / flops_of(rows, "evermix", seed) for seed in seeds])
+            theirs, our = (np.array(over_stages(rows, each, "mean_perplexity", seed)) for each in (arm, ours))
+            above.append(float(100 * np.mean(theirs / our - 1)))
+        spent = np.mean([flops_of(rows, arm, seed) / flops_of(rows, ours, seed) for seed in seeds])
         mean, error = mean_and_error(above)
         lines.append(f"| `{arm}` | {mean:+.1f}% ± {error:.1f} | {spent:.2f} |")
     return "\n".join(lines)
+
+
+def trunk_table(rows: list[dict[str, Any]]) -> str:
+    """The same of the arms on a trunk."""
+    return markdown_table(rows, f"evermix{TRUNK}")
 
 
 def flops_of(rows: list[dict[str, Any]], arm: str, seed: int) -> float:
@@ -167,10 +195,10 @@ def flops_of(rows: list[dict[str, Any]], arm: str, seed: int) -> float:
 
 
 def main() -> None:
-    """Run what is asked for; write the result once every arm of the targets is there."""
+    """Run what is asked for, and write it beside what was measured before."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", default=["evermix", *BASELINES, *MORE])
+    parser.add_argument("--arms", nargs="*", default=["evermix", *BASELINES, *MORE])
     parser.add_argument("--on-trunk", nargs="*", default=ON_TRUNK)
     asked = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -180,8 +208,13 @@ def main() -> None:
         for arm in found:
             shown = [round(value, 2) for value in over_stages(rows, arm, "mean_perplexity", seed)]
             print(f"seed {seed} {arm:19s} mean perplexity after each stage: {shown}", flush=True)
-    if {"evermix", *BASELINES} <= set(asked.arms):
-        write_results("midtraining", asked.seeds, rows, verdict(rows, asked.seeds))
+    now = {(row["seed"], row["arm"]) for row in rows}
+    before = json.loads((RESULTS / "midtraining.json").read_text())["rows"]
+    rows = [*(row for row in before if (row["seed"], row["arm"]) not in now), *rows]
+    without = [row for row in rows if not row["arm"].endswith(TRUNK)]
+    seeds = sorted({row["seed"] for row in without})
+    write_results("midtraining", sorted({row["seed"] for row in rows}), rows, verdict(without, seeds) + on_trunk(rows))
+    print(trunk_table(rows))
 
 
 if __name__ == "__main__":

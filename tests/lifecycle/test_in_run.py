@@ -8,27 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
 import evermix as em
+from evermix.designs.balanced import balanced_levels
+from evermix.domains import DomainSet
 from evermix.executors.job import PROGRESS_FILE
+from evermix.laws.horizon import Horizon, learnt
+from evermix.laws.response import ResponseLaw
 from evermix.ledger import Project
 from evermix.lifecycle.context import RunContext, open_context
 from evermix.lifecycle.course import Course
 from evermix.lifecycle.deciding import decide
 from evermix.lifecycle.evidence.base import on_the_way
-from evermix.lifecycle.evidence.in_run import InRunEvidence
+from evermix.lifecycle.evidence.in_run import InRunEvidence, came_of
 from evermix.lifecycle.evidence.timetable import timetable
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.state import ModelState
+from evermix.mixture import Mixture
+from evermix.observations.runs import Runs
 from evermix.recipe import Recipe
 from evermix.reports.decision_tables import decision_lines, responses_grid, segments_grid
 from evermix.reports.plans import print_plan
 from evermix.results import PhaseResult, RunResult
 from tests.lifecycle.killing import comparable, kill_when
+
+Floats = npt.NDArray[np.float64]
 
 Make = Callable[..., dict[str, Any]]
 TWICE = {"at": [0.35, 0.7], "experiments": {"budget": 0.3}}
@@ -106,6 +115,8 @@ def test_tables_and_plan_show_segments_responses_and_what_is_expected(made: tupl
     assert responses is not None
     assert [row[0].text for row in responses.rows] == list(decision.responses)
     assert any(line.startswith("Expected gain over the mixture in force: ") for line in decision_lines(decision))
+    (said,) = (line for line in decision_lines(decision) if line.startswith("Horizon: losses are taken to move "))
+    assert said.endswith("times as far as segments moved them.")
     console = Console(width=200, record=True, file=io.StringIO())
     print_plan(em.plan(Recipe.model_validate(made[0])), console)
     shown = " ".join(console.export_text().split())
@@ -215,3 +226,31 @@ def test_tasks_are_decided_by_probes(tmp_path: Path, tiny_recipe: Make) -> None:
     recipe = Recipe.model_validate(content)
     assert not recipe.decides_in_run
     assert timetable(recipe, recipe.timeline(recipe.phase_orders[0])[0]) is None
+
+
+@pytest.mark.parametrize("h", [1.2, 2.2, 4.0])
+def test_what_came_of_a_decision_tells_the_horizon(h: float) -> None:
+    """Planted: a share moves losses by r after a segment and by h r at the end, in between by log of tokens.
+
+    The second experiment sees a part of that of the mixture that was decided after the first.
+    """
+    rng, m, total = np.random.default_rng(0), 12, 1e6
+    first, second = (np.array(start * 2.4 ** (np.arange(9) / 8)) for start in (1e5, 2.4e5))
+    uniform, decided = Mixture.uniform(DomainSet(map(str, range(m)))), rng.dirichlet(np.full(m, 3.0))
+    fall, r = 0.4, rng.uniform(0.03, 0.1, m)
+
+    def losses(tokens: Floats, mixtures: Floats, moved: Floats) -> Floats:
+        y: Floats = 4.0 - fall * np.log(tokens / 1e5)[:, None] - r * np.log(mixtures / mixtures[0]) - moved
+        return y
+
+    levels = balanced_levels(uniform.weights, 8, (0.5, 0.8, 1.15, 1.55), rng)
+    laws = []
+    for tokens, centre in ((first, uniform.weights), (second, decided)):
+        mixtures = np.vstack([centre, [row * centre / (row @ centre) for row in levels]])
+        way = np.log(tokens[-1] / first[-1]) / np.log(total / first[-1])
+        moved = ((1 - way) + way * h) * r * np.log(centre / uniform.weights)
+        law = ResponseLaw(None, tokens, total, centre).fit(Runs.of(mixtures, losses(tokens, mixtures, moved)))
+        laws.append(law)
+    names = tuple(map(str, range(m)))
+    found = learnt(Horizon(), [came_of(laws[0], laws[1], names)], names)
+    assert np.mean(found.factor) == pytest.approx(h, abs=0.5)

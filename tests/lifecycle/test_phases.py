@@ -20,6 +20,7 @@ from evermix.lifecycle.evidence.modes import MODES
 from evermix.lifecycle.progress import Reporter
 from evermix.recipe import Recipe
 from evermix.reports.answer import RunView
+from evermix.reports.decision_tables import decision_lines
 from evermix.results import Decision, PhaseResult, RunResult
 from tests.lifecycle.killing import comparable, kill_at
 
@@ -247,6 +248,9 @@ def test_the_horizon_is_learnt_from_what_an_earlier_phase_did(finished: Finished
     expected = learnt(Horizon(2.0, 0.35, 0.35), [came], names).factor
     assert list((second.horizon or {}).values()) == pytest.approx(np.asarray(expected).tolist())
     assert second.horizon != dict.fromkeys(names, 2.0)
+    (said,) = (line for line in decision_lines(second) if line.startswith("Horizon: "))
+    assert said.endswith("times as far as probes moved them.")
+    assert f"{max((second.horizon or {}).values()):.1f}" in said
 
 
 def test_merged_probes_are_pure_beside_designed_ones(finished: Finished, life: Make, tmp_path: Path) -> None:

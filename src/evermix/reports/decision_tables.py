@@ -60,6 +60,8 @@ def decision_lines(decision: Decision) -> list[str]:
         lines.append(f"Realised objective at the end of the phase: {number(decision.realised_objective, 4)}.")
     if decision.expected is not None:
         lines.append(expectation_sentence(decision.expected))
+    if decision.horizon:
+        lines.append(horizon_sentence(decision.horizon, decision.evidence == "in-run"))
     if decision.affordable_probe_steps is not None:
         lines.append(f"Probes: {held_probes(decision.probe_steps, decision.affordable_probe_steps)}.")
     if decision.assessment_absent is not None:
@@ -74,6 +76,15 @@ def expectation_sentence(expected: Expectation) -> str:
     said = f"Expected gain over the mixture in force: {expected.gain:.1f}% ({interval}), "
     said += f"for reading that is worth {expected.cost:.1f}% as training"
     return f"{said}: the mixture in force stays." if expected.stays else f"{said}."
+
+
+def horizon_sentence(horizon: dict[str, float], in_run: bool) -> str:
+    """`Horizon: losses are taken to move 2.0 times as far as probes moved them.`, or from the least to the most."""
+    least, most = min(horizon, key=horizon.__getitem__), max(horizon, key=horizon.__getitem__)
+    times = f"{horizon[least]:.1f}"
+    if f"{horizon[most]:.1f}" != times:
+        times += f" ({least}) to {horizon[most]:.1f} ({most})"
+    return f"Horizon: losses are taken to move {times} times as far as {'segments' if in_run else 'probes'} moved them."
 
 
 def held_probes(steps: int, affordable: int) -> str:

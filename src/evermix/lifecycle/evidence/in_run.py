@@ -179,6 +179,7 @@ class SegmentsMeasured:
             binding=() if expected.stays else found.proposal.binding,
             status="the mixture in force stays: no gain is expected" if expected.stays else found.proposal.status,
             base_loss_nats=named(names, law.level_),
+            horizon=named(names, np.broadcast_to((law.horizon or Horizon()).factor, len(names))),
             segments=self._records(context, request),
             responses=_responses(law, names, slopes),
             expected=expected,
@@ -199,7 +200,7 @@ class SegmentsMeasured:
             fitted = partial(_fitted, request, each, total, centre, None if before is None else _aged(before.response_))
             law = fitted(horizon)
             if before is not None:
-                moves.append(_came_of(before, law, names))
+                moves.append(came_of(before, law, names))
                 horizon = learnt(Horizon(), moves, names)
                 law = fitted(horizon)
             before = law
@@ -251,7 +252,7 @@ def _aged(response: Estimate) -> Estimate:
     return Estimate(response.value, np.hypot(response.error, _AGEING * response.value))
 
 
-def _came_of(before: ResponseLaw, after: ResponseLaw, names: tuple[str, ...]) -> Moves:
+def came_of(before: ResponseLaw, after: ResponseLaw, names: tuple[str, ...]) -> Moves:
     """What the change of mixture between two experiments foretold by the end of the second, and what came.
 
     With t of T tokens seen by the first and t' by the second, a part w = log(t'/t) / log(T/t) of the way, the slope is
