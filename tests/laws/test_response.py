@@ -31,9 +31,9 @@ def segments(noise: float = 0.0, seed: int = 0, bend: float = 0.0) -> tuple[np.n
     return P, 3.0 - FALLS * x + bend * x**2 - RESPONSES * z + noise * rng.normal(size=(K + 1, M))
 
 
-def fitted(noise: float = 0.0, seed: int = 0, **options: object) -> ResponseLaw:
+def fitted(noise: float = 0.0, seed: int = 0, total: float = TOTAL, **options: object) -> ResponseLaw:
     P, Y = segments(noise, seed)
-    law = ResponseLaw(range(M), TOKENS, TOTAL, np.full(M, 1 / M), **options)  # type: ignore[arg-type]
+    law = ResponseLaw(range(M), TOKENS, total, np.full(M, 1 / M), **options)  # type: ignore[arg-type]
     return law.fit(Runs.of(P, Y))
 
 
@@ -113,12 +113,15 @@ def test_the_law_is_the_log_of_the_mean_perplexity_over_drawn_slopes() -> None:
     np.testing.assert_allclose(law.predict(p), mean, atol=0.01)
 
 
-def test_a_late_learner_makes_taking_away_dearer() -> None:
-    certain, warned = (fitted(horizon=Horizon(2.2, 0.0, 0.0, late)) for late in (0.0, 0.1))
+def test_a_late_learner_makes_taking_away_dearer_where_much_is_still_to_come() -> None:
+    """Within 3.3 times the tokens that were seen there is none."""
     p = np.full(M, 1 / M)
-    np.testing.assert_allclose(certain.predict(p), warned.predict(p))
     p[0], p[1] = 0.03, p[0] + p[1] - 0.03
-    assert warned.predict(p)[0] > certain.predict(p)[0] + 0.02
+    for times, dearer in ((3.2, False), (12.0, True)):
+        total = times * float(TOKENS[-1])
+        certain, warned = (fitted(total=total, horizon=Horizon(2.2, 0.0, 0.0, late)) for late in (0.0, 0.1))
+        np.testing.assert_allclose(certain.predict(np.full(M, 1 / M)), warned.predict(np.full(M, 1 / M)))
+        assert (warned.predict(p)[0] > certain.predict(p)[0] + 0.02) == dearer
 
 
 def test_drawn_slopes_are_wider_where_less_is_known() -> None:

@@ -33,11 +33,12 @@ class Horizon:
         factor: h + g, one number or shape (metrics,).
         shared_sd, own_sd: standard deviations of its logarithm: what is the same for all domains, and of each beside
             it, one number or shape (metrics,).
-        late: q_1, the chance of a late learner per log of tokens to come. late_slope: of such, in nats per log share.
+        late: q_1, the chance of a late learner per log of tokens to come beyond what is foreseeable (laws/response.py).
+        late_slope: of such, in nats per log share.
     """
 
-    factor: float | Floats = 2.2
-    shared_sd: float = 0.35
+    factor: float | Floats = 3.0
+    shared_sd: float = 0.25
     own_sd: float | Floats = 0.35
     late: float = 0.1
     late_slope: float = 0.6

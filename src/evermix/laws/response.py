@@ -21,7 +21,8 @@ or one per domain (`laws/horizon.py`):
 
 That slope is uncertain, and it may be quite wrong: a domain that seems to be learnt may lie on a plateau that it leaves
 later (pronunciations did, at a fifth of a run, and then answered ten times as strongly). So b has a distribution: with
-probability q = q_1 log(T / t_K) it is that of a late learner, and else log-normal around b (`Horizon`), taken at the
+probability q = q_1 (log(T / t_K) - 1.2) it is that of a late learner (none did so much within 3.3 times the tokens that
+a run had seen, and q = 0 then), and else log-normal around b (`Horizon`), taken at the
 three points b_k of Gauss and Hermite. The law is the logarithm of the mean perplexity over it,
 
     f(p) = l + log sum_k w_k ((p_own + e) / (s_own + e))^(-b_k),   l = c_0, the loss at s when the last segment ends
@@ -51,6 +52,7 @@ from evermix.observations.runs import Runs
 _LEAST_RESPONSE = 0.02  # in the metric's unit per log share: a domain that seems not to answer is still heard
 _LEAST_FALL = 0.03  # in the metric's unit
 _LEAST_VARIANCE = 1e-4  # of responses between domains
+_FORESEEABLE = 1.2  # log of tokens: for so long no domain leaves a plateau that it seemed to end on
 _OF_THE_TREND = 3  # terms
 
 
@@ -272,7 +274,8 @@ class ResponseLaw(MixingLaw):
         return sd
 
     def _late_probability(self) -> float:
-        return float(min((self.horizon or Horizon()).late * self.log_rest, 0.5))
+        beyond = max(self.log_rest - _FORESEEABLE, 0.0)
+        return float(min((self.horizon or Horizon()).late * beyond, 0.5))
 
     def _moments(self, p: Floats) -> tuple[Floats, Floats]:
         """Mean and variance of b over the terms' parts of f at one mixture, both (metrics,)."""

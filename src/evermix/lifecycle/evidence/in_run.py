@@ -45,7 +45,7 @@ from evermix.results import Compute, Decision, Expectation, ResponseRecord, Segm
 from evermix.results.run_result import EvidenceName
 
 Floats = npt.NDArray[np.float64]
-KL = 0.5  # in spreads of the predicted objective
+KL = 0.25  # in spreads of the predicted objective
 _DRAWS = 1000
 _TREND_ERROR = 0.3  # standard deviation, of the mean fall that was foretold
 _AGEING = 0.5  # of a response: the standard error that it gains from one experiment to the next

@@ -45,6 +45,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def probe_all(context: RunContext, state: ModelState, request: DecisionRequest) -> ProbeMeasurement:
+    """Every probe of a decision, trained and scored now where it was not yet, and the losses of the model itself."""
     decision, phase, components = context.recipe.decision, request.phase, request.components
     parts = _parts(context, request)
     everything = context.heldout(phase.domains, "decision")
@@ -172,6 +173,7 @@ def _cost(counted: CountedTask, value: float, n_items: int) -> float:
 
 
 def probe_compute(measured: ProbeMeasurement) -> Compute:
+    """What training and scoring them cost."""
     probe_tokens = sum(probe.n_tokens for probe in measured.probes)
     read = measured.heldout.n_tokens * (len(measured.probes) + 1)
     return Compute.of("probes", measured.flops_training, probe_tokens, measured.seconds) + Compute.of(
