@@ -124,6 +124,21 @@ def test_a_late_learner_makes_taking_away_dearer_where_much_is_still_to_come() -
         assert (warned.predict(p)[0] > certain.predict(p)[0] + 0.02) == dearer
 
 
+def test_two_probes_are_shrunk_in_logarithms_with_the_error_of_benchmarks() -> None:
+    """With s = .8 between domains and e = 1: w = .64 / 1.64; the level moves on by its own horizon."""
+    P = np.array([[0.1, 0.9], [0.9, 0.1]])
+    z = np.log((P + E_) / (0.5 + E_))
+    base, Y = np.array([4.0, 3.0]), np.array([3.5, 2.8]) - np.array([0.3, 0.05]) * z
+    law = ResponseLaw((0, 1), centre=(0.5, 0.5), horizon=Horizon(2.0), base=base, level_horizon=(3.0, 1.0))
+    law.fit(Runs.of(P, Y))
+    logs, w = np.log([0.3, 0.05]), 0.64 / 1.64
+    np.testing.assert_allclose(law.response_.value, np.exp(w * logs + (1 - w) * logs.mean()), rtol=1e-6)
+    np.testing.assert_allclose(law.response_.error / law.response_.value, 0.8 / np.sqrt(1.64), rtol=1e-6)
+    np.testing.assert_allclose(law.slope_, 2.0 * law.response_.value)
+    levels = (Y + np.array([0.3, 0.05]) * z)[0]
+    np.testing.assert_allclose(law.level_, [4.0 + 3.0 * (levels[0] - 4.0), levels[1]], rtol=1e-6)
+
+
 def test_drawn_slopes_are_wider_where_less_is_known() -> None:
     rng = np.random.default_rng(0)
     sure = fitted(horizon=Horizon(2.2, 0.0, 0.0, 0.0)).drawn_slopes(500, rng)

@@ -37,7 +37,7 @@ class Horizon:
         late_slope: of such, in nats per log share.
     """
 
-    factor: float | Floats = 3.0
+    factor: float | Floats = 2.6
     shared_sd: float = 0.25
     own_sd: float | Floats = 0.35
     late: float = 0.1

@@ -30,6 +30,8 @@ three points b_k of Gauss and Hermite. The law is the logarithm of the mean perp
 so that what is risked by taking text away is counted, and convex in p. Transfer between domains is not modelled: so few
 segments do not tell it, and what they seemed to tell made decisions worse (docs/log/in-run.md).
 
+Probes of a model have no trend: b = h r. Two of them leave no residuals; r is shrunk by errors as on benchmarks then.
+
 The noise of the least squares gives the errors of r and F; `drawn_slopes` draws from all of it.
 """
 
@@ -46,13 +48,15 @@ from scipy.special import logsumexp
 
 from evermix.errors import ObservationError
 from evermix.laws.base import Floats, MixingLaw, weighted
-from evermix.laws.horizon import Horizon
+from evermix.laws.horizon import Horizon, at_horizon
 from evermix.observations.runs import Runs
 
 _LEAST_RESPONSE = 0.02  # in the metric's unit per log share: a domain that seems not to answer is still heard
 _LEAST_FALL = 0.03  # in the metric's unit
 _LEAST_VARIANCE = 1e-4  # of responses between domains
+_BETWEEN_SD, _UNTOLD_SD = 0.8, 1.0  # of log responses: between domains, and the error that two runs leave untold
 _FORESEEABLE = 1.2  # log of tokens: for so long no domain leaves a plateau that it seemed to end on
+_TELL_ERRORS = 4  # runs: two residuals beside a level and a response
 _OF_THE_TREND = 3  # terms
 
 
@@ -75,6 +79,9 @@ class ResponseLaw(MixingLaw):
         centre: s, shape (domains,); None: the mean of the runs' mixtures.
         horizon: h and its uncertainty; None: as measured on benchmarks.
         earlier: responses that an earlier experiment of the run has found, with their errors today; None: none has.
+        base: of probes, metrics of the model that they start from, shape (metrics,).
+        level_horizon: how many times as far from it as in the probes the level will be, a number or shape (metrics,).
+        is_rate: whether a metric is an error rate, whose level is at most 1.
         minimum_share: e.
 
     Attributes after fit:
@@ -104,6 +111,9 @@ class ResponseLaw(MixingLaw):
         centre: npt.ArrayLike | None = None,
         horizon: Horizon | None = None,
         earlier: Estimate | None = None,
+        base: npt.ArrayLike | None = None,
+        level_horizon: npt.ArrayLike = 1.0,
+        is_rate: npt.ArrayLike = False,
         minimum_share: float = 1e-4,
     ) -> None:
         self.own = own
@@ -112,6 +122,9 @@ class ResponseLaw(MixingLaw):
         self.centre = centre
         self.horizon = horizon
         self.earlier = earlier
+        self.base = base
+        self.level_horizon = level_horizon
+        self.is_rate = is_rate
         self.minimum_share = minimum_share
 
     @property
@@ -143,9 +156,13 @@ class ResponseLaw(MixingLaw):
         fits = [_fit(y, z[:, i], x) for i, y in enumerate(table.values.T)]
         self.level_, self.noise_, self.objective_, r, r_error, F, F_error = np.array(fits).T
         self.fall_ = Estimate(F * self.log_rest, F_error * self.log_rest)
-        self.response_ = shrunk(
-            Estimate(r, r_error) if self.earlier is None else pooled(Estimate(r, r_error), self.earlier)
-        )
+        if self.base is not None:
+            self.level_ = at_horizon(self.level_, np.asarray(self.base), np.asarray(self.level_horizon), self.is_rate)
+        if self.tokens is None and n < _TELL_ERRORS:
+            self.response_ = without_errors(r)
+        else:
+            found = Estimate(r, r_error)
+            self.response_ = shrunk(found if self.earlier is None else pooled(found, self.earlier))
         self.slope_ = self._slopes(self.response_.value, self.fall_.value)
         self.slopes_, self.weights_ = self._distribution()
         self.converged_ = np.ones(len(fits), dtype=bool)
@@ -248,9 +265,10 @@ class ResponseLaw(MixingLaw):
     def _slopes(self, r: Floats, F: Floats) -> Floats:
         """b, shape (metrics,)."""
         r = np.maximum(r, _LEAST_RESPONSE)
-        if self.tokens is None:
-            return r
         factor = (self.horizon or Horizon()).factor
+        if self.tokens is None:
+            alone: Floats = factor * r
+            return alone
         both = factor * np.sqrt(r * np.maximum(F, _LEAST_FALL))
         wanted = np.log(factor * r).mean()
         slopes: Floats = both * np.exp(wanted - np.log(both).mean())
@@ -265,12 +283,16 @@ class ResponseLaw(MixingLaw):
         return slopes, np.append((1 - late) * np.array([1, 4, 1]) / 6, max(late, 1e-12))
 
     def _own_sd(self) -> Floats:
-        """Of log b, shape (metrics,): (se_r / r)^2 / 4 + (se_F / F)^2 / 4, at most 1 each, and that of the horizon."""
+        """Of log b, shape (metrics,): (se_r / r)^2 / 4 + (se_F / F)^2 / 4, at most 1 each, and that of the horizon.
+
+        Without a trend (se_r / r)^2 and that.
+        """
         parts = [
             np.minimum(each.error / np.maximum(each.value, least), 1.0)
             for each, least in ((self.response_, _LEAST_RESPONSE), (self.fall_, _LEAST_FALL))
         ]
-        sd: Floats = np.sqrt((parts[0] ** 2 + parts[1] ** 2) / 4 + (self.horizon or Horizon()).own_sd ** 2)
+        measured = parts[0] ** 2 if self.tokens is None else (parts[0] ** 2 + parts[1] ** 2) / 4
+        sd: Floats = np.sqrt(measured + (self.horizon or Horizon()).own_sd ** 2)
         return sd
 
     def _late_probability(self) -> float:
@@ -317,6 +339,17 @@ def pooled(one: Estimate, other: Estimate) -> Estimate:
     """Two estimates of the same, weighted by their precision."""
     a, b = 1 / (one.error**2 + 1e-12), 1 / (other.error**2 + 1e-12)
     return Estimate((a * one.value + b * other.value) / (a + b), np.sqrt(1 / (a + b)))
+
+
+def without_errors(raw: Floats) -> Estimate:
+    """Responses of runs that leave no residuals: shrunk in logarithms towards their mean, by errors of benchmarks.
+
+    log r_d = w log raw_d + (1 - w) mean log raw,   w = s^2 / (s^2 + e^2),   with error s e / sqrt(s^2 + e^2)
+    """
+    logs, s, e = np.log(np.maximum(raw, _LEAST_RESPONSE)), _BETWEEN_SD, _UNTOLD_SD
+    w = s**2 / (s**2 + e**2)
+    value = np.exp(w * logs + (1 - w) * logs.mean())
+    return Estimate(value, value * s * e / np.hypot(s, e))
 
 
 def shrunk(raw: Estimate) -> Estimate:

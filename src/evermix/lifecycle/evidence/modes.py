@@ -28,7 +28,7 @@ from evermix.designs.dirichlet import dirichlet_candidates
 from evermix.domains import DomainSet
 from evermix.errors import ConvergenceError
 from evermix.laws.base import MixingLaw
-from evermix.laws.horizon import at_horizon
+from evermix.laws.horizon import Horizon
 from evermix.laws.log_linear import LogLinearLaw
 from evermix.laws.probe import ProbeLaw
 from evermix.laws.response import ResponseLaw
@@ -42,7 +42,6 @@ Floats = npt.NDArray[np.float64]
 _ON_A_LINE = 9
 NOT_RESAMPLED = "{n} probes of {m} components cannot be resampled: without any of them no law can be fitted"
 _WORST_CONDITION = 1e4
-_LEAST_OF_RESPONSES = 4  # probes: two residuals beside a level and a slope
 _REFERENCES = 4  # mixtures that a decision's record compares, each of them a forward pass in mode gradient
 
 # In spreads of the predicted objective. The published lambda of 0.05 per nat is about five spreads of an interpolated
@@ -54,21 +53,26 @@ DEFAULT_KL = {"probe-law": 0.5, "interpolation": 5.0, "gradient": 2.0, "merges":
 def decide_by_probe_law(problem: DecisionProblem) -> ModeOutcome:
     """Fit a law to the probes' own losses, moved on to the horizon, and solve the convex programme.
 
-    Where every metric is of a domain, and probes are enough to leave residuals, that is the law of responses
-    (laws/response.py): slopes in its own share alone, shrunk over domains by their errors. Two or three probes tell no
-    errors, and a metric of no domain answers to all of them: the probe law has priors for both (laws/probe.py).
+    Where every metric is of a domain that is the law of responses (laws/response.py): slopes in its own share alone,
+    shrunk over domains. A metric of no domain answers to all of them, which the probe law tells (laws/probe.py).
     """
     measured = problem.measured
     tasks_are_rates = measured.tasks is not None and measured.tasks.are_rates
     is_rate = [tasks_are_rates and i >= len(measured.base_loss_nats) for i in range(len(measured.base_values))]
     runs, factor = measured.observations.in_canonical_order(), problem.horizon.factor
-    own = [j for j in problem.own if j is not None]
+    table, own = Runs.of(runs.weights, runs.values), [j for j in problem.own if j is not None]
     law: MixingLaw
-    if len(own) == len(problem.own) and len(measured.probes) >= _LEAST_OF_RESPONSES:
-        law = ResponseLaw(own, centre=problem.prior.weights, horizon=problem.horizon)
-        law.fit(Runs.of(runs.weights, at_horizon(runs.values, measured.base_values, factor, is_rate)))
+    if len(own) < len(problem.own):
+        law = ProbeLaw(problem.own, measured.base_values, factor, is_rate).fit(table)
     else:
-        law = ProbeLaw(problem.own, measured.base_values, factor, is_rate).fit(Runs.of(runs.weights, runs.values))
+        law = ResponseLaw(
+            own,
+            centre=problem.prior.weights,
+            horizon=Horizon(problem.slope_horizon),
+            base=measured.base_values,
+            level_horizon=factor,
+            is_rate=is_rate,
+        ).fit(table)
     return _solved(problem, law, "probe-law", np.random.default_rng(problem.seed))
 
 

@@ -116,6 +116,7 @@ class DecisionProblem:
         seed: of candidates and reference mixtures.
         own: per metric of the objective, the position of its own domain among those of the prior; None: of no one.
         horizon: mode probe-law: how many times as far from the base as the probes' metrics those of the run will be.
+        slope_horizon: how many times as strongly as those of the probes its losses will answer to shares.
         ceilings: shape (metrics,), greatest predicted loss allowed of each, inf where none; None for no such rule.
         guards: no metric worse than at a reference mixture of the components, as the law says.
     """
@@ -131,6 +132,7 @@ class DecisionProblem:
     own: tuple[int | None, ...]
     ceilings: Floats | None = None
     horizon: Horizon = field(default_factory=partial(Horizon, 1.0))
+    slope_horizon: float = 1.0
     kl_weight: float | None = None
     guards: tuple[NoRegression, ...] = ()
 

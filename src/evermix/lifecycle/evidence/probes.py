@@ -207,6 +207,7 @@ def decision_problem(
         request.own,
         _ceilings(context, request.phase, measured),
         _horizon(context, state, request, measured),
+        decision.probes.horizon,
         decision.kl_weight,
         tuple(guard_of(context, request, guard) for guard in decision.guards),
     )
