@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evermix.corpus.split import content_key, cut, piece_bytes, split_masks
+from evermix.corpus.split import content_key, cut, piece_bytes, split_masks, spread
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3), min_size=1, max_size=60)
 FRACTIONS = st.floats(0.01, 0.9)
@@ -118,3 +118,14 @@ def test_only_domains_of_few_or_giant_documents_are_cut():
     assert piece_bytes(n_distinct=19, largest_bytes=10, n_bytes=100_000) == 2000
     assert piece_bytes(n_distinct=1000, largest_bytes=9_000_000, n_bytes=10_000_000) == 16384
     assert piece_bytes(n_distinct=1, largest_bytes=100, n_bytes=100) == 512
+
+
+@given(st.integers(1, 500), st.integers(1, 600))
+def test_spread_positions_differ_rise_and_leave_no_end_out(n: int, most: int) -> None:
+    found = spread(n, most)
+    assert len(found) == min(n, most)
+    assert (np.diff(found) > 0).all()
+    gap = n / len(found)
+    assert 0 <= found[0] <= gap
+    assert n - 1 - gap <= found[-1] <= n - 1
+    np.testing.assert_array_equal(spread(n, None), np.arange(n))

@@ -191,6 +191,22 @@ def test_heldout_text_over_the_cap_is_not_trained_on(corpus, tmp_path):
     np.testing.assert_array_equal(free.train_sizes, capped.train_sizes)
 
 
+@pytest.mark.parametrize("cap", [1, 7, 20])
+def test_capped_sides_are_spread_over_all_their_documents(corpus, tmp_path, cap):
+    """The first sequences would be those of a few documents; kept are every n-th, with their bytes."""
+    every, capped = (
+        build(corpus, tmp_path / "s", heldout_fraction=0.3, heldout_max_sequences=most) for most in (10_000, cap)
+    )
+    for side in ("decision", "test"):
+        whole, kept = np.asarray(every.heldout(0, side)), np.asarray(capped.heldout(0, side))
+        assert len(kept) == cap < len(whole)
+        edges = np.arange(cap + 1) * len(whole) / cap
+        places = [int(np.flatnonzero((whole == row).all(axis=1))[0]) for row in kept]
+        assert all(low <= place < high for place, (low, high) in zip(places, pairwise(edges), strict=True))
+        lengths = np.asarray(every.heldout_bytes(0, side))[places]
+        np.testing.assert_array_equal(np.asarray(capped.heldout_bytes(0, side)), lengths)
+
+
 def test_a_store_travels_to_other_processes_without_its_maps(corpus, tmp_path):
     store = build(corpus, tmp_path / "s")
     store.train(0)

@@ -20,14 +20,14 @@ from evermix.corpus.chat import ChatEncoder, ChatShape, TokenisedChats, tokenise
 from evermix.corpus.chat_template import ChatTemplate
 from evermix.corpus.packing import TokenisedDocuments, pack, pack_bytes, tokenise
 from evermix.corpus.source import Survey, TextSource, iterate, serialised, survey
-from evermix.corpus.split import Split, cut, piece_bytes, split_masks
+from evermix.corpus.split import Split, cut, piece_bytes, split_masks, spread
 from evermix.corpus.tokenizer import TextTokenizer
 from evermix.errors import CorpusError
 from evermix.files import new_folder, read_record, stored, write_record
 
 Result = TypeVar("Result")
 
-_VERSION = 4  # raise it when the same input would give other sequences
+_VERSION = 5  # raise it when the same input would give other sequences
 _CHAT_VERSION = 3  # the same for chat domains alone
 _LEAST_HELDOUT = 0.5  # of a side's wished-for share of tokens, whatever the documents' sizes
 
@@ -242,22 +242,35 @@ def _meta(source: TextSource, found: Survey, job: _Job) -> dict[str, Any]:
 def _pack_split(
     documents: TokenisedDocuments, chosen: npt.NDArray[np.int64], job: _Job, limit: int | None, target: Path
 ) -> dict[str, int]:
-    """Write one side, at most `limit` sequences of it, and the bytes of each token if there is a limit; its counts."""
+    """Write one side and its counts; with a limit at most so many sequences, evenly spread over all of its documents,
+    and beside them the bytes of each token."""
     length = job.settings.sequence_length
     n_tokens = int(documents.n_tokens[chosen].sum())
-    n_sequences = n_tokens // length if limit is None else min(n_tokens // length, limit)
-    if n_sequences:
-        pack(documents, chosen, (n_sequences, length), target)
+    n_all = n_tokens // length
+    n_sequences = n_all if limit is None else min(n_all, limit)
+    if n_all:
+        pack(documents, chosen, (n_all, length), target)
         if limit is not None:
-            pack_bytes(
-                documents, chosen, (n_sequences, length), job.tokenizer, target.with_stem(f"{target.stem}_bytes")
-            )
+            beside = target.with_stem(f"{target.stem}_bytes")
+            pack_bytes(documents, chosen, (n_all, length), job.tokenizer, beside)
+            for file in (target, beside):
+                _keep(file, spread(n_all, limit))
     return {
         "n_documents": len(chosen),
         "n_bytes": int(documents.n_bytes[chosen].sum()),
         "n_tokens": n_tokens,
         "n_sequences": n_sequences,
     }
+
+
+def _keep(file: Path, rows: npt.NDArray[np.int64]) -> None:
+    """Only these rows of an array in a file."""
+    every = np.load(file, mmap_mode="r")
+    if len(rows) < len(every):
+        kept = every[rows]
+        del every
+        file.unlink()
+        np.save(file, kept)
 
 
 def _check_sizes(name: str, splits: dict[str, dict[str, int]], length: int) -> None:

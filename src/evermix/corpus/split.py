@@ -63,6 +63,17 @@ def split_masks(keys: Keys, n_tokens: npt.NDArray[np.int64], fraction: float, wa
     return {"train": ~held, "decision": decision, "test": held & ~decision}
 
 
+def spread(n: int, most: int | None) -> npt.NDArray[np.int64]:
+    """Positions of at most `most` of n sequences, evenly spread, in order; all of them when None.
+
+    Sequences follow each other in documents: the first few are of one document, and like nothing else in their domain.
+    """
+    if most is None or most >= n:
+        return np.arange(n)
+    found: npt.NDArray[np.int64] = (2 * np.arange(most) + 1) * n // (2 * most)
+    return found
+
+
 def heldout_mask(keys: Keys, n_tokens: npt.NDArray[np.int64], fraction: float, wanted: float) -> Mask:
     """Which documents are held out, enough for both sides, shape (documents,); arguments as of `split_masks`."""
     distinct, inverse, tokens = _distinct(keys, n_tokens)

@@ -26,7 +26,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from evermix.corpus.chat import PADDING, TARGET
-from evermix.corpus.split import Side
+from evermix.corpus.split import Side, spread
 from evermix.corpus.store import TokenStore
 from evermix.domains import DomainSet
 from evermix.errors import TrainingError
@@ -77,16 +77,18 @@ class HeldoutText:
 
     @classmethod
     def from_store(cls, store: TokenStore, side: Side, most: int | None = None) -> HeldoutText:
-        """The first `most` sequences of each domain (all when None) that decide, or that test."""
+        """At most so many sequences of each domain (None: all) that decide, or that test, evenly spread over them."""
         sequences, roles = [], []
         n_bytes = np.zeros(len(store.domains))
         for j in range(len(store.domains)):
-            ids = np.asarray(store.heldout(j, side))[:most].astype(np.int64)
-            kinds = store.roles(j, side)
-            lengths = store.heldout_bytes(j, side)[:most, 1:]
-            n_bytes[j] = (lengths if kinds is None else lengths[kinds[:most, 1:] == TARGET]).sum(dtype=np.int64)
+            rows = spread(len(store.heldout(j, side)), most)
+            ids = np.asarray(store.heldout(j, side))[rows].astype(np.int64)
+            roles_of_all = store.roles(j, side)
+            kinds = None if roles_of_all is None else np.asarray(roles_of_all)[rows]
+            lengths = np.asarray(store.heldout_bytes(j, side))[rows, 1:]
+            n_bytes[j] = (lengths if kinds is None else lengths[kinds[:, 1:] == TARGET]).sum(dtype=np.int64)
             sequences.append(torch.from_numpy(ids))
-            roles.append(None if kinds is None else torch.from_numpy(kinds[:most].copy()))
+            roles.append(None if kinds is None else torch.from_numpy(kinds))
         return cls(store.domains, tuple(sequences), n_bytes, tuple(roles))
 
     def select(self, names: Sequence[str]) -> HeldoutText:
