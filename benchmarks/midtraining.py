@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,7 @@ def on_trunk(rows: list[dict[str, Any]]) -> list[Target]:
 def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
     """The issue's targets without a trunk, against baselines at equal compute where that was measured."""
     targets, names = [], [row["arm"] for row in rows]
+    (version,) = {row["version"] for row in rows}
     for rival in ("retrain", "fixed-replay", "uniform"):
         quoted = quoted_row(rival, names)
         gain, error = mean_and_error(gains(rows, quoted, seeds))
@@ -165,7 +167,7 @@ def verdict(rows: list[dict[str, Any]], seeds: list[int]) -> list[Target]:
         regret.append(float(100 * np.mean(ours / best - 1)))
     what = "mean loss above that of the oracle sweep of the share, mean over stages"
     targets.append(Target(what, float(np.mean(regret)), 0.5, "%", at_least=False))
-    return targets
+    return [replace(target, name=f"{target.name} (version {version})") for target in targets]
 
 
 def markdown_table(rows: list[dict[str, Any]], ours: str = "evermix") -> str:

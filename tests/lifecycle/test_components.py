@@ -72,6 +72,19 @@ def test_several_components_have_a_probe_each_beside_old() -> None:
     assert found.own == (0, 1, 2, 3)
 
 
+def test_on_the_way_parts_are_old_and_each_domain_at_each_purity() -> None:
+    leaves = DomainSet(["a", "b"])
+    found = MixtureComponents(leaves, Mixture(leaves, [0.75, 0.25]), None, ("a", "b"))
+    parts = found.parts((0.9, 0.5), own_probes=True, every_purity=True)
+    assert [part.name for part in parts] == ["old", "a@0.9", "b@0.9", "a@0.5", "b@0.5"]
+    trained_on = np.array([part.trained_on.weights for part in parts])
+    assert trained_on == pytest.approx(
+        np.array([[0.75, 0.25], [0.975, 0.025], [0.075, 0.925], [0.875, 0.125], [0.375, 0.625]])
+    )
+    once = found.parts((0.9,), own_probes=True, every_purity=True)
+    assert [part.name for part in once] == ["old", "a", "b"]
+
+
 @given(st.integers(0, 1000), st.sampled_from([(0.05, 0.15, 0.4, 0.9, 1.6, 2.9), (0.5, 1.5)]))
 def test_designed_probes_are_as_many_whatever_the_components(seed: int, levels: tuple[float, ...]) -> None:
     """Over the leaves the bundle keeps its proportions; every component takes every level once."""

@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from evermix.constraints import Constraints
 from evermix.domains import DomainSet
 from evermix.errors import TaskError
-from evermix.laws.horizon import Horizon
 from evermix.ledger import Ledger, Project
 from evermix.lifecycle import plan, run
 from evermix.lifecycle.evidence.modes import MODES
@@ -159,7 +158,7 @@ def test_accuracy_decides_against_the_losses() -> None:
         bounds = Constraints(None, 0.01).bounds(domains, 100)
         own = (0, 1, 1)
         problem = DecisionProblem(
-            measured, objective, bounds, Mixture.uniform(domains), 0.5, 8, 3, 0, own, horizon=Horizon(2.0)
+            measured, objective, bounds, Mixture.uniform(domains), 0.5, 8, 3, 0, own, level_horizon=2.0
         )
         return MODES["probe-law"](problem).proposal.mixture["b"]
 

@@ -16,7 +16,7 @@ from evermix.ledger import Project
 from evermix.lifecycle.progress import Reporter
 from evermix.lifecycle.text import open_text
 from evermix.measure.interpolation import Adapter, Interpolation
-from evermix.measure.probes import Component, ProbeSettings, components, train_probe
+from evermix.measure.probes import Component, ProbeSettings, train_probe
 from evermix.mixture import Mixture
 from evermix.models.ladder import build_model
 from evermix.models.loading import load_model
@@ -39,17 +39,6 @@ def base(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_components_are_old_and_each_domain_at_each_purity() -> None:
-    old = Mixture(DomainSet(["a", "b"]), [0.75, 0.25])
-    parts = components(old, [0.9, 0.5])
-    assert [part.name for part in parts] == ["old", "a@0.9", "b@0.9", "a@0.5", "b@0.5"]
-    trained_on = np.array([part.trained_on.weights for part in parts])
-    assert trained_on == pytest.approx(
-        np.array([[0.75, 0.25], [0.975, 0.025], [0.075, 0.925], [0.875, 0.125], [0.375, 0.625]])
-    )
-    assert [part.name for part in components(old, [0.9])] == ["old", "a", "b"]
-
-
 def test_a_probe_learns_its_domain_and_is_its_adapter(store: TokenStore, base: Path, tmp_path: Path) -> None:
     heldout = HeldoutText.from_store(store, "decision", 8)
     noise = store.domains.index("noise")
@@ -62,9 +51,15 @@ def test_a_probe_learns_its_domain_and_is_its_adapter(store: TokenStore, base: P
     assert probe.n_tokens == 6 * 4 * 32
 
 
+def _mostly_first(domains: DomainSet) -> Component:
+    name = domains.names[0]
+    mixture = Mixture.uniform(domains).blend(Mixture.from_dict(domains, {name: 1.0}), 0.9)
+    return Component(name, mixture, mixture)
+
+
 def test_a_finished_probe_is_read_and_a_torn_one_redone(store: TokenStore, base: Path, tmp_path: Path) -> None:
     heldout = HeldoutText.from_store(store, "decision", 4)
-    component = components(Mixture.uniform(store.domains), [0.9])[1]
+    component = _mostly_first(store.domains)
     steps: list[int] = []
     first = train_probe(base, store, component, SETTINGS, heldout, tmp_path / "p", steps.append)
     assert steps[-1] == 6
@@ -81,7 +76,7 @@ def test_a_finished_probe_is_read_and_a_torn_one_redone(store: TokenStore, base:
 def test_a_probe_that_diverges_names_its_keys(store: TokenStore, base: Path, tmp_path: Path) -> None:
     heldout, component = (
         HeldoutText.from_store(store, "decision", 4),
-        components(Mixture.uniform(store.domains), [0.9])[1],
+        _mostly_first(store.domains),
     )
     keys = r"lower training\.learning_rate or decision\.probes\.learning_rate_factor"
     with pytest.raises(TrainingError, match=rf"training diverged at step \d of 6 \(.*\)\. Hint: {keys}"):

@@ -96,7 +96,8 @@ class ProbeLaw(PowerLinkLaw):
             return runs
         base: Floats = np.asarray(self.base, dtype=np.float64)
         is_rate = np.zeros(runs.n_metrics, dtype=bool) if self.is_rate is None else np.array(self.is_rate)
+        horizon = np.full(runs.n_metrics, horizon) if horizon.ndim == 0 else horizon
         for what, array in (("base", base), ("is_rate", is_rate), ("horizon", horizon)):
-            if array.shape != (runs.n_metrics,) and not (array is horizon and not array.ndim):
+            if array.shape != (runs.n_metrics,):
                 raise ObservationError(f"{what} must have one entry per metric, {runs.n_metrics}", received=array.shape)
         return replace(runs, values=at_horizon(runs.values, base, horizon, is_rate))

@@ -85,6 +85,7 @@ class ResponseLaw(MixingLaw):
         minimum_share: e.
 
     Attributes after fit:
+        horizon_: as it was taken.
         level_: l. response_, fall_: r, shrunk, and F. slope_: b. All of shape (metrics,).
         slopes_, weights_: b_k and w, shapes (metrics, 4) and (4,).
     """
@@ -94,6 +95,7 @@ class ResponseLaw(MixingLaw):
     source = "ours; docs/in-run.md"
     of_probes = True
 
+    horizon_: Horizon
     own_: npt.NDArray[np.intp]
     centre_: Floats
     level_: Floats
@@ -150,6 +152,7 @@ class ResponseLaw(MixingLaw):
         """
         table = weighted(runs)
         n, m = table.mixtures.shape
+        self.horizon_ = self.horizon or Horizon()
         self.own_ = self._own(table.values.shape[1], m)
         self.centre_ = self._centre(table.mixtures)
         z, x = self.logs(table.mixtures), self._times(n)
@@ -202,8 +205,7 @@ class ResponseLaw(MixingLaw):
     def drawn_slopes(self, n: int, rng: np.random.Generator) -> Floats:
         """n draws of b, shape (n, metrics), from its distribution, what is the same for all domains drawn together."""
         self._check_fitted()
-        horizon = self.horizon or Horizon()
-        shared = rng.normal(0, horizon.shared_sd, (n, 1))
+        shared = rng.normal(0, self.horizon_.shared_sd, (n, 1))
         own = self._own_sd() * rng.normal(size=(n, self.n_metrics_))
         late = rng.random((n, self.n_metrics_)) < self._late_probability()
         drawn: Floats = np.where(late, self.slopes_[:, -1], self.slope_ * np.exp(shared + own))
@@ -265,7 +267,7 @@ class ResponseLaw(MixingLaw):
     def _slopes(self, r: Floats, F: Floats) -> Floats:
         """b, shape (metrics,)."""
         r = np.maximum(r, _LEAST_RESPONSE)
-        factor = (self.horizon or Horizon()).factor
+        factor = self.horizon_.factor
         if self.tokens is None:
             alone: Floats = factor * r
             return alone
@@ -276,10 +278,10 @@ class ResponseLaw(MixingLaw):
 
     def _distribution(self) -> tuple[Floats, Floats]:
         """b_k and w: three points of the log-normal, exact for polynomials of log b of degree five, and late."""
-        horizon, late = self.horizon or Horizon(), self._late_probability()
-        sd = np.hypot(self._own_sd(), horizon.shared_sd)
+        late = self._late_probability()
+        sd = np.hypot(self._own_sd(), self.horizon_.shared_sd)
         points = self.slope_[:, None] * np.exp(np.sqrt(3) * sd[:, None] * np.array([-1.0, 0.0, 1.0]))
-        slopes = np.column_stack([points, np.maximum(self.slope_, horizon.late_slope)])
+        slopes = np.column_stack([points, np.maximum(self.slope_, self.horizon_.late_slope)])
         return slopes, np.append((1 - late) * np.array([1, 4, 1]) / 6, max(late, 1e-12))
 
     def _own_sd(self) -> Floats:
@@ -292,12 +294,12 @@ class ResponseLaw(MixingLaw):
             for each, least in ((self.response_, _LEAST_RESPONSE), (self.fall_, _LEAST_FALL))
         ]
         measured = parts[0] ** 2 if self.tokens is None else (parts[0] ** 2 + parts[1] ** 2) / 4
-        sd: Floats = np.sqrt(measured + (self.horizon or Horizon()).own_sd ** 2)
+        sd: Floats = np.sqrt(measured + self.horizon_.own_sd**2)
         return sd
 
     def _late_probability(self) -> float:
         beyond = max(self.log_rest - _FORESEEABLE, 0.0)
-        return float(min((self.horizon or Horizon()).late * beyond, 0.5))
+        return float(min(self.horizon_.late * beyond, 0.5))
 
     def _moments(self, p: Floats) -> tuple[Floats, Floats]:
         """Mean and variance of b over the terms' parts of f at one mixture, both (metrics,)."""

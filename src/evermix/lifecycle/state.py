@@ -12,12 +12,12 @@ a prompt with several generations counts once for each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from evermix.errors import RecipeError, to_install
 from evermix.executors.job import CachedJob
@@ -44,6 +44,9 @@ from evermix.training.segment import (
 )
 
 _CURVE_SEQUENCES = 32
+
+
+Point = TypeVar("Point", CurvePoint, Measurement)
 
 
 @dataclass(frozen=True)
@@ -188,8 +191,9 @@ def train(context: RunContext, state: ModelState, piece: Piece) -> tuple[ModelSt
         "compute": compute.model_dump(mode="json"),
     }
     context.project.ledger.append("segment", run_id, ledger_record)
-    curve = (*state.curve, *_curve(context, state, piece, record))
-    measured = (*state.measured, *_measured(context, state, piece, record))
+    shift = _before_the_phase(context, state, piece)
+    curve = (*state.curve, *_since(shift, CurvePoint, record["curve"]))
+    measured = (*state.measured, *_since(shift, Measurement, record["measured"]))
     trained = replace(state, run_id=run_id, checkpoint=checkpoint, history=history, curve=curve, measured=measured)
     return replace(trained, step=piece.end_step, began=piece.first_step), compute
 
@@ -241,18 +245,10 @@ def _identity(context: RunContext, state: ModelState, piece: Piece) -> dict[str,
     }
 
 
-def _curve(context: RunContext, state: ModelState, piece: Piece, record: Mapping[str, Any]) -> list[CurvePoint]:
-    """The loss curve of a finished piece, steps and tokens counted from the beginning of the phase."""
-    points = [CurvePoint.model_validate(point) for point in record["curve"]]
-    shift = _before_the_phase(context, state, piece) if points else {}
-    return [p.model_copy(update={key: getattr(p, key) - n for key, n in shift.items()}) for p in points]
-
-
-def _measured(context: RunContext, state: ModelState, piece: Piece, record: Mapping[str, Any]) -> list[Measurement]:
-    """What was measured in a finished piece, steps and tokens counted from the beginning of the phase."""
-    points = [Measurement.model_validate(point) for point in record["measured"]]
-    shift = _before_the_phase(context, state, piece) if points else {}
-    return [p.model_copy(update={key: getattr(p, key) - n for key, n in shift.items()}) for p in points]
+def _since(shift: Mapping[str, int], kind: type[Point], points: Sequence[Any]) -> list[Point]:
+    """Points of a finished piece, their steps and tokens counted from the beginning of the phase."""
+    found = [kind.model_validate(point) for point in points]
+    return [p.model_copy(update={key: getattr(p, key) - n for key, n in shift.items()}) for p in found]
 
 
 def _before_the_phase(context: RunContext, state: ModelState, piece: Piece) -> dict[str, int]:

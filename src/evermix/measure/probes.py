@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,16 +79,6 @@ class Probe:
     loss_nats: Floats
     n_tokens: int
     seconds: float
-
-
-def components(old: Mixture, purities: Sequence[float]) -> list[Component]:
-    """`old` first, then for each purity one component per domain, in domain order."""
-    found = [Component("old", old, old)]
-    for purity in purities:
-        for j, name in enumerate(old.domains.names):
-            blended = old.blend(Mixture(old.domains, np.eye(len(old.domains))[j]), purity)
-            found.append(Component(name if len(purities) == 1 else f"{name}@{purity:g}", blended, blended))
-    return found
 
 
 def train_probe(

@@ -211,8 +211,8 @@ class ProbeRecipe(Model):
     )
     horizon: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
         2.0,
-        description="mode probe-law: the training moves every loss about so many times as far as probes do, until what "
-        "came of earlier phases tells more",
+        description="mode probe-law: the training moves losses, and their answers to shares, about so many times as "
+        "far as probes do; of losses, what came of earlier phases tells more",
     )
     rank: Annotated[int, Field(ge=1)] = Field(16, description="of the LoRA adapters")
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(32.0, description="of the LoRA adapters")

@@ -179,7 +179,7 @@ class SegmentsMeasured:
             binding=() if expected.stays else found.proposal.binding,
             status="the mixture in force stays: no gain is expected" if expected.stays else found.proposal.status,
             base_loss_nats=named(names, law.level_),
-            horizon=named(names, np.broadcast_to((law.horizon or Horizon()).factor, len(names))),
+            horizon=named(names, np.broadcast_to(law.horizon_.factor, len(names))),
             segments=self._records(context, request),
             responses=_responses(law, names, slopes),
             expected=expected,
@@ -260,7 +260,7 @@ def came_of(before: ResponseLaw, after: ResponseLaw, names: tuple[str, ...]) -> 
         l' - l + w F = -((1 - w) + w h) (b / h) log(p'/p) + c,   F the fall that was foretold until the end
     """
     way = 1 - after.log_rest / before.log_rest
-    slope = before.slope_ / (before.horizon or Horizon()).factor
+    slope = before.slope_ / before.horizon_.factor
     moved = -slope * (before.logs(after.centre_) - before.logs(before.centre_))
     fall = way * np.maximum(before.fall_.value, 0.0)
     realised = after.level_ - before.level_ + fall - (1 - way) * moved

@@ -59,7 +59,7 @@ def decide_by_probe_law(problem: DecisionProblem) -> ModeOutcome:
     measured = problem.measured
     tasks_are_rates = measured.tasks is not None and measured.tasks.are_rates
     is_rate = [tasks_are_rates and i >= len(measured.base_loss_nats) for i in range(len(measured.base_values))]
-    runs, factor = measured.observations.in_canonical_order(), problem.horizon.factor
+    runs, factor = measured.observations.in_canonical_order(), problem.level_horizon
     table, own = Runs.of(runs.weights, runs.values), [j for j in problem.own if j is not None]
     law: MixingLaw
     if len(own) < len(problem.own):

@@ -12,7 +12,7 @@ from typing import Any
 from evermix.laws.horizon import Horizon, Moves, learnt
 from evermix.results import Decision
 
-SHARED_SD, OWN_SD = 0.35, 0.35  # of the logarithm of a horizon that only the recipe knows
+_SHARED_SD, _OWN_SD = 0.35, 0.35  # of the logarithm of a horizon that only the recipe knows
 
 
 def learnt_from(earlier: Sequence[Decision]) -> list[Any]:
@@ -32,7 +32,7 @@ def learnt_horizon(
         base: losses of the model as it is, domain -> nats.
         names: of the metrics.
     """
-    prior = Horizon(by_itself, SHARED_SD, OWN_SD)
+    prior = Horizon(by_itself, _SHARED_SD, _OWN_SD)
     before = _of_probes(earlier)
     ends = [(each.number, each.base_loss_nats) for each in before] + [(number, base)]
     moves = [

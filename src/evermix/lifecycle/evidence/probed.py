@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 
 from evermix.constraints import Bounds, NoRegression
 from evermix.laws.base import MixingLaw
-from evermix.laws.horizon import Horizon
 from evermix.measure.interpolation import Adapter, Interpolation
 from evermix.measure.probes import Probe
 from evermix.mixture import Mixture
@@ -115,7 +114,8 @@ class DecisionProblem:
         gradient_evaluations: for mode gradient.
         seed: of candidates and reference mixtures.
         own: per metric of the objective, the position of its own domain among those of the prior; None: of no one.
-        horizon: mode probe-law: how many times as far from the base as the probes' metrics those of the run will be.
+        level_horizon: mode probe-law: how many times as far from the base as the probes' metrics those of the run will
+            be, a number or shape (metrics,).
         slope_horizon: how many times as strongly as those of the probes its losses will answer to shares.
         ceilings: shape (metrics,), greatest predicted loss allowed of each, inf where none; None for no such rule.
         guards: no metric worse than at a reference mixture of the components, as the law says.
@@ -131,7 +131,7 @@ class DecisionProblem:
     seed: int
     own: tuple[int | None, ...]
     ceilings: Floats | None = None
-    horizon: Horizon = field(default_factory=partial(Horizon, 1.0))
+    level_horizon: float | Floats = 1.0
     slope_horizon: float = 1.0
     kl_weight: float | None = None
     guards: tuple[NoRegression, ...] = ()

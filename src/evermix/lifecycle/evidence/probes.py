@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from evermix.errors import ConvergenceError
-from evermix.laws.horizon import Horizon
 from evermix.lifecycle.components import MixtureComponents
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.evidence.base import (
@@ -27,11 +26,7 @@ from evermix.lifecycle.evidence.base import (
 )
 from evermix.lifecycle.evidence.modes import MODES
 from evermix.lifecycle.evidence.outcomes import learnt_from, learnt_horizon
-from evermix.lifecycle.evidence.probe_budget import (
-    candidate_count,
-    planned_probes,
-    recomputed_domains,
-)
+from evermix.lifecycle.evidence.probe_budget import candidate_count, planned_probes, recomputed_domains
 from evermix.lifecycle.evidence.probed import DecisionProblem, ModeOutcome, ProbeMeasurement
 from evermix.lifecycle.evidence.probing import probe_all, probe_compute, with_answers
 from evermix.lifecycle.scoring import accuracy_of
@@ -206,20 +201,22 @@ def decision_problem(
         context.recipe.seed + request.phase.number + request.at_step,
         request.own,
         _ceilings(context, request.phase, measured),
-        _horizon(context, state, request, measured),
+        _level_horizon(context, state, request, measured),
         decision.probes.horizon,
         decision.kl_weight,
         tuple(guard_of(context, request, guard) for guard in decision.guards),
     )
 
 
-def _horizon(context: RunContext, state: ModelState, request: DecisionRequest, measured: ProbeMeasurement) -> Horizon:
+def _level_horizon(
+    context: RunContext, state: ModelState, request: DecisionRequest, measured: ProbeMeasurement
+) -> float | Floats:
     """Per metric; before a phase learnt from what earlier phases have done to losses that probes had foretold."""
     by_itself = context.recipe.decision.probes.horizon
     if request.at_step:
-        return Horizon(by_itself)
+        return by_itself
     base = named(request.phase.domains, measured.base_loss_nats)
-    return learnt_horizon(by_itself, state.decisions, request.phase.number, base, measured.metrics)
+    return learnt_horizon(by_itself, state.decisions, request.phase.number, base, measured.metrics).factor
 
 
 def _objective(context: RunContext, request: DecisionRequest) -> Objective:
@@ -340,7 +337,7 @@ def _record(
 def _told(problem: DecisionProblem) -> dict[str, float]:
     """The horizon of every metric."""
     metrics = problem.measured.metrics
-    return named(metrics, np.broadcast_to(problem.horizon.factor, len(metrics)))
+    return named(metrics, np.broadcast_to(problem.level_horizon, len(metrics)))
 
 
 def _error_rates(measured: ProbeMeasurement, predicted: Floats) -> ErrorRates | None:

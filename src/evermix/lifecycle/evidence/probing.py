@@ -21,15 +21,8 @@ from transformers import PreTrainedModel
 
 from evermix.ledger import content_hash
 from evermix.lifecycle.context import RunContext
-from evermix.lifecycle.evidence.base import (
-    CountedTask,
-    DecisionRequest,
-)
-from evermix.lifecycle.evidence.probe_budget import (
-    ProbeNeeds,
-    candidate_count,
-    plan_probes,
-)
+from evermix.lifecycle.evidence.base import CountedTask, DecisionRequest
+from evermix.lifecycle.evidence.probe_budget import ProbeNeeds, candidate_count, plan_probes
 from evermix.lifecycle.evidence.probed import ProbeMeasurement, TaskMeasurement
 from evermix.lifecycle.scoring import score_on_tasks
 from evermix.lifecycle.state import ModelState
