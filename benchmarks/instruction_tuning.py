@@ -203,6 +203,7 @@ def _content(cell: Cell, size: Size, folder: Path) -> dict[str, Any]:
         ],
         "objective": {"quantity": "bits_per_byte"},
         "decision": {
+            "always": True,
             "by": method.by,
             "probes": {"steps": max(2, of_each // BATCH // 4), "evaluation_sequences": 24},
         },

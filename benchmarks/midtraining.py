@@ -5,6 +5,7 @@
 It goes on where it stopped. What was not measured this time stays in the result file as it was, with the version that
 measured it, and stands beside arms of the same version alone. `--arms` are trained with an optimiser of their own in
 every phase (`trunk: false`); `--on-trunk` are trained on a trunk, and stand in the rows as `evermix, on a trunk`.
+`evermix, always` decides before every stage, whether that is expected to be worth it or not.
 
 A 0.2M model learns Python and a dictionary first, then six domains one after the other, 400k tokens per stage. Judged
 after every stage: mean perplexity over all domains seen so far (the objective of every arm that decides), forgetting,
@@ -42,14 +43,19 @@ BASELINES = ("natural", "uniform", "naive", "fixed-replay", "retrain", "oracle")
 MORE = ("mergemix", "lora-merge")  # not proxy-swarm: it costs 10,000 times the life
 ON_TRUNK = ("evermix", "uniform")
 TRUNK = ", on a trunk"
+ALWAYS = "evermix, always"
 
 
-def recipe(seed: int, arms: tuple[str, ...], *, trunk: bool = False) -> Recipe:
-    """The recipe of one seed; its order of the added domains is drawn from the seed."""
+def recipe(seed: int, arms: tuple[str, ...], *, trunk: bool = False, always: bool = False) -> Recipe:
+    """The recipe of one seed; its order of the added domains is drawn from the seed.
+
+    Args:
+        always: decide whatever it is expected to gain.
+    """
     order = np.random.default_rng(seed).permutation(list(ADDED)).tolist()
     return Recipe.model_validate(
         {
-            "project": str(RUNS / f"midtraining-{seed}{'-trunk' if trunk else ''}"),
+            "project": str(RUNS / f"midtraining-{seed}{'-trunk' if trunk else ''}{'-always' if always else ''}"),
             "seed": seed,
             "domains": [{"name": name, **source} for name, source in BASE.items()],
             "tokenizer": {"vocab_size": 512},
@@ -68,6 +74,7 @@ def recipe(seed: int, arms: tuple[str, ...], *, trunk: bool = False) -> Recipe:
                 *({"name": name, "add": [{"name": name, **ADDED[name]}]} for name in order),
             ],
             "constraints": {"floor": 0.01},
+            "decision": {"always": always},
             "arms": list(arms),
         }
     )
@@ -76,7 +83,9 @@ def recipe(seed: int, arms: tuple[str, ...], *, trunk: bool = False) -> Recipe:
 def measured(seed: int, arms: tuple[str, ...], on_trunk: tuple[str, ...]) -> dict[str, tuple[PhaseResult, ...]]:
     """Row of the comparison -> its phases, trained now where they were not yet; baselines at equal compute too."""
     off = em.run(recipe(seed, arms)).arms if arms else {}
-    on = em.run(recipe(seed, on_trunk, trunk=True)).arms if on_trunk else {}
+    on = dict(em.run(recipe(seed, on_trunk, trunk=True)).arms) if on_trunk else {}
+    if "evermix" in on_trunk:
+        on[ALWAYS] = em.run(recipe(seed, ("evermix",), trunk=True, always=True)).arms["evermix"]
     found = {name: arm.orders[0] for name, arm in off.items()}
     return found | {f"{name}{TRUNK}": arm.orders[0] for name, arm in on.items()}
 

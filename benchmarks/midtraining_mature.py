@@ -42,18 +42,22 @@ ADDED = {
     "perl": {"registry": "perl", "max_bytes": "1M"},
     "pronunciation": {"registry": "pronunciation", "max_bytes": "1M"},
 }
-ARMS = ("evermix", "uniform", "fixed-replay", "naive", "retrain")
+ALWAYS = "evermix, always"
+ARMS = ("uniform", "evermix", ALWAYS, "fixed-replay", "naive", "retrain")
 SEEDS = [0, 1, 2]
 TOKENS = 30_720
 LENGTH, BATCH = 128, 4
 
 
 def recipe(seed: int, arm: str, tokens: int) -> Recipe:
-    """The recipe of one seed, from which the order of the domains is drawn, and one arm."""
+    """The recipe of one seed, from which the order of the domains is drawn, and one arm.
+
+    By default so short a stage keeps its start: `evermix, always` decides before every one.
+    """
     order = np.random.default_rng(seed).permutation(list(ADDED)).tolist()
     return Recipe.model_validate(
         {
-            "project": str(project(seed, tokens)),
+            "project": str(project(seed, tokens) / ("always" if arm == ALWAYS else "arms")),
             "seed": seed,
             "domains": [{"name": ENGLISH, "registry": "brown", "max_bytes": "1M"}],
             "model": {"checkpoint": "registry:smollm2-135m-instruct"},
@@ -78,9 +82,15 @@ def recipe(seed: int, arm: str, tokens: int) -> Recipe:
                 *({"name": name, "add": [{"name": name, **ADDED[name]}]} for name in order),
             ],
             "constraints": {"floor": 0.01},
-            "arms": [arm],
+            "decision": {"always": arm == ALWAYS},
+            "arms": [trained(arm)],
         }
     )
+
+
+def trained(arm: str) -> str:
+    """The arm by its name in recipes."""
+    return "evermix" if arm == ALWAYS else arm
 
 
 def project(seed: int, tokens: int) -> Path:
@@ -97,7 +107,7 @@ def train(seed: int, tokens: int) -> None:
     """Every arm of an order that has no rows yet; what two arms have in common is trained once."""
     for arm in ARMS:
         if not kept_rows(seed, arm, tokens).exists():
-            found = em.run(recipe(seed, arm, tokens)).arms[arm].orders[0]
+            found = em.run(recipe(seed, arm, tokens)).arms[trained(arm)].orders[0]
             write_json(kept_rows(seed, arm, tokens), {"rows": rows_of(seed, {arm: found})})
         for row in load(seed, arm, tokens):
             print(f"seed {seed} {arm:12s} {row['number']} {row['stage']:15s} {described(row)}", flush=True)

@@ -10,7 +10,8 @@ mixtures 15 and 80 minutes more. Interrupted, it goes on where it stopped: finis
 not measured this time stays in the result file as it was; `--collect` only gathers what is finished.
 
 Every mixture is judged on test text, which no decision has read. `uniform+compute` and `natural+compute` have what
-deciding has cost as more tokens. `experiments alone` goes through the experiments and stays with uniform: against
+deciding has cost as more tokens, and so has `weights+compute`: what the objective's weights say without any evidence
+(uniform, where all count alike). `experiments alone` goes through the experiments and stays with uniform: against
 uniform it tells what experimenting loses.
 """
 
@@ -39,8 +40,10 @@ from evermix.results import DomainScore
 Row = dict[str, Any]
 LENGTHS = {"short": 1_600_000, "long": 8_192_000}
 OBJECTIVES = ("clean", "all", "skewed")
+BASELINES = {"clean": ("natural", "uniform", "weights"), "all": (), "skewed": ("weights",)}  # each where it is new
 N_SWEEP = 12
 ALONE = "experiments alone"
+AGAINST = ("uniform+compute", "natural+compute", "weights+compute", "uniform", "natural", "weights", "best of sweep")
 KEPT = 1e9  # a pull to the start that no decision leaves
 GOALS = {"short": (5.0, 2.5, 35.0), "long": (3.0, 1.0, 30.0)}
 
@@ -86,9 +89,10 @@ def job(label: str, seed: int, length: str, with_sweep: bool, output: Path) -> N
         print({k: v for k, v in rows[-1].items() if k in ("set", "seed", "length", "arm", "objective")}, flush=True)
 
     for objective in OBJECTIVES:
-        baselines = ("natural", "uniform") if objective == OBJECTIVES[0] else ()
-        for row in measured(under_test, recipe_of(under_test, seed, length, objective, "evermix", *baselines)):
-            add({**row, **({"objective": objective} if row["arm"] == "evermix" else {})})
+        arms = ("evermix", *BASELINES[objective])
+        for row in measured(under_test, recipe_of(under_test, seed, length, objective, *arms)):
+            is_of_objective = row["arm"].partition("+")[0] in ("evermix", "weights")
+            add({**row, **({"objective": objective} if is_of_objective else {})})
     alone = recipe_of(under_test, seed, length, "all", "evermix", decision={"kl_weight": KEPT})
     for row in measured(under_test, alone):
         add({**row, "arm": ALONE})
@@ -167,7 +171,8 @@ def gains(rows: list[Row], label: str, length: str, objective: str, against: str
     for seed in sorted({row["seed"] for row in rows}):
         here = [row for row in rows if place(row) == (label, length, seed)]
         one = [r[key] for r in here if r["arm"] == ours and r.get("objective", objective) == objective]
-        theirs = [r for r in here if (r["arm"].startswith("sweep") if swept else r["arm"] == against)]
+        fit = [r for r in here if r.get("objective", objective) == objective]
+        theirs = [r for r in fit if (r["arm"].startswith("sweep") if swept else r["arm"] == against)]
         if one and theirs:
             best = min(theirs, key=lambda r: r.get("on_decision_text", r)[key])
             found.append(100 * (1 - one[0] / best[key]))
@@ -180,7 +185,7 @@ def summary(rows: list[Row]) -> list[Row]:
     for label, length in sorted({(row["set"], row["length"]) for row in rows}):
         for objective in OBJECTIVES:
             line: Row = {"summary": True, "set": label, "length": length, "objective": objective}
-            for against in ("uniform+compute", "natural+compute", "uniform", "natural", "best of sweep"):
+            for against in AGAINST:
                 found = gains(rows, label, length, objective, against)
                 if found:
                     mean, error = harness.mean_and_error(found)
@@ -221,22 +226,25 @@ def markdown_table(rows: list[Row]) -> str:
     names = {"clean": "the clean domains", "all": "all domains", "skewed": "few domains, unequally"}
     shown = [row for row in rows if row.get("summary")]
     lines = [
-        "| mean perplexity of | set | tokens | seeds | under uniform | under natural |",
-        "|---|---|---|---|---|---|",
+        "| mean perplexity of | set | tokens | seeds | under uniform | under natural | under by weights |",
+        "|---|---|---|---|---|---|---|",
     ]
     order = lambda row: (list(LENGTHS).index(row["length"]), OBJECTIVES.index(row["objective"]), row["set"])  # noqa: E731
     for row in sorted(shown, key=order):
-        cells = [row[f"percent_under_{against}+compute"] for against in ("uniform", "natural")]
-        gained = " | ".join(map(quoted, cells))
-        length, seeds = f"{LENGTHS[row['length']] / 1e6:.1f}M", cells[0]["seeds"]
+        cells = [row.get(f"percent_under_{against}+compute") for against in ("uniform", "natural", "weights")]
+        length, seeds = f"{LENGTHS[row['length']] / 1e6:.1f}M", row["percent_under_uniform+compute"]["seeds"]
+        gained = " | ".join(quoted(cell, seeds) for cell in cells)
         lines.append(f"| {names[row['objective']]} | {row['set']} | {length} | {seeds} | {gained} |")
     return "\n".join(lines)
 
 
-def quoted(cell: dict[str, float | None]) -> str:
-    """`5.1% ± 0.4`, or without an error where there is one seed."""
-    error = cell["standard_error"]
-    return f"{cell['mean']:.1f}%" if error is None else f"{cell['mean']:.1f}% ± {error:.1f}"
+def quoted(cell: dict[str, Any] | None, seeds: int) -> str:
+    """`5.1% ± 0.4`, or without an error where there is one seed; of how many, where not of all."""
+    if cell is None:
+        return "-"
+    error, n = cell["standard_error"], cell["seeds"]
+    text = f"{cell['mean']:.1f}%" if error is None else f"{cell['mean']:.1f}% ± {error:.1f}"
+    return text if n == seeds else f"{text} ({n} seed{'s' * (n > 1)})"
 
 
 def main() -> None:

@@ -103,6 +103,7 @@ def tiny_recipe(text_folder: Path) -> Callable[..., dict[str, object]]:
             "training": {"tokens": 60 * 4 * 32, "batch_sequences": 4, "evaluations": 3, "checkpoints": 6},
             "decision": {
                 "at": [0.5],
+                "always": True,  # so little text promises nothing
                 "gradient_evaluations": 3,
                 "probes": {"steps": 5, "rank": 4, "evaluation_sequences": 8},
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from evermix.errors import DomainError, EvermixError, RecipeError
 from evermix.laws.horizon import Horizon, Moves, learnt
@@ -17,10 +19,12 @@ from evermix.ledger import Ledger, Project
 from evermix.lifecycle import plan, run
 from evermix.lifecycle.context import open_context
 from evermix.lifecycle.evidence.modes import MODES
+from evermix.lifecycle.evidence.worth import STAYS
 from evermix.lifecycle.progress import Reporter
 from evermix.recipe import Recipe
 from evermix.reports.answer import RunView
 from evermix.reports.decision_tables import decision_lines
+from evermix.reports.run_tables import print_result
 from evermix.results import Decision, PhaseResult, RunResult
 from tests.lifecycle.killing import comparable, kill_at
 
@@ -276,6 +280,43 @@ def test_replay_auto_recomputes_what_promises_to_pay(finished: Finished, life: M
     assert set(decision.shares) in ({"old", "prose (2)", "noise"}, {"code", "prose (2)", "noise"})
 
 
+def test_phases_keep_their_start_where_deciding_promises_too_little(life: Make, tmp_path: Path) -> None:
+    """No probe is trained then, and the report says what was expected."""
+    content = life(tmp_path / "project", arms=["evermix", "uniform"])
+    content["decision"] = content["decision"] | {"always": False}
+    result = _run(content)
+    ours, theirs = _rows(result, "evermix"), _rows(result, "uniform")
+    for row, other in zip(ours[1:], theirs[1:], strict=True):
+        assert row.decisions == ()
+        assert row.stayed is not None
+        assert row.stayed.gain <= row.stayed.cost
+        assert row.model_id == other.model_id
+    assert not list((tmp_path / "project" / "runs").glob("probe-*"))
+    console = Console(width=200, file=io.StringIO())
+    print_result(result, console)
+    printed = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "evermix: Kept its start in code, both: deciding was expected to gain" in printed
+
+
+def test_a_worse_mixture_than_the_start_is_not_taken(life: Make, tmp_path: Path) -> None:
+    """A prior that pulls away from what counts: by the law it loses, so the start stays; unless `always`."""
+    content = life(tmp_path / "project", objective={"weights": {"code": 0.9, "noise": 0.05, "prose": 0.05}})
+    base, code, both = content["phases"]
+    content["phases"] = [base, code | {"add": [*code["add"], *both["add"]], "tokens": 400 * 4 * 32}]
+    content["decision"] |= {"prior": "half-new", "kl_weight": 1e9}
+    made = {}
+    for always in (False, True):
+        content["decision"]["always"] = always
+        (made[always],) = _rows(_run(content | {"project": str(tmp_path / f"{always}")}), "evermix")[1].decisions
+    assert made[False].mixture == pytest.approx(dict.fromkeys(("prose", "code", "noise"), 1 / 3))
+    assert made[True].mixture == pytest.approx({"prose": 0.5, "code": 0.25, "noise": 0.25}, abs=1e-4)
+    for always, decision in made.items():
+        assert decision.expected is not None
+        assert decision.expected.gain < 0
+        assert decision.expected.stays is not always
+        assert (decision.status == STAYS) is not always
+
+
 def test_retention_lowers_the_share_of_what_is_new(life: Make, tmp_path: Path) -> None:
     """The constraint is the only difference, so the old domain's predicted loss obeys it and the new share falls.
 
@@ -284,7 +325,7 @@ def test_retention_lowers_the_share_of_what_is_new(life: Make, tmp_path: Path) -
     free = life(tmp_path / "free", replay={"recompute": "none"})
     free["phases"] = [{"name": "base", "tokens": 300 * 4 * 32}, free["phases"][1]]
     free["training"] = free["training"] | {"learning_rate": 1e-2}
-    free["decision"] = {"kl": 0.0, "probes": {"steps": 20, "rank": 4, "evaluation_sequences": 16}}
+    free["decision"] = {"always": True, "kl": 0.0, "probes": {"steps": 20, "rank": 4, "evaluation_sequences": 16}}
 
     def decided(name: str, **changes: Any) -> Decision:
         content = free | {"project": str(tmp_path / name)} | changes

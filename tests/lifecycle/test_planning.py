@@ -35,7 +35,7 @@ def recipe(**changes: Any) -> Recipe:
         "corpus": {"sequence_length": LENGTH, "heldout_sequences": 16},
         "model": {"rung": "0.05M"},
         "training": {"tokens": 1000, "batch_sequences": ROWS, "decay_fraction": 0.2},
-        "decision": {"probes": {"steps": 5, "evaluation_sequences": 8}},
+        "decision": {"always": True, "probes": {"steps": 5, "evaluation_sequences": 8}},
         "phases": phases,
     }
     return Recipe.model_validate(content | changes)
@@ -88,7 +88,9 @@ def test_arms_cost_a_decay_more_on_a_trunk() -> None:
     ],
 )
 def test_probes_of_every_phase(replay: dict[str, Any], mode: str, n_probes: list[int]) -> None:
-    asked = recipe(replay=replay, decision={"mode": mode, "probes": {"steps": 5, "evaluation_sequences": 8}})
+    asked = recipe(
+        replay=replay, decision={"always": True, "mode": mode, "probes": {"steps": 5, "evaluation_sequences": 8}}
+    )
     planned = plan(asked)
     assert [phase.n_probes for phase in planned.phases[0]] == n_probes
     spent = planned.arms["evermix"]
@@ -99,7 +101,7 @@ def test_probes_of_every_phase(replay: dict[str, Any], mode: str, n_probes: list
 
 def test_a_pretraining_over_several_domains_is_decided_on_the_way() -> None:
     domains = [{"name": name, "files": f"{name}.txt"} for name in ("a", "x")]
-    asked = {"mode": "probe-law", "at": [0.25, 0.5], "probes": {"steps": 5}}
+    asked = {"always": True, "mode": "probe-law", "at": [0.25, 0.5], "probes": {"steps": 5}}
     planned = plan(recipe(domains=domains, decision=asked))
     assert planned.phases[0][0].n_probes == 3
     assert planned.phases[0][0].decided_at == (5, 10)
@@ -113,7 +115,9 @@ def test_a_pretraining_over_several_domains_is_decided_by_experiments_within_it(
     """Experiments of a and x, and probes before the later phases; what is read is planned, and no training is added."""
     domains = [{"name": name, "files": f"{name}.txt"} for name in ("a", "x")]
     probes = {"steps": 5, "evaluation_sequences": 8}
-    planned = plan(recipe(domains=domains, decision={"at": [0.5], "probes": probes}, arms=("uniform", "evermix")))
+    planned = plan(
+        recipe(domains=domains, decision={"always": True, "at": [0.5], "probes": probes}, arms=("uniform", "evermix"))
+    )
     first, *later = planned.phases[0]
     assert (first.n_probes, first.n_segments, first.decided_at) == (0, 8, (10,))
     assert [(phase.n_probes, phase.n_segments, phase.decided_at) for phase in later] == [(2, 0, (0,))] * 2

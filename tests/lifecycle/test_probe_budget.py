@@ -52,7 +52,7 @@ def test_what_holds_probes_to_200_steps_is_said() -> None:
         "corpus": {"sequence_length": 256, "heldout_sequences": 128},
         "training": {"tokens": 10_000 * 16 * 256, "batch_sequences": 16},
         "phases": [{"name": "one", "kind": "pretrain"}, {"name": "two", "add": [{"name": "b", "files": ["y"]}]}],
-        "decision": {"probes": {"budget": 0.14}},
+        "decision": {"always": True, "probes": {"budget": 0.14}},
     }
     planned = plan(Recipe.model_validate(recipe)).phases[0][1]
     console = Console(width=140, file=io.StringIO())
@@ -64,6 +64,8 @@ def test_what_holds_probes_to_200_steps_is_said() -> None:
     evaluations = 2 * 3 * 2 * planned.evaluation_sequences
     assert planned.affordable_steps_per_probe == (0.14 * 6 * 16 * 10_000 - evaluations) // (2 * 4 * 16)
     assert f"the budget would pay for {planned.affordable_steps_per_probe:,} (decision.probes.steps" in printed
-    published = plan(Recipe.model_validate(recipe | {"decision": {"probes": {"steps": 2500}}})).phases[0][1]
+    published = plan(Recipe.model_validate(recipe | {"decision": {"always": True, "probes": {"steps": 2500}}})).phases[
+        0
+    ][1]
     assert published.steps_per_probe == 2500
     assert published.affordable_steps_per_probe is None

@@ -80,7 +80,7 @@ def compare(
     Start and resume are the same command, and what `evermix run` or another comparison has trained in the same
     project is not trained again. Writes report.html, pareto.svg and pareto.png into the project folder.
 
-    Arms are evermix, natural, uniform and proxy-swarm; with method olmix also best-run; in a recipe with
+    Arms are evermix, natural, uniform, weights and proxy-swarm; with method olmix also best-run; in a recipe with
     phases also naive, fixed-replay, retrain, mergemix, lora-merge and oracle.
 
     \b

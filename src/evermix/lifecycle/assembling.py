@@ -95,6 +95,7 @@ def phase_result(
             )
             for decision in outcome.decisions
         ),
+        stayed=outcome.stayed,
         curve=outcome.judged.curve,
         model_id=outcome.judged.run_id,
         record=outcome.record,

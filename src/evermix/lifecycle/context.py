@@ -137,6 +137,14 @@ class RunContext:
         is_allowed = np.abs(nearest - mixture.weights).max() < _SAME
         return mixture if is_allowed else Mixture(mixture.domains, nearest)
 
+    def allowed_start(self, history: DataHistory, phase: Phase) -> Mixture:
+        """The start of a phase, as far as the rules allow it.
+
+        Raises:
+            ConstraintError: if no mixture is allowed.
+        """
+        return self.within_rules(history, self.named_mixture(phase), phase.n_rows)
+
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         """The recipe's tasks in order; where there are conversations, asked by their chat template.

@@ -8,7 +8,7 @@ import numpy as np
 
 from evermix.lifecycle.context import check_positions
 from evermix.lifecycle.equal_compute import Entrant, depends_on_size, entrants, estimate
-from evermix.lifecycle.evidence.probe_budget import decided_at, planned_probes
+from evermix.lifecycle.evidence.probe_budget import planned_probes
 from evermix.lifecycle.evidence.swarm import planned_runs
 from evermix.lifecycle.evidence.timetable import timetable
 from evermix.lifecycle.work import Work
@@ -84,9 +84,12 @@ def _phase(recipe: Recipe, phase: Phase) -> PhasePlan:
     probes = planned_probes(recipe, phase)
     if probes is None:
         return described
+    if not probes.at_steps:
+        return described.model_copy(update={"expected": probes.expected})
     return described.model_copy(
         update={
-            "decided_at": decided_at(recipe, phase),
+            "decided_at": probes.at_steps,
+            "expected": probes.expected,
             "n_probes": probes.plan.n_probes,
             "steps_per_probe": probes.plan.steps,
             "evaluation_sequences": probes.plan.evaluation_sequences,

@@ -189,7 +189,11 @@ Level = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
 class ProbeRecipe(Model):
     """LoRA probes of the current model (arXiv 2605.15220; METHODS 2.1)."""
 
-    budget: Fraction = Field(0.03, description="part of the run's training FLOPs that all decisions may spend")
+    budget: Fraction = Field(
+        0.03,
+        description="part of the run's training FLOPs that all decisions may spend; before a phase as much of it as is "
+        "expected to pay",
+    )
     steps: Annotated[int, Field(ge=1)] | None = Field(
         None, description="steps of one probe; default: what the budget allows, from 5 to 200"
     )
@@ -334,6 +338,11 @@ class DecisionRecipe(ProposalRecipe):
         20, description="interpolated candidates of mode interpolation; raised to domains + 3 where the law needs it"
     )
     gradient_evaluations: Annotated[int, Field(ge=2)] = Field(5, description="steps of mode gradient")
+    always: bool = Field(
+        False,
+        description="decide even where no gain is expected for what deciding costs, and by the whole budget; by "
+        "default such a phase is trained on its start",
+    )
     cross_checks: bool = Field(False, description="also run the other modes on the same probes, for the report")
     probes: ProbeRecipe = ProbeRecipe()
     experiments: ExperimentRecipe = ExperimentRecipe()

@@ -65,6 +65,7 @@ Method = Literal["op-mix", "olmix"]
 Arm = Literal[
     "natural",
     "uniform",
+    "weights",
     "evermix",
     "best-run",
     "naive",
@@ -125,8 +126,8 @@ class Recipe(Model):
     )
     equal_compute: bool = Field(
         True,
-        description="natural, uniform, naive and fixed-replay are also trained at equal compute: on as many more "
-        "tokens as what the arm that decides (evermix, or the first that does) spends on deciding pays for",
+        description="natural, uniform, weights, naive and fixed-replay are also trained at equal compute: on as many "
+        "more tokens as what the arm that decides (evermix, or the first that does) spends on deciding pays for",
     )
     base: Path = Field(Path(), exclude=True)
 

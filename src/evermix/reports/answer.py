@@ -428,6 +428,25 @@ def cost_sentence(view: RunView, arm: str) -> str | None:
     return text
 
 
+def staying_sentence(view: RunView, arm: str) -> str | None:
+    """Phases that an arm has trained on its start, because no decision was expected to be worth it; None without."""
+    stayed = [(phase.phase, phase.stayed) for phase in view.result.arms[arm].orders[0] if phase.stayed is not None]
+    if not stayed:
+        return None
+    gains, costs = ([getattr(each, key) for _, each in stayed] for key in ("gain", "cost"))
+    names = units.listed([name for name, _ in stayed])
+    return (
+        f"Kept its start in {names}: deciding was expected to gain {_percents(gains)}, for compute worth "
+        f"{_percents(costs)} as training (decision.always decides anyway)."
+    )
+
+
+def _percents(values: Sequence[float]) -> str:
+    """`0.8%`, or `0.8 to 1.2%`."""
+    least, most = f"{min(values):.1f}", f"{max(values):.1f}"
+    return f"{most}%" if least == most else f"{least} to {most}%"
+
+
 def comparison(result: RunResult) -> dict[str, Any]:
     """The comparison of arms as plain values, for JSON."""
     view = RunView(result)

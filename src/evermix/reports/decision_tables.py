@@ -71,10 +71,10 @@ def decision_lines(decision: Decision) -> list[str]:
 
 
 def expectation_sentence(expected: Expectation) -> str:
-    """`Expected gain over the mixture in force: 3.1% (90% interval 1.0 to 5.2), for reading worth 0.3%.`"""
+    """`Expected gain over the mixture in force: 3.1% (90% interval 1.0 to 5.2), for compute worth 0.3% as training.`"""
     interval = f"90% interval {expected.low:.1f} to {expected.high:.1f}"
     said = f"Expected gain over the mixture in force: {expected.gain:.1f}% ({interval}), "
-    said += f"for reading that is worth {expected.cost:.1f}% as training"
+    said += f"for compute worth {expected.cost:.1f}% as training"
     return f"{said}: the mixture in force stays." if expected.stays else f"{said}."
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from evermix.errors import ProjectError
 from evermix.files import write_atomically
 from evermix.reports import page_plots, units
-from evermix.reports.answer import Difference, RunView, cost_sentence, decided_version, headline
+from evermix.reports.answer import Difference, RunView, cost_sentence, decided_version, headline, staying_sentence
 from evermix.reports.decision_tables import (
     decision_lines,
     decision_tables,
@@ -194,7 +194,7 @@ def _finished(result: RunResult) -> dict[str, Any]:
     proposed = result.proposal.proposal if result.proposal is not None else None
     cards = [_card(each, view) for each in view.differences]
     cards += [] if proposed is None else [gain_card(proposed, row) for row in proposed.references]
-    costs = [(arm, cost_sentence(view, arm)) for arm in view.arms]
+    told = [(arm, sentence(view, arm)) for arm in view.arms for sentence in (cost_sentence, staying_sentence)]
     several = trained and (len(view.arms) > 1 or view.n_phases > 1)
     deciding = [one for one in decisions if one.arm == view.ours] if trained else decisions
     return {
@@ -203,7 +203,7 @@ def _finished(result: RunResult) -> dict[str, Any]:
         "seed": result.seed,
         "noise": _noise_words(view),
         "cards": cards,
-        "sentences": [(arm, text) for arm, text in costs if text is not None],
+        "sentences": [(arm, text) for arm, text in told if text is not None],
         "final": _figure_of(deciding[-1], "final") if deciding else None,
         "paretos": {label: _markup(svg) for label, svg in pareto_svgs(view).items()} if several else {},
         "tables": _tables(view) if trained else [],

@@ -43,11 +43,11 @@ def print_plan(plan: RunPlan, console: Console, so_far: str | None = None) -> No
 
 
 def prospect_sentence(expected: Expectation) -> str:
-    """`deciding is expected to gain 3.5% over the start (90%: -1.0 to 8.9), for reading worth 0.4% as training`"""
+    """`deciding is expected to gain 3.5% over the start (90%: -1.0 to 8.9), for compute worth 0.4% as training`"""
     interval = f"90% of runs like our benchmarks': {expected.low:.1f} to {expected.high:.1f}"
-    said = f"deciding is expected to gain {expected.gain:.1f}% over the start ({interval}), for reading that is worth"
+    said = f"deciding is expected to gain {expected.gain:.1f}% over the start ({interval}), for compute worth"
     said = f"{said} {expected.cost:.1f}% as training"
-    return f"{said}: it stays with its start (decision.at decides anyway)" if expected.stays else said
+    return f"{said}: it stays with its start (decision.always decides anyway)" if expected.stays else said
 
 
 def _facts(plan: RunPlan, so_far: str | None) -> list[tuple[str, str]]:

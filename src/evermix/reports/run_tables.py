@@ -9,7 +9,7 @@ from rich.console import Console
 
 from evermix.printing import Text
 from evermix.reports import units
-from evermix.reports.answer import Mean, Quality, RunView, cost_sentence, equal_compute_note, headline
+from evermix.reports.answer import Mean, Quality, RunView, cost_sentence, equal_compute_note, headline, staying_sentence
 from evermix.reports.decision_tables import decision_lines, decision_tables, decisions_grid
 from evermix.reports.layout import Cell, Grid, best, cells, note, show
 from evermix.reports.project import load_findings
@@ -42,9 +42,9 @@ def print_result(result: RunResult, console: Console) -> None:
     for each in view.differences:
         console.print(Text(f"  {each.arm}: {each.words}; {each.domain_words}."))
     for arm in view.arms:
-        sentence = cost_sentence(view, arm)
-        if sentence is not None:
-            console.print(Text(f"  {arm}: {sentence}"))
+        for sentence in (cost_sentence(view, arm), staying_sentence(view, arm)):
+            if sentence is not None:
+                console.print(Text(f"  {arm}: {sentence}"))
     if view.arms:
         show(console, [end_grid(view), quality_grid(view, brief=True), mixture_grid(view, brief=True)])
         if result.before is not None and units.known(result.before.mean_accuracy):

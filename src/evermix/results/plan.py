@@ -30,7 +30,7 @@ class PhasePlan(Record):
 
     Attributes:
         decided_at: steps of the phase before which a mixture is decided; empty where nothing is.
-        expected: of deciding within the run, before anything is known of it; None with other evidence.
+        expected: of deciding, before anything is known of the run; None where that cannot be said.
         n_segments: of all experiments within the run; 0 with other evidence.
         n_probes, steps_per_probe: of one decision by probes; 0 with other evidence.
         evaluation_sequences: held-out ones per domain, of a segment or a probe.

@@ -261,6 +261,7 @@ class PhaseResult(Record):
         epochs, tokens: per domain, up to the end of the phase, over all phases so far.
         compute: of the phase; `cumulative_compute` since the first one. Scoring tasks is the same for every arm and in
             neither.
+        stayed: what deciding was expected to gain, where the start was kept because of that; else None.
         record: what an arm tells of itself beyond its decisions.
     """
 
@@ -292,6 +293,7 @@ class PhaseResult(Record):
     cumulative_compute: Compute
     scoring_compute: Compute = Compute()
     decisions: tuple[Decision, ...] = ()
+    stayed: Expectation | None = None
     curve: tuple[CurvePoint, ...] = ()
     model_id: str
     record: dict[str, float | str | dict[str, float]] = {}

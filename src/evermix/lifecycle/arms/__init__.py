@@ -3,7 +3,7 @@
 from evermix.lifecycle.arms.base import Arm, PhaseOutcome
 from evermix.lifecycle.arms.decided import BestRunArm, Evermix, MergeMix, Oracle, ProxySwarm
 from evermix.lifecycle.arms.lora_merge import LoraMerge
-from evermix.lifecycle.arms.mixtures import FixedReplay, Naive, Natural, Retrain, Uniform
+from evermix.lifecycle.arms.mixtures import FixedReplay, Naive, Natural, Retrain, Uniform, Weights
 
 ARMS: dict[str, Arm] = {
     arm.name: arm
@@ -11,6 +11,7 @@ ARMS: dict[str, Arm] = {
         Evermix(),
         Natural(),
         Uniform(),
+        Weights(),
         BestRunArm(),
         Naive(),
         FixedReplay(),

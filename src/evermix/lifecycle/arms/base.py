@@ -16,7 +16,7 @@ from evermix.lifecycle.work import Work, trainings
 from evermix.mixture import Mixture
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
-from evermix.results import Compute, Decision
+from evermix.results import Compute, Decision, Expectation
 
 ArmRecord = dict[str, float | str | dict[str, float]]
 
@@ -32,6 +32,7 @@ class PhaseOutcome:
         compute: of everything the arm did.
         first_row: of their history that belongs to the phase.
         decisions: that it made.
+        stayed: what deciding was expected to gain, where none was made because of that.
         record: what else it has to tell.
     """
 
@@ -41,6 +42,7 @@ class PhaseOutcome:
     compute: Compute
     first_row: int
     decisions: tuple[Decision, ...] = ()
+    stayed: Expectation | None = None
     record: ArmRecord = field(default_factory=dict)
 
 

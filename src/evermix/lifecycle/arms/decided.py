@@ -13,7 +13,7 @@ from evermix.lifecycle.deciding import decide
 from evermix.lifecycle.evidence import EVIDENCE, Evidence
 from evermix.lifecycle.evidence.base import on_the_way
 from evermix.lifecycle.evidence.in_run import InRunEvidence
-from evermix.lifecycle.evidence.probe_budget import decided_at
+from evermix.lifecycle.evidence.probe_budget import decided_at, planned_probes
 from evermix.lifecycle.evidence.probes import ProbeEvidence
 from evermix.lifecycle.evidence.timetable import Timetable, timetable
 from evermix.lifecycle.state import ModelState
@@ -21,7 +21,7 @@ from evermix.lifecycle.work import Work, trainings
 from evermix.mixture import Mixture
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
-from evermix.results import Compute, Decision
+from evermix.results import Compute, Decision, Expectation
 from evermix.results.run_result import EvidenceName
 from evermix.trust.references import BEST_RUN
 
@@ -137,9 +137,18 @@ def _before(
     phase = phases[-1]
     decision = decide_before(context, state, phases, arm, EVIDENCE[evidence])
     if decision is None:
-        return on_mixture(context, state, phase, context.named_mixture(phase))
+        start = context.named_mixture(phase)
+        planned = planned_probes(context.recipe, phase) if evidence == "probes" else None
+        if planned is None or planned.expected is None:
+            return on_mixture(context, state, phase, start)
+        return _on_the_start(context, state, phase, planned.expected)
     outcome = on_mixture(context, state, phase, decided_mixture(context, phase, decision))
     return replace(outcome, compute=decision.compute + outcome.compute, decisions=(decision,))
+
+
+def _on_the_start(context: RunContext, state: ModelState, phase: Phase, expected: Expectation) -> PhaseOutcome:
+    """Trained on the start, as far as the rules allow: deciding is not expected to be worth what it costs."""
+    return replace(on_mixture(context, state, phase, context.allowed_start(state.history, phase)), stayed=expected)
 
 
 def _in_run(context: RunContext, state: ModelState, phase: Phase, planned: Timetable) -> PhaseOutcome:
@@ -147,9 +156,9 @@ def _in_run(context: RunContext, state: ModelState, phase: Phase, planned: Timet
 
     Without any experiment it is all trained on the start, as far as the rules allow.
     """
-    evidence, decisions, mixture = InRunEvidence(), list[Decision](), context.named_mixture(phase)
     if not planned.experiments:
-        return on_mixture(context, state, phase, context.within_rules(state.history, mixture, phase.n_rows))
+        return _on_the_start(context, state, phase, planned.expected)
+    evidence, decisions, mixture = InRunEvidence(), list[Decision](), context.allowed_start(state.history, phase)
     measuring = evidence.measuring(context, phase)
     before = [(context.over_all(mixture), planned.begin)]
     course = Course.begin(state, phase).through(context, before, measuring)
@@ -171,7 +180,8 @@ def _on_the_way(context: RunContext, state: ModelState, phase: Phase) -> PhaseOu
     On a trunk all decisions are made from it.
     """
     probes, at = ProbeEvidence(), decided_at(context.recipe, phase)
-    mixture, decisions, course = context.named_mixture(phase), list[Decision](), Course.begin(state, phase)
+    mixture = context.allowed_start(state.history, phase)
+    decisions, course = list[Decision](), Course.begin(state, phase)
     for end in (*at, phase.n_steps):
         course = course.on(context, context.over_all(mixture), end, "training" if decisions else None)
         if end < phase.n_steps:

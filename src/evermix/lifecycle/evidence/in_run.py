@@ -34,6 +34,7 @@ from evermix.lifecycle.evidence.base import (
     positive,
 )
 from evermix.lifecycle.evidence.timetable import Timetable, timetable
+from evermix.lifecycle.evidence.worth import DRAWS, STAYS, expected_after
 from evermix.lifecycle.state import Measuring, ModelState
 from evermix.lifecycle.work import Work
 from evermix.mixture import Mixture
@@ -41,12 +42,11 @@ from evermix.observations import Observations
 from evermix.observations.runs import Runs
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase
-from evermix.results import Compute, Decision, Expectation, ResponseRecord, SegmentRecord
+from evermix.results import Compute, Decision, ResponseRecord, SegmentRecord
 from evermix.results.run_result import EvidenceName
 
 Floats = npt.NDArray[np.float64]
 KL = 0.25  # in spreads of the predicted objective
-_DRAWS = 1000
 _TREND_ERROR = 0.3  # standard deviation, of the mean fall that was foretold
 _AGEING = 0.5  # of a response: the standard error that it gains from one experiment to the next
 _INTERVAL = (5, 95)  # percent
@@ -161,9 +161,10 @@ class SegmentsMeasured:
         with context.reporter.part("decision", f"deciding {request.label}", None):
             law, in_force = self.law(context, request), _in_force(request)
             found = decide_by_law(_problem(context, state, request, law))
-            slopes = law.drawn_slopes(_DRAWS, np.random.default_rng([context.recipe.seed, request.at_step]))
-            expected = _expected(law, found, in_force, slopes, self._spent(context, request))
-            if expected.gain <= 0 and _may_stay(context, state, request, found):
+            slopes = law.drawn_slopes(DRAWS, np.random.default_rng([context.recipe.seed, request.at_step]))
+            gained = self._spent(context, request) * law.fall_per_log_token
+            expected = expected_after(law, found.problem.objective, found.mixture, in_force, slopes, gained)
+            if expected.gain <= 0 and not context.recipe.decision.always and _may_stay(context, state, request, found):
                 expected = expected.model_copy(update={"stays": True})
         mixture = in_force if expected.stays else found.mixture
         references = {"chosen": mixture, "so far": in_force, **named_references(context, request)}
@@ -177,7 +178,7 @@ class SegmentsMeasured:
             kl_weight=found.kl.weight,
             kl_source=found.kl.source,
             binding=() if expected.stays else found.proposal.binding,
-            status="the mixture in force stays: no gain is expected" if expected.stays else found.proposal.status,
+            status=STAYS if expected.stays else found.proposal.status,
             base_loss_nats=named(names, law.level_),
             horizon=named(names, np.broadcast_to(law.horizon_.factor, len(names))),
             segments=self._records(context, request),
@@ -312,21 +313,6 @@ def _ceilings(found: LawDecision, names: tuple[str, ...]) -> dict[str, float] | 
     if most is None:
         return None
     return {name: float(value) for name, value in zip(names, most, strict=True) if np.isfinite(value)}
-
-
-def _expected(law: ResponseLaw, found: LawDecision, in_force: Mixture, slopes: Floats, spent: float) -> Expectation:
-    """The gain of the proposal over the mixture in force, over drawn slopes, and what reading has cost.
-
-    The cost is the gain of a part c more tokens, to first order: c F_d / log(T / t_K) nats of every loss.
-    """
-    objective = found.problem.objective
-    before = objective.value(law.at_slopes(in_force.weights, slopes))
-    gains = 100 * (1 - objective.value(law.at_slopes(found.mixture.weights, slopes)) / before)
-    now = law.predict(in_force.weights)
-    cost = 100 * (1 - float(objective.value(now - spent * law.fall_per_log_token) / objective.value(now)))
-    low, high = np.percentile(gains, _INTERVAL).tolist()
-    gain, probability = float(gains.mean()), float((gains > 0).mean())
-    return Expectation(gain=gain, low=low, high=high, probability=probability, cost=cost)
 
 
 def _responses(law: ResponseLaw, names: tuple[str, ...], slopes: Floats) -> dict[str, ResponseRecord]:

@@ -114,7 +114,13 @@ def _solved(
     )
     ceilings = found.problem.ceilings
     return ModeOutcome(
-        found.proposal, law.predict, found.kl.source, found.assessment_absent, ceilings, n_forward_tokens
+        found.proposal,
+        law.predict,
+        found.kl.source,
+        found.assessment_absent,
+        ceilings,
+        law if isinstance(law, ResponseLaw) else None,
+        n_forward_tokens,
     )
 
 

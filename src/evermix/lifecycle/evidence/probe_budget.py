@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evermix.lifecycle.evidence.base import decides
+from evermix.lifecycle.evidence.worth import by_probes, prospect_of_probes
 from evermix.lifecycle.state import decision_steps
 from evermix.lifecycle.work import ADAPTER, READING, TRAINING, Work
 from evermix.recipe import DecisionRecipe, Recipe
 from evermix.recipe.phases import Phase, base_name
+from evermix.results import Expectation
 
 _LEAST_STEPS, _MOST_STEPS = 5, 200
 _LEAST_SEQUENCES = 4
 _EVALUATION_PART = 1 / 4
+_PARTS_OF_BUDGET = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
 
 
 def recomputed_domains(recipe: Recipe, phase: Phase) -> tuple[str, ...]:
@@ -62,8 +65,8 @@ class ProbeNeeds:
     n_decisions: int = 1
 
 
-def plan_probes(decision: DecisionRecipe, needs: ProbeNeeds, available_sequences: int) -> ProbePlan:
-    """Length of probes and size of evaluations that keep all decisions within `decision.budget` of the run's FLOPs.
+def plan_probes(decision: DecisionRecipe, needs: ProbeNeeds, available_sequences: int, budget: float) -> ProbePlan:
+    """Length of probes and size of evaluations that keep all decisions within a budget, a part of the run's FLOPs.
 
     With N parameters, S steps of b sequences in the run, D decisions, P probes of s steps, E evaluations of q sequences
     in each of m domains (an evaluation with gradient counts as three):
@@ -71,7 +74,7 @@ def plan_probes(decision: DecisionRecipe, needs: ProbeNeeds, available_sequences
     """
     probes, batch, m = decision.probes, needs.batch_sequences, needs.n_domains
     n_evaluations = needs.n_probes + 1 + _evaluations_of_mode(decision, needs.n_candidates)
-    allowed = probes.budget * 6 * batch * needs.total_steps / needs.n_decisions
+    allowed = budget * 6 * batch * needs.total_steps / needs.n_decisions
     for_evaluations = allowed * _EVALUATION_PART / (2 * n_evaluations * m)
     sequences = probes.evaluation_sequences or max(_LEAST_SEQUENCES, math.floor(for_evaluations))
     sequences = min(sequences, available_sequences)
@@ -96,18 +99,29 @@ def _evaluations_of_mode(decision: DecisionRecipe, n_candidates: int) -> int:
 
 @dataclass(frozen=True)
 class PlannedProbes:
-    """Probes of all decisions of a phase, before any text is read: the plan of one decision, and the work of all."""
+    """Probes of all decisions of a phase, before any text is read.
+
+    Attributes:
+        plan: of one decision.
+        at_steps: at which is decided; none at all where deciding is not expected to be worth what it costs.
+        work: of all decisions.
+        budget: part of the phase's FLOPs that they may take: of the recipe's as much as pays.
+        expected: of deciding, before anything is known of the run; None where it cannot be said.
+    """
 
     plan: ProbePlan
     at_steps: tuple[int, ...]
     work: list[Work]
+    budget: float
+    expected: Expectation | None = None
 
 
 def planned_probes(recipe: Recipe, phase: Phase, to_be_merged: bool = False) -> PlannedProbes | None:
     """The probes of a phase; None where nothing is decided. To be merged they must be pure.
 
-    Designed probes are as many as the recipe says. Of pure ones a single domain that is probed has one per purity;
-    several have one each, beside one of what was learnt before; on the way of a pretraining at every purity.
+    Before a phase as much of the budget is taken as pays by worth.py, or none. Designed probes are as many as the
+    recipe says. Of pure ones a single domain that is probed has one per purity; several have one each, beside one of
+    what was learnt before; on the way of a pretraining at every purity.
     """
     decision, on_the_way = recipe.decision, phase.recipe.kind == "pretrain"
     at = decided_at(recipe, phase)
@@ -125,17 +139,52 @@ def planned_probes(recipe: Recipe, phase: Phase, to_be_merged: bool = False) -> 
         n_probes = decision.probes.number
     candidates = candidate_count(decision, m)
     needs = ProbeNeeds(n_probes, candidates, len(phase.domains), phase.batch_rows, phase.n_steps, len(at))
-    planned = plan_probes(decision, needs, recipe.corpus.heldout_sequences)
-    length = recipe.corpus.sequence_length
-    reading = len(at) * planned.evaluation_sequences * len(phase.domains) * length
-    n_read = n_probes + 1 + (candidates if decision.probe_mode == "interpolation" else 0)
+    if on_the_way or to_be_merged or not _foreseeable(recipe):
+        return _planned(recipe, needs, at, decision.probes.budget)
+    parts = (1.0,) if decision.always else _PARTS_OF_BUDGET
+    best = max((_with_prospect(recipe, phase, needs, at, part) for part in parts), key=_net)
+    stays = best.expected is not None and best.expected.stays
+    return replace(best, at_steps=(), work=[]) if stays else best
+
+
+def _with_prospect(recipe: Recipe, phase: Phase, needs: ProbeNeeds, at: tuple[int, ...], part: float) -> PlannedProbes:
+    """With a part of the budget, and what deciding by that is expected to gain."""
+    found = _planned(recipe, needs, at, part * recipe.decision.probes.budget)
+    spent = sum(work.flops(1) for work in found.work) / (TRAINING * phase.n_rows * recipe.corpus.sequence_length)
+    seen = by_probes(found.plan.steps, found.plan.evaluation_sequences)
+    expected = prospect_of_probes(recipe, phase, recomputed_domains(recipe, phase), seen, spent)
+    stays = expected.stays and not recipe.decision.always
+    return replace(found, expected=expected.model_copy(update={"stays": stays}))
+
+
+def probing_budget(recipe: Recipe, phase: Phase, to_be_merged: bool = False) -> float:
+    """Part of a phase's FLOPs that its probes may take."""
+    planned = planned_probes(recipe, phase, to_be_merged)
+    return recipe.decision.probes.budget if planned is None else planned.budget
+
+
+def _net(planned: PlannedProbes) -> float:
+    return 0.0 if planned.expected is None else planned.expected.gain - planned.expected.cost
+
+
+def _planned(recipe: Recipe, needs: ProbeNeeds, at: tuple[int, ...], budget: float) -> PlannedProbes:
+    """Within a budget, and what it costs."""
+    decision, length = recipe.decision, recipe.corpus.sequence_length
+    plan = plan_probes(decision, needs, recipe.corpus.heldout_sequences, budget)
+    reading = len(at) * plan.evaluation_sequences * needs.n_domains * length
+    n_read = needs.n_probes + 1 + (needs.n_candidates if decision.probe_mode == "interpolation" else 0)
     n_with_gradient = decision.gradient_evaluations if decision.probe_mode == "gradient" else 0
     work = [
-        Work("probes", len(at) * n_probes * planned.steps * phase.batch_rows * length, ADAPTER),
+        Work("probes", len(at) * needs.n_probes * plan.steps * needs.batch_sequences * length, ADAPTER),
         Work("evaluation", n_read * reading, READING),
         Work("evaluation", n_with_gradient * reading, TRAINING),
     ]
-    return PlannedProbes(planned, at, work)
+    return PlannedProbes(plan, at, work, budget)
+
+
+def _foreseeable(recipe: Recipe) -> bool:
+    """Whether it can be asked if decisions are worth it: of losses; guards and retention may forbid the start."""
+    return recipe.decision.by == "loss" and not recipe.decision.guards and recipe.retention.max_rise is None
 
 
 def decided_at(recipe: Recipe, phase: Phase) -> tuple[int, ...]:

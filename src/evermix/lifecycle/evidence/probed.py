@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from evermix.constraints import Bounds, NoRegression
 from evermix.laws.base import MixingLaw
+from evermix.laws.response import ResponseLaw
 from evermix.measure.interpolation import Adapter, Interpolation
 from evermix.measure.probes import Probe
 from evermix.mixture import Mixture
@@ -144,6 +145,12 @@ class DecisionProblem:
             rows.append(self.ceilings)
         return np.min(rows, axis=0) if rows else None
 
+    def allows(self, mixture: Mixture, law: MixingLaw) -> bool:
+        """Whether a mixture of the components keeps the rules, and by the law the guards."""
+        most, p = self.ceilings_by(law), mixture.weights
+        is_guarded = most is None or bool((law.predict(p) <= most).all())
+        return is_guarded and np.allclose(self.bounds.clip(p), p)
+
     def simulated(self, w: Floats) -> Floats:
         """Metrics of the interpolated model at weights `w` of the probes, shape (metrics,)."""
         losses, tasks = self.interpolation.evaluate(w, self.measured.heldout).loss_nats, self.measured.tasks
@@ -169,6 +176,7 @@ class ModeOutcome:
         kl_source: how strongly the prior pulled, a phrase for people.
         assessment_absent: why there are no intervals.
         ceilings: greatest predicted loss allowed of each metric, shape (metrics,), inf where none; None for no rule.
+        law: of the probes, where slopes with errors were read off them; else None.
         n_forward_tokens, n_backward_tokens: tokens of forward passes, and of passes with gradient, beyond the probes.
     """
 
@@ -177,6 +185,7 @@ class ModeOutcome:
     kl_source: str
     assessment_absent: str | None
     ceilings: Floats | None
+    law: ResponseLaw | None = None
     n_forward_tokens: int = 0
     n_backward_tokens: int = 0
 

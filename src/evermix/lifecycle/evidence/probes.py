@@ -29,6 +29,7 @@ from evermix.lifecycle.evidence.outcomes import learnt_from, learnt_horizon
 from evermix.lifecycle.evidence.probe_budget import candidate_count, planned_probes, recomputed_domains
 from evermix.lifecycle.evidence.probed import DecisionProblem, ModeOutcome, ProbeMeasurement
 from evermix.lifecycle.evidence.probing import probe_all, probe_compute, with_answers
+from evermix.lifecycle.evidence.worth import DRAWS, STAYS, expected_after
 from evermix.lifecycle.scoring import accuracy_of
 from evermix.lifecycle.state import ModelState
 from evermix.lifecycle.work import Work
@@ -37,7 +38,7 @@ from evermix.objective import Objective
 from evermix.observations import Observations
 from evermix.recipe import Recipe
 from evermix.recipe.phases import Phase, base_name
-from evermix.results import Compute, Decision, ProbeRecord
+from evermix.results import Compute, Decision, Expectation, ProbeRecord
 from evermix.results.run_result import ErrorRates, EvidenceName, ModeRecord
 
 Floats = npt.NDArray[np.float64]
@@ -64,8 +65,11 @@ class ProbeEvidence(Evidence):
     def request(
         self, context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str
     ) -> DecisionRequest | None:
-        """Before a phase: the shares of new domains beside those learnt before."""
+        """Before a phase: the shares of new domains beside those learnt before, where that is worth it."""
         recipe, phase = context.recipe, phases[-1]
+        planned = planned_probes(recipe, phase, self.to_be_merged)
+        if planned is None or not planned.at_steps:
+            return None
         recomputed = recomputed_domains(recipe, phase)
         components = MixtureComponents.beside_known(context, state.history, phase, recomputed)
         if components is None:
@@ -132,7 +136,8 @@ class ProbesMeasured:
             outcome = MODES[decision.probe_mode](problem)
             compute = self.compute + _mode_compute(context, "evaluation", outcome, time.monotonic() - started)
             modes, checking = _cross_checks(context, request, problem, outcome)
-        return _record(context, state, request, problem, outcome, modes, compute + checking)
+            outcome, expected = _or_the_start(context, request, problem, outcome, compute)
+        return _record(context, state, request, problem, outcome, expected, modes, compute + checking)
 
 
 def counted_tasks(context: RunContext, phase: Phase) -> tuple[CountedTask, ...]:
@@ -150,6 +155,28 @@ def counted_tasks(context: RunContext, phase: Phase) -> tuple[CountedTask, ...]:
         if metric is not None and recipe.role == "fit" and recipe.weight > 0 and recipe.domain in there:
             found.append(CountedTask(recipe, task, metric.name, metric.maximised))
     return tuple(found)
+
+
+def _or_the_start(
+    context: RunContext, request: DecisionRequest, problem: DecisionProblem, outcome: ModeOutcome, spent: Compute
+) -> tuple[ModeOutcome, Expectation | None]:
+    """The outcome, or the start where no gain over it is expected; None: this mode does not tell.
+
+    As training, a part c of the phase's FLOPs would have brought about c of the fall that is foretold for the phase.
+    """
+    law, phase = outcome.law, request.phase
+    if law is None:
+        return outcome, None
+    start = request.components.shares_of(request.in_force or context.named_mixture(phase))
+    trained = context.size.training(context.mean_length(context.over_all(request.prior)) * phase.n_rows)
+    gained = spent.flops / trained * (problem.measured.base_values - law.level_)
+    slopes = law.drawn_slopes(DRAWS, np.random.default_rng(problem.seed))
+    expected = expected_after(law, problem.objective, outcome.proposal.mixture, start, slopes, gained)
+    if expected.gain > 0 or context.recipe.decision.always or not problem.allows(start, law):
+        return outcome, expected
+    predicted = tuple(law.predict(start.weights).tolist())
+    proposal = replace(outcome.proposal, mixture=start, predicted=predicted, binding=(), status=STAYS)
+    return replace(outcome, proposal=proposal), expected.model_copy(update={"stays": True})
 
 
 def _with_recomputed(
@@ -293,6 +320,7 @@ def _record(
     request: DecisionRequest,
     problem: DecisionProblem,
     outcome: ModeOutcome,
+    expected: Expectation | None,
     modes: dict[str, ModeRecord],
     compute: Compute,
 ) -> Decision:
@@ -328,6 +356,7 @@ def _record(
         if ceilings is None
         else {name: float(most) for name, most in zip(names, ceilings[:n], strict=True) if np.isfinite(most)},
         tasks=_error_rates(measured, predicted[0, n:]),
+        expected=expected,
         modes=modes,
         assessment_absent=outcome.assessment_absent,
         compute=compute,

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from evermix.ledger import content_hash
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.evidence.base import CountedTask, DecisionRequest
-from evermix.lifecycle.evidence.probe_budget import ProbeNeeds, candidate_count, plan_probes
+from evermix.lifecycle.evidence.probe_budget import ProbeNeeds, candidate_count, plan_probes, probing_budget
 from evermix.lifecycle.evidence.probed import ProbeMeasurement, TaskMeasurement
 from evermix.lifecycle.scoring import score_on_tasks
 from evermix.lifecycle.state import ModelState
@@ -50,7 +50,8 @@ def probe_all(context: RunContext, state: ModelState, request: DecisionRequest) 
         phase.n_steps,
         request.n_decisions,
     )
-    plan = plan_probes(decision, needs, min(len(ids) for ids in everything.sequences))
+    available = min(len(ids) for ids in everything.sequences)
+    plan = plan_probes(decision, needs, available, probing_budget(context.recipe, phase, request.to_be_merged))
     settings = _settings(decision.probes, plan.steps, phase.training, context.recipe.seed)
     heldout = context.heldout(phase.domains, "decision", plan.evaluation_sequences)
     probes = list[Probe]()

@@ -14,7 +14,8 @@ trained on, 2 N per token read) pays for q rows of held-out text per domain and 
 
     2 M m q <= B 6 b S,   4 <= q
 
-Where deciding is not expected to be worth its reading (worth.py), there is none, unless decision points are given.
+Where deciding is not expected to be worth its reading (worth.py), there is none, unless decision points are given or
+decision.always is.
 Later experiments are left out, the last first, for as long as q would be under 8; none of those that are asked for.
 """
 
@@ -24,11 +25,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evermix.lifecycle.evidence.worth import expected_before
+from evermix.lifecycle.evidence.worth import prospect_of_experiments
 from evermix.lifecycle.work import READING, TRAINING, Work
 from evermix.recipe import Recipe
 from evermix.recipe.decision import ExperimentRecipe
-from evermix.recipe.phases import Phase, base_name
+from evermix.recipe.phases import Phase
 from evermix.results import Expectation
 
 _GROWTH = 2.4
@@ -91,21 +92,16 @@ def timetable(recipe: Recipe, phase: Phase) -> Timetable | None:
     wished = asked.evaluation_sequences or max(_LEAST_SEQUENCES, _affordable(recipe, phase, len(experiments)))
     found = Timetable(begin, tuple(experiments), min(wished, recipe.corpus.heldout_sequences), _NOTHING)
     expected = _expected(recipe, phase, found)
-    stays = expected.stays and recipe.decision.at is None
+    stays = expected.stays and recipe.decision.at is None and not recipe.decision.always
     return replace(
         found, experiments=() if stays else found.experiments, expected=expected.model_copy(update={"stays": stays})
     )
 
 
 def _expected(recipe: Recipe, phase: Phase, planned: Timetable) -> Expectation:
-    """Of deciding over the start; sizes of domains are not known yet, so a natural start counts as uniform."""
-    names = [base_name(label) for label in phase.domains]
-    asked, start = recipe.domain_weights or {}, recipe.start if isinstance(recipe.start, dict) else {}
-    weights = np.array([asked.get(name, 0.0) for name in names] if asked else [1.0] * len(names))
-    shares = np.array([start.get(name, 0.0) for name in names] if start else [1.0] * len(names))
-    read = planned.n_measurements * planned.evaluation_sequences * len(names)
-    part = READING * read / (TRAINING * phase.n_rows)
-    return expected_before(tuple(weights / weights.sum()), tuple(np.maximum(shares, 1e-4) / shares.sum()), part)
+    """Of deciding over the start."""
+    read = planned.n_measurements * planned.evaluation_sequences * len(phase.domains)
+    return prospect_of_experiments(recipe, phase, READING * read / (TRAINING * phase.n_rows))
 
 
 def _begin(asked: ExperimentRecipe, phase: Phase, at: tuple[float, ...] | None) -> int:
