@@ -51,7 +51,15 @@ def test_slopes_are_the_geometric_mean_brought_to_the_horizon() -> None:
     both = np.sqrt(law.response_.value * law.fall_.value)
     ratio = law.slope_ / both
     np.testing.assert_allclose(ratio, ratio[0])
-    assert np.log(law.slope_).mean() == pytest.approx(np.log(3.0 * law.response_.value).mean())
+    assert law.slope_.mean() == pytest.approx(3.0 * law.response_.value.mean())
+
+
+def test_a_slope_is_at_least_what_noise_is_unlearnt_by() -> None:
+    P, Y = segments()
+    Y[:, 0] = 4.3  # it neither falls nor answers
+    law = ResponseLaw(range(M), TOKENS, TOTAL, np.full(M, 1 / M)).fit(Runs.of(P, Y))
+    assert law.slope_[0] == 0.05
+    assert law.slope_[1:].min() > 0.05
 
 
 def test_a_bent_trend_is_no_response() -> None:

@@ -62,7 +62,7 @@ def life(tiny_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> Make:
                 ),
                 {"name": "only reported", "file": str(folder / "digits.jsonl"), "role": "held-out", **task},
             ],
-            "decision": {"by": "accuracy", "probes": {"steps": 5}},
+            "decision": {"by": "accuracy", "always": True, "probes": {"steps": 5}},
             "arms": ["evermix"],
         }
         return content | changes

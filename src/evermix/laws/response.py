@@ -17,7 +17,9 @@ segment, which may lie on the first plateau:
 and the slope until the end is the geometric mean of response and fall, brought to h times the mean response, h a number
 or one per domain (`laws/horizon.py`):
 
-    b = g h sqrt(r F),   g such that mean log b = mean log(h r), over domains
+    b = g h sqrt(r F),   g such that the mean of g sqrt(r F) over domains is that of r;   b >= .05
+
+Nothing answers by less: what cannot be learnt at all is unlearnt by so much where its share is cut.
 
 That slope is uncertain, and it may be quite wrong: a domain that seems to be learnt may lie on a plateau that it leaves
 later (pronunciations did, at a fifth of a run, and then answered ten times as strongly). So b has a distribution: with
@@ -53,6 +55,7 @@ from evermix.observations.runs import Runs
 
 _LEAST_RESPONSE = 0.02  # in the metric's unit per log share: a domain that seems not to answer is still heard
 _LEAST_FALL = 0.03  # in the metric's unit
+_LEAST_SLOPE = 0.05  # in the metric's unit per log share, of a run
 _LEAST_VARIANCE = 1e-4  # of responses between domains
 _BETWEEN_SD, _UNTOLD_SD = 0.8, 1.0  # of log responses: between domains, and the error that two runs leave untold
 _FORESEEABLE = 1.2  # log of tokens: for so long no domain leaves a plateau that it seemed to end on
@@ -271,10 +274,9 @@ class ResponseLaw(MixingLaw):
         if self.tokens is None:
             alone: Floats = factor * r
             return alone
-        both = factor * np.sqrt(r * np.maximum(F, _LEAST_FALL))
-        wanted = np.log(factor * r).mean()
-        slopes: Floats = both * np.exp(wanted - np.log(both).mean())
-        return slopes
+        both = np.sqrt(r * np.maximum(F, _LEAST_FALL))
+        slopes: Floats = factor * both * r.mean() / both.mean()
+        return np.maximum(slopes, _LEAST_SLOPE)
 
     def _distribution(self) -> tuple[Floats, Floats]:
         """b_k and w: three points of the log-normal, exact for polynomials of log b of degree five, and late."""

@@ -47,7 +47,7 @@ class Weights(MixtureArm):
     b = .3, the mean slope of our benchmarks' runs (docs/log/in-run.md). Where all domains count alike it is uniform.
     """
 
-    name, label, colour, mark = "weights", "by weights", "#7B3294", "<"
+    name, label, colour, mark = "weights", "by weights", "#7B3294", ">"
     slope, least = 0.3, 0.1
 
     def mixture(self, context: RunContext, phase: Phase) -> Mixture:
