@@ -40,8 +40,8 @@ class Horizon:
     factor: float | Floats = 2.6
     shared_sd: float = 0.25
     own_sd: float | Floats = 0.35
-    late: float = 0.1
-    late_slope: float = 0.6
+    late: float = 0.15
+    late_slope: float = 0.85
 
 
 @dataclass(frozen=True)
