@@ -5,7 +5,8 @@
 It goes on where it stopped. What was not measured this time stays in the result file as it was, with the version that
 measured it, and stands beside arms of the same version alone. `--arms` are trained with an optimiser of their own in
 every phase (`trunk: false`); `--on-trunk` are trained on a trunk, and stand in the rows as `evermix, on a trunk`.
-`evermix, always` decides before every stage, whether that is expected to be worth it or not.
+`evermix, always` decides before every stage, whether that is expected to be worth it or not; `uniform+compute of
+always` has as many more tokens as that costs.
 
 A 0.2M model learns Python and a dictionary first, then six domains one after the other, 400k tokens per stage. Judged
 after every stage: mean perplexity over all domains seen so far (the objective of every arm that decides), forgetting,
@@ -85,7 +86,8 @@ def measured(seed: int, arms: tuple[str, ...], on_trunk: tuple[str, ...]) -> dic
     off = em.run(recipe(seed, arms)).arms if arms else {}
     on = dict(em.run(recipe(seed, on_trunk, trunk=True)).arms) if on_trunk else {}
     if "evermix" in on_trunk:
-        on[ALWAYS] = em.run(recipe(seed, ("evermix",), trunk=True, always=True)).arms["evermix"]
+        always = em.run(recipe(seed, ("evermix", "uniform"), trunk=True, always=True)).arms
+        on[ALWAYS], on["uniform+compute of always"] = always["evermix"], always["uniform+compute"]
     found = {name: arm.orders[0] for name, arm in off.items()}
     return found | {f"{name}{TRUNK}": arm.orders[0] for name, arm in on.items()}
 

@@ -139,12 +139,15 @@ def planned_probes(recipe: Recipe, phase: Phase, to_be_merged: bool = False) -> 
         n_probes = decision.probes.number
     candidates = candidate_count(decision, m)
     needs = ProbeNeeds(n_probes, candidates, len(phase.domains), phase.batch_rows, phase.n_steps, len(at))
-    if on_the_way or to_be_merged or not _foreseeable(recipe):
+    if to_be_merged or not _foreseeable(recipe):
         return _planned(recipe, needs, at, decision.probes.budget)
-    parts = (1.0,) if decision.always else _PARTS_OF_BUDGET
+    in_any_case = decision.always or on_the_way  # where a mode of probes was asked for by name
+    parts = (1.0,) if in_any_case else _PARTS_OF_BUDGET
     best = max((_with_prospect(recipe, phase, needs, at, part) for part in parts), key=_net)
-    stays = best.expected is not None and best.expected.stays
-    return replace(best, at_steps=(), work=[]) if stays else best
+    assert best.expected is not None, "it was asked"
+    if best.expected.stays and not in_any_case:
+        return replace(best, at_steps=(), work=[])
+    return replace(best, expected=best.expected.model_copy(update={"stays": False}))
 
 
 def _with_prospect(recipe: Recipe, phase: Phase, needs: ProbeNeeds, at: tuple[int, ...], part: float) -> PlannedProbes:
@@ -153,8 +156,7 @@ def _with_prospect(recipe: Recipe, phase: Phase, needs: ProbeNeeds, at: tuple[in
     spent = sum(work.flops(1) for work in found.work) / (TRAINING * phase.n_rows * recipe.corpus.sequence_length)
     seen = by_probes(found.plan.steps, found.plan.evaluation_sequences)
     expected = prospect_of_probes(recipe, phase, recomputed_domains(recipe, phase), seen, spent)
-    stays = expected.stays and not recipe.decision.always
-    return replace(found, expected=expected.model_copy(update={"stays": stays}))
+    return replace(found, expected=expected)
 
 
 def probing_budget(recipe: Recipe, phase: Phase, to_be_merged: bool = False) -> float:
