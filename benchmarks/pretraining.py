@@ -1,7 +1,7 @@
 """Pretraining decided by experiments within the run, against natural and uniform at equal compute, and a sweep.
 
-A 0.2M model from a uniform start; three objectives; two lengths, 1.6M and 8.2M tokens; sets of domains fixed beforehand
-(domain_sets.md): `a`, which settings were chosen on, `b`, which confirms, and `c`, written down before any run.
+A 0.2M model; three objectives; two lengths, 1.6M and 8.2M tokens; sets of domains fixed beforehand (domain_sets.md):
+`a`, which settings were chosen on, `b`, which confirms, and `c`, written down before any run.
 
     python benchmarks/pretraining.py [--sets a b] [--seeds 0 1 2 3 4] [--lengths short long] [--sweep] [--processes 2]
 
@@ -11,8 +11,8 @@ not measured this time stays in the result file as it was; `--collect` only gath
 
 Every mixture is judged on test text, which no decision has read. `uniform+compute` and `natural+compute` have what
 deciding has cost as more tokens, and so has `weights+compute`: what the objective's weights say without any evidence
-(uniform, where all count alike). `experiments alone` goes through the experiments and stays with uniform: against
-uniform it tells what experimenting loses.
+(uniform, where all count alike). That is where evermix starts, and `evermix from a uniform start` does not.
+`experiments alone` goes through the experiments and stays with uniform: against uniform it tells what they lose.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ BASELINES = {"clean": ("natural", "uniform", "weights"), "all": (), "skewed": ("
 N_SWEEP = 12
 ALONE = "experiments alone"
 AGAINST = ("uniform+compute", "natural+compute", "weights+compute", "uniform", "natural", "weights", "best of sweep")
+FROM_UNIFORM = "evermix from a uniform start"
 KEPT = 1e9  # a pull to the start that no decision leaves
 GOALS = {"short": (5.0, 2.5, 35.0), "long": (3.0, 1.0, 30.0)}
 
@@ -93,6 +94,10 @@ def job(label: str, seed: int, length: str, with_sweep: bool, output: Path) -> N
         for row in measured(under_test, recipe_of(under_test, seed, length, objective, *arms)):
             is_of_objective = row["arm"].partition("+")[0] in ("evermix", "weights")
             add({**row, **({"objective": objective} if is_of_objective else {})})
+        if "weights" in arms:
+            recipe = recipe_of(under_test, seed, length, objective, "evermix", start="uniform")
+            for row in measured(under_test, recipe):
+                add({**row, "arm": FROM_UNIFORM, "objective": objective})
     alone = recipe_of(under_test, seed, length, "all", "evermix", decision={"kl_weight": KEPT})
     for row in measured(under_test, alone):
         add({**row, "arm": ALONE})
@@ -186,13 +191,19 @@ def summary(rows: list[Row]) -> list[Row]:
         for objective in OBJECTIVES:
             line: Row = {"summary": True, "set": label, "length": length, "objective": objective}
             for against in AGAINST:
-                found = gains(rows, label, length, objective, against)
-                if found:
-                    mean, error = harness.mean_and_error(found)
-                    known = error if len(found) > 1 else None
-                    line[f"percent_under_{against}"] = {"mean": mean, "standard_error": known, "seeds": len(found)}
+                line[f"percent_under_{against}"] = averaged(gains(rows, label, length, objective, against))
+            line[FROM_UNIFORM] = averaged(gains(rows, label, length, objective, "uniform+compute", FROM_UNIFORM))
+            line = {key: value for key, value in line.items() if value is not None}
             lines.append(line)
     return lines
+
+
+def averaged(found: list[float]) -> dict[str, Any] | None:
+    """Mean over seeds and its standard error, where there are several; None of nothing."""
+    if not found:
+        return None
+    mean, error = harness.mean_and_error(found)
+    return {"mean": mean, "standard_error": error if len(found) > 1 else None, "seeds": len(found)}
 
 
 def targets(rows: list[Row], lines: list[Row]) -> list[Target]:
@@ -226,14 +237,15 @@ def markdown_table(rows: list[Row]) -> str:
     names = {"clean": "the clean domains", "all": "all domains", "skewed": "few domains, unequally"}
     shown = [row for row in rows if row.get("summary")]
     lines = [
-        "| mean perplexity of | set | tokens | seeds | under uniform | under natural | under by weights |",
-        "|---|---|---|---|---|---|---|",
+        "| mean perplexity of | set | tokens | seeds "
+        "| under uniform | under natural | under `weights` | from a uniform start |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     order = lambda row: (list(LENGTHS).index(row["length"]), OBJECTIVES.index(row["objective"]), row["set"])  # noqa: E731
     for row in sorted(shown, key=order):
         cells = [row.get(f"percent_under_{against}+compute") for against in ("uniform", "natural", "weights")]
         length, seeds = f"{LENGTHS[row['length']] / 1e6:.1f}M", row["percent_under_uniform+compute"]["seeds"]
-        gained = " | ".join(quoted(cell, seeds) for cell in cells)
+        gained = " | ".join(quoted(cell, seeds) for cell in [*cells, row.get(FROM_UNIFORM)])
         lines.append(f"| {names[row['objective']]} | {row['set']} | {length} | {seeds} | {gained} |")
     return "\n".join(lines)
 

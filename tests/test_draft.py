@@ -137,7 +137,7 @@ def test_start_is_natural_when_uniform_would_repeat_a_tiny_domain(tmp_path: Path
     write_jsonl(tmp_path / "d" / "large.jsonl", n_documents=20_000)
     assert load(tmp_path, tmp_path / "d").start == "natural"
     write_jsonl(tmp_path / "d" / "tiny.jsonl", n_documents=20_000)
-    assert load(tmp_path, tmp_path / "d").start == "uniform"
+    assert load(tmp_path, tmp_path / "d").start == "auto"
 
 
 def test_same_stem_twice_and_many_domains(tmp_path: Path) -> None:

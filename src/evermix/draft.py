@@ -330,7 +330,7 @@ def _guessed(sources: list[DraftedDomain]) -> dict[str, object]:
         "length": length,
         "batch": batch,
         "rate": f"{3e-3 if n_parameters < 4e6 else 1e-3:g}",
-        "start": "uniform" if uniform_fits else "natural",
+        "start": "auto" if uniform_fits else "natural",
         "reason": "" if uniform_fits else " (uniform would repeat the smallest domain too often)",
         "floor": f"{min(0.01, _two_digits(2e5 / len(sources)) / 1e6):g}",
         "max_epochs": _MAX_EPOCHS,

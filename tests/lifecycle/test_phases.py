@@ -300,7 +300,9 @@ def test_phases_keep_their_start_where_deciding_promises_too_little(life: Make, 
 
 def test_a_worse_mixture_than_the_start_is_not_taken(life: Make, tmp_path: Path) -> None:
     """A prior that pulls away from what counts: by the law it loses, so the start stays; unless `always`."""
-    content = life(tmp_path / "project", objective={"weights": {"code": 0.9, "noise": 0.05, "prose": 0.05}})
+    content = life(
+        tmp_path / "project", start="uniform", objective={"weights": {"code": 0.9, "noise": 0.05, "prose": 0.05}}
+    )
     base, code, both = content["phases"]
     content["phases"] = [base, code | {"add": [*code["add"], *both["add"]], "tokens": 400 * 4 * 32}]
     content["decision"] |= {"prior": "half-new", "kl_weight": 1e9}

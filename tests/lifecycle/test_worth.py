@@ -99,7 +99,11 @@ def test_a_short_phase_keeps_its_start_and_a_long_one_spends_what_pays() -> None
 
 
 def test_unequal_weights_are_decided_in_a_short_phase_too() -> None:
-    planned = planned_probes(*phase_of(100, objective={"weights": {"a": 0.1, "b": 0.9}}))
+    """But for a start that has followed them already."""
+    followed = planned_probes(*phase_of(100, objective={"weights": {"a": 0.1, "b": 0.9}}))
+    assert followed is not None
+    assert followed.at_steps == ()
+    planned = planned_probes(*phase_of(100, objective={"weights": {"a": 0.1, "b": 0.9}}, start="uniform"))
     assert planned is not None
     assert planned.at_steps == (0,)
 

@@ -232,7 +232,10 @@ def test_a_table_of_runs_is_taken_as_it_was_measured() -> None:
 
 
 def test_a_swarm_is_pulled_towards_the_start_if_it_says_so(tmp_path: Path) -> None:
-    assert asked(tmp_path, SWARM + "decision: {prior: start}\n").prior == "uniform"
+    assert asked(tmp_path, SWARM + "start: uniform\ndecision: {prior: start}\n").prior == "uniform"
+    weights = "start: weights\nobjective: {weights: {a: 1, b: 3}, quantity: loss_nats}\n"
+    weighed = asked(tmp_path, SWARM + weights + "decision: {prior: start}\n")
+    assert weighed.prior == {"a": 0.25, "b": 0.75}
     assert asked(tmp_path, SWARM + "decision: {prior: {a: 0.1, b: 0.9}}\n").prior == {"a": 0.1, "b": 0.9}
 
 

@@ -80,16 +80,18 @@ class RunContext:
         return Mixture.from_dict(self.rows, mixture.as_dict)
 
     def named_mixture(self, phase: Phase, name: str | dict[str, float] = "start") -> Mixture:
-        """`start` (as the recipe says), `natural`, `uniform` or shares by domain, over a phase's domains.
+        """`start` (as the recipe says), `weights`, `natural`, `uniform` or shares by domain, over a phase's domains.
 
-        A start by domain holds for the first phase only; later ones then start uniform.
+        A start by domain holds for the first phase only; later ones then start as by default.
 
         Raises:
             DomainError: shares name a domain that the phase does not have.
         """
-        leaves, start = self.leaves(phase.domains), self.recipe.start
+        leaves = self.leaves(phase.domains)
         if name == "start":
-            name = "uniform" if isinstance(start, dict) and phase.number else start
+            name = self.recipe.shares_of_start(phase.domains, not phase.number) or "natural"
+        if name == "weights":
+            name = self.recipe.shares_by_weights(phase.domains)
         if isinstance(name, dict):
             labels = {base_name(label): label for label in phase.domains}
             return Mixture.from_dict(leaves, {labels.get(domain, domain): share for domain, share in name.items()})

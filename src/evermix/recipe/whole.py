@@ -48,6 +48,7 @@ from evermix.recipe.phases import (
     phase_orders,
     timeline,
 )
+from evermix.recipe.start import by_weights, default_start
 from evermix.recipe.yaml_faults import LocatedError, read_yaml, recipe_error, unknown_key
 
 
@@ -89,7 +90,7 @@ _OF_EVIDENCE: dict[EvidenceKind, dict[str, tuple[str, ...]]] = {
 """Sections and keys of them that only one kind of evidence reads."""
 _OF_PHASES = ("orders", "replay", "retention")
 _ARMS_OF_PHASES: tuple[Arm, ...] = ("naive", "fixed-replay", "retrain", "mergemix", "lora-merge", "oracle")
-Start = Literal["natural", "uniform"] | dict[Name, Weight]
+Start = Literal["auto", "weights", "natural", "uniform"] | dict[Name, Weight]
 
 
 class Recipe(Model):
@@ -107,7 +108,11 @@ class Recipe(Model):
     corpus: CorpusRecipe = CorpusRecipe()
     model: ModelRecipe = ModelRecipe()
     training: TrainingRecipe
-    start: Start = Field("uniform", description="the mixture before the first decision")
+    start: Start = Field(
+        "auto",
+        description="the mixture before the first decision; weights: what the objective's weights alone say; auto: "
+        "that where it promises a tenth of a nat, else uniform",
+    )
     decision: DecisionRecipe = DecisionRecipe()
     objective: ObjectiveRecipe = ObjectiveRecipe()
     constraints: ConstraintRecipe = ConstraintRecipe()
@@ -400,6 +405,29 @@ class Recipe(Model):
         """
         return None if self._tasks_are_named else self.objective.weights_over(self._domain_names)
 
+    def shares_by_weights(self, labels: Sequence[str]) -> dict[str, float]:
+        """Shares of labels of domains by the objective's weights alone."""
+        names = {base_name(label): label for label in labels}
+        found = by_weights(tuple(names), self.domain_weights, self.objective.quantity)
+        return {names[name]: share for name, share in found.items()}
+
+    def shares_of_start(self, labels: Sequence[str], is_first: bool = True) -> dict[str, float] | None:
+        """Shares of labels of domains that a phase starts with; None for natural, which sizes tell.
+
+        Shares that are given hold for the first phase; later ones start as by default.
+        """
+        names = {base_name(label): label for label in labels}
+        if isinstance(self.start, dict) and is_first:
+            return {names.get(name, name): share for name, share in self.start.items()}
+        if self.start == "natural":
+            return None
+        if self.start == "uniform":
+            return dict.fromkeys(labels, 1 / len(labels))
+        if self.start == "weights":
+            return self.shares_by_weights(labels)
+        found = default_start(tuple(names), self.domain_weights, self.objective.quantity)
+        return {names[name]: share for name, share in found.items()}
+
     def study_recipe(
         self, tokens: int, heldout: Mapping[str, str], accuracies: Mapping[str, str], maximised: Iterable[str]
     ) -> StudyRecipe:
@@ -413,7 +441,8 @@ class Recipe(Model):
         """
         asked = {name: getattr(self.decision, name) for name in ProposalRecipe.model_fields}
         if asked["prior"] == "start":
-            asked["prior"] = self.start
+            is_named = self.start in ("natural", "uniform")
+            asked["prior"] = self.start if is_named else self.shares_of_start(self._domain_names)
         objective, by = self.objective.renamed(heldout), self.decision.by
         own = {} if by == "loss" or self._tasks_are_named else self._task_weights(accuracies)
         changes: dict[str, Any] = {"maximise": (*objective.maximise, *map(glob.escape, maximised))}

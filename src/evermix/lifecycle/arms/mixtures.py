@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from evermix.lifecycle.arms.base import Arm, MixtureArm, PhaseOutcome, on_mixture
 from evermix.lifecycle.context import RunContext
 from evermix.lifecycle.state import ModelState
@@ -37,26 +35,13 @@ class Uniform(MixtureArm):
 
 
 class Weights(MixtureArm):
-    """What the objective's weights say without any evidence.
-
-    With a loss l_d - b log(p_d / s_d) in every domain's share, all l and b alike, the mean of weights v is least where
-    v_d p_d^-(1 + b) is the same for all (counted in perplexity; in nats and bits per byte b counts as 0):
-
-        p_d ~ v_d^(1 / (1 + b)),   at least a tenth of an even share
-
-    b = .3, the mean slope of our benchmarks' runs (docs/log/in-run.md). Where all domains count alike it is uniform.
-    """
+    """What the objective's weights say without any evidence (recipe/start.py)."""
 
     name, label, colour, mark = "weights", "by weights", "#7B3294", ">"
-    slope, least = 0.3, 0.1
 
     def mixture(self, context: RunContext, phase: Phase) -> Mixture:
         """By the weights of the recipe's objective."""
-        objective = context.objective(phase.domains, "decision")
-        b = self.slope if objective.quantity == "perplexity" else 0.0
-        shares = np.array(objective.weights) ** (1 / (1 + b))
-        kept = np.maximum(shares / shares.sum(), self.least / len(shares))
-        return Mixture.normalised(context.leaves(phase.domains), kept)
+        return context.named_mixture(phase, "weights")
 
 
 class Naive(MixtureArm):

@@ -95,8 +95,8 @@ def _shares(recipe: Recipe, phase: Phase) -> tuple[Floats, Floats]:
     weights = np.array([asked.get(name, 0.0) for name in names])
     if weights.sum() <= 0:  # no domain there counts yet
         weights = np.ones(len(names))
-    given = recipe.start if isinstance(recipe.start, dict) and not phase.number else dict.fromkeys(names, 1.0)
-    start = np.array([given.get(name, 0.0) for name in names])
+    shares = recipe.shares_of_start(phase.domains, not phase.number) or dict.fromkeys(phase.domains, 1.0)
+    start = np.array([shares.get(label, 0.0) for label in phase.domains])
     start = np.maximum(start / start.sum(), _LEAST_SHARE)
     return weights / weights.sum(), start / start.sum()
 
