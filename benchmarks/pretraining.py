@@ -212,7 +212,9 @@ def targets(rows: list[Row], lines: list[Row]) -> list[Target]:
     for line in lines:
         where = f"set {line['set']}, {line['length']}, {line['objective']}"
         goal = GOALS[line["length"]][OBJECTIVES.index(line["objective"])]
-        gain = line["percent_under_uniform+compute"]
+        gain = line.get("percent_under_uniform+compute")
+        if gain is None:
+            continue
         found.append(Target(f"{where}: under uniform at equal compute", gain["mean"], goal, "%"))
         if gain["seeds"] > 1:
             above = -gain["mean"] / max(gain["standard_error"], 1e-9)
@@ -244,8 +246,9 @@ def markdown_table(rows: list[Row]) -> str:
     order = lambda row: (list(LENGTHS).index(row["length"]), OBJECTIVES.index(row["objective"]), row["set"])  # noqa: E731
     for row in sorted(shown, key=order):
         cells = [row.get(f"percent_under_{against}+compute") for against in ("uniform", "natural", "weights")]
-        length, seeds = f"{LENGTHS[row['length']] / 1e6:.1f}M", row["percent_under_uniform+compute"]["seeds"]
-        gained = " | ".join(quoted(cell, seeds) for cell in [*cells, row.get(FROM_UNIFORM)])
+        cells, length = [*cells, row.get(FROM_UNIFORM)], f"{LENGTHS[row['length']] / 1e6:.1f}M"
+        seeds = max(cell["seeds"] for cell in cells if cell is not None)
+        gained = " | ".join(quoted(cell, seeds) for cell in cells)
         lines.append(f"| {names[row['objective']]} | {row['set']} | {length} | {seeds} | {gained} |")
     return "\n".join(lines)
 
