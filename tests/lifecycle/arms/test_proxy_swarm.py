@@ -18,6 +18,7 @@ from evermix.lifecycle.state import ModelState
 from evermix.models.ladder import ModelSize
 from evermix.models.loading import load_model
 from evermix.recipe import Recipe
+from evermix.recipe.start import by_weights
 from evermix.results import PhaseResult, RunResult
 from evermix.training.evaluation import evaluate
 from tests.lifecycle.arms.conftest import opened
@@ -131,7 +132,8 @@ def test_a_phase_asks_for_what_the_recipe_says_of_its_domains(life: Make, tmp_pa
     assert first.mixture["prose"] <= 0.4 + 1e-6
     assert second.mixture["prose"] + second.mixture["noise"] <= 0.4 + 1e-6
     assert first.prior == pytest.approx({"prose": 0.75, "code": 0.25})
-    assert second.prior == pytest.approx(dict.fromkeys(("prose", "code", "noise"), 1 / 3))
+    weights = {"prose": 1.0, "noise": 3.0}
+    assert second.prior == pytest.approx(by_weights(("prose", "code", "noise"), weights, "perplexity"))
     assert "mine" not in first.predicted_objective
     assert "mine" in second.predicted_objective
     for decision, weights in ((first, {"prose": 1.0}), (second, {"prose": 0.25, "noise": 0.75})):
