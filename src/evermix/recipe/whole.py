@@ -6,7 +6,7 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -407,17 +407,15 @@ class Recipe(Model):
 
     def shares_by_weights(self, labels: Sequence[str]) -> dict[str, float]:
         """Shares of labels of domains by the objective's weights alone."""
-        names = {base_name(label): label for label in labels}
-        found = by_weights(tuple(names), self.domain_weights, self.objective.quantity)
-        return {names[name]: share for name, share in found.items()}
+        return self._by_objective(by_weights, labels)
 
     def shares_of_start(self, labels: Sequence[str], is_first: bool = True) -> dict[str, float] | None:
         """Shares of labels of domains that a phase starts with; None for natural, which sizes tell.
 
         Shares that are given hold for the first phase; later ones start as by default.
         """
-        names = {base_name(label): label for label in labels}
         if isinstance(self.start, dict) and is_first:
+            names = {base_name(label): label for label in labels}
             return {names.get(name, name): share for name, share in self.start.items()}
         if self.start == "natural":
             return None
@@ -425,7 +423,12 @@ class Recipe(Model):
             return dict.fromkeys(labels, 1 / len(labels))
         if self.start == "weights":
             return self.shares_by_weights(labels)
-        found = default_start(tuple(names), self.domain_weights, self.objective.quantity)
+        return self._by_objective(default_start, labels)
+
+    def _by_objective(self, rule: Callable[..., dict[str, float]], labels: Sequence[str]) -> dict[str, float]:
+        """What a rule of recipe/start.py says of domains, over their labels."""
+        names = {base_name(label): label for label in labels}
+        found = rule(tuple(names), self.domain_weights, self.objective.quantity)
         return {names[name]: share for name, share in found.items()}
 
     def study_recipe(

@@ -13,7 +13,7 @@ from evermix.lifecycle.deciding import decide
 from evermix.lifecycle.evidence import EVIDENCE, Evidence
 from evermix.lifecycle.evidence.base import on_the_way
 from evermix.lifecycle.evidence.in_run import InRunEvidence
-from evermix.lifecycle.evidence.probe_budget import decided_at, planned_probes
+from evermix.lifecycle.evidence.probe_budget import decided_at
 from evermix.lifecycle.evidence.probes import ProbeEvidence
 from evermix.lifecycle.evidence.timetable import Timetable, timetable
 from evermix.lifecycle.state import ModelState
@@ -137,11 +137,10 @@ def _before(
     phase = phases[-1]
     decision = decide_before(context, state, phases, arm, EVIDENCE[evidence])
     if decision is None:
-        start = context.named_mixture(phase)
-        planned = planned_probes(context.recipe, phase) if evidence == "probes" else None
-        if planned is None or planned.expected is None:
-            return on_mixture(context, state, phase, start)
-        return _on_the_start(context, state, phase, planned.expected)
+        expected = EVIDENCE[evidence].kept_start(context.recipe, phase)
+        if expected is None:
+            return on_mixture(context, state, phase, context.named_mixture(phase))
+        return _on_the_start(context, state, phase, expected)
     outcome = on_mixture(context, state, phase, decided_mixture(context, phase, decision))
     return replace(outcome, compute=decision.compute + outcome.compute, decisions=(decision,))
 

@@ -25,7 +25,7 @@ from evermix.observations import Observations
 from evermix.recipe import Recipe, TaskRecipe
 from evermix.recipe.decision import GuardRecipe
 from evermix.recipe.phases import Phase, base_name
-from evermix.results import Compute, Decision
+from evermix.results import Compute, Decision, Expectation
 from evermix.results.run_result import EvidenceName
 from evermix.tasks import Task
 from evermix.version import TRAINING_VERSION
@@ -171,6 +171,10 @@ class Evidence(ABC):
             return None
         prior = prior_of(context, phase, components)
         return DecisionRequest(arm, phase, components, phase.n_rows, prior, f"before {phase.name}")
+
+    def kept_start(self, recipe: Recipe, phase: Phase) -> Expectation | None:
+        """What a decision before a phase is expected to gain, where it is not made because of that; else None."""
+        return None
 
     def identity(self, context: RunContext, state: ModelState, request: DecisionRequest) -> list[Any]:
         """What a decision by this evidence depends on beyond the request and the recipe's rules; JSON-able."""

@@ -34,7 +34,7 @@ from evermix.lifecycle.evidence.base import (
     positive,
 )
 from evermix.lifecycle.evidence.timetable import Timetable, timetable
-from evermix.lifecycle.evidence.worth import DRAWS, STAYS, expected_after
+from evermix.lifecycle.evidence.worth import DRAWS, INTERVAL, STAYS, expected_after
 from evermix.lifecycle.state import Measuring, ModelState
 from evermix.lifecycle.work import Work
 from evermix.mixture import Mixture
@@ -49,7 +49,6 @@ Floats = npt.NDArray[np.float64]
 KL = 0.25  # in spreads of the predicted objective
 _TREND_ERROR = 0.3  # standard deviation, of the mean fall that was foretold
 _AGEING = 0.5  # of a response: the standard error that it gains from one experiment to the next
-_INTERVAL = (5, 95)  # percent
 _NOT_RESAMPLED = "segments of one run are no independent runs: intervals are of slopes drawn from what they leave open"
 
 
@@ -316,7 +315,7 @@ def _ceilings(found: LawDecision, names: tuple[str, ...]) -> dict[str, float] | 
 
 
 def _responses(law: ResponseLaw, names: tuple[str, ...], slopes: Floats) -> dict[str, ResponseRecord]:
-    low, high = np.percentile(slopes, _INTERVAL, axis=0)
+    low, high = np.percentile(slopes, INTERVAL, axis=0)
     columns = (law.response_.value, law.response_.error, law.fall_.value, law.slope_, low, high)
     fields = ("response", "stderr", "fall", "slope", "low", "high")
     return {

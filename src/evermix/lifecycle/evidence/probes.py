@@ -62,13 +62,17 @@ class ProbeEvidence(Evidence):
         between = ["from probe to probe"] if context.recipe.decision.probe_mode == "interpolation" else []
         return between + ["to be merged"] * request.to_be_merged + learnt_from(state.decisions)
 
+    def kept_start(self, recipe: Recipe, phase: Phase) -> Expectation | None:
+        """Asked of the recipe alone (worth.py)."""
+        planned = planned_probes(recipe, phase, self.to_be_merged)
+        return None if planned is None or planned.at_steps else planned.expected
+
     def request(
         self, context: RunContext, state: ModelState, phases: Sequence[Phase], arm: str
     ) -> DecisionRequest | None:
         """Before a phase: the shares of new domains beside those learnt before, where that is worth it."""
         recipe, phase = context.recipe, phases[-1]
-        planned = planned_probes(recipe, phase, self.to_be_merged)
-        if planned is None or not planned.at_steps:
+        if self.kept_start(recipe, phase) is not None:
             return None
         recomputed = recomputed_domains(recipe, phase)
         components = MixtureComponents.beside_known(context, state.history, phase, recomputed)

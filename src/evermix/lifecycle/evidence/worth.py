@@ -37,6 +37,7 @@ from evermix.results import Expectation
 Floats = npt.NDArray[np.float64]
 STAYS = "the mixture in force stays: no gain is expected"
 DRAWS = 1000  # of slopes
+INTERVAL = (5, 95)  # percent
 _WORLDS = 1000
 _SLOPE, _LEVEL, _LEVEL_SD = 0.22, 3.3, 0.35
 _LEVEL_ERROR = 0.5  # of one sequence
@@ -44,7 +45,6 @@ _FALL_PER_LOG_TOKEN = 0.45
 _ROUNDS = 60
 _LEAST = 0.1  # of a domain's start
 _LEAST_SHARE = 1e-4  # of a start that leaves a domain out
-_INTERVAL = (5, 95)  # percent
 
 
 @dataclass(frozen=True)
@@ -159,5 +159,5 @@ def expected_after(
 
 
 def _expectation(gains: Floats, cost: float) -> Expectation:
-    low, high = np.percentile(gains, _INTERVAL).tolist()
+    low, high = np.percentile(gains, INTERVAL).tolist()
     return Expectation(gain=float(gains.mean()), low=low, high=high, probability=float((gains > 0).mean()), cost=cost)
